@@ -1,0 +1,75 @@
+"""guidedsl: variational guides, written down and checked.
+
+The names below load torch on first use only, so that the compiler's commands start fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from guidedsl.runtime import constraints, optim
+    from guidedsl.runtime.elbo import ELBO
+    from guidedsl.runtime.errors import DataError, GuidedslError, InferenceError, ParamError
+    from guidedsl.runtime.fit import Fit, fit
+    from guidedsl.runtime.noise import Noise
+    from guidedsl.runtime.params import ParamStore, clear_param_store, get_param_store, module, param
+    from guidedsl.runtime.plates import Plate
+    from guidedsl.runtime.svi import SVI
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ELBO",
+    "SVI",
+    "DataError",
+    "Fit",
+    "GuidedslError",
+    "InferenceError",
+    "Noise",
+    "ParamError",
+    "ParamStore",
+    "Plate",
+    "clear_param_store",
+    "constraints",
+    "fit",
+    "get_param_store",
+    "module",
+    "optim",
+    "param",
+]
+
+_MODULES = frozenset({"constraints", "optim"})
+_HOMES = {
+    "ELBO": "elbo",
+    "SVI": "svi",
+    "DataError": "errors",
+    "Fit": "fit",
+    "GuidedslError": "errors",
+    "InferenceError": "errors",
+    "Noise": "noise",
+    "ParamError": "errors",
+    "ParamStore": "params",
+    "Plate": "plates",
+    "clear_param_store": "params",
+    "fit": "fit",
+    "get_param_store": "params",
+    "module": "params",
+    "param": "params",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        value: object = import_module(f"guidedsl.runtime.{name}")
+    elif name in _HOMES:
+        value = getattr(import_module(f"guidedsl.runtime.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module 'guidedsl' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

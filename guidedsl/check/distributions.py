@@ -1,0 +1,204 @@
+"""Distributions with their arguments: forms by name, shapes by letters, supports by the lattice."""
+
+from __future__ import annotations
+
+from guidedsl import errors, ir
+from guidedsl.check import signatures
+from guidedsl.check.expressions import Expressions
+from guidedsl.check.shapes import Event, latest, match, show, unify
+from guidedsl.check.signatures import Notation
+from guidedsl.ir import Dist, Type
+from guidedsl.library import supports as s
+from guidedsl.library.distributions import DISTRIBUTIONS, Distribution, Form
+from guidedsl.library.supports import Support
+from guidedsl.sizes import Size
+from guidedsl.syntax import ast
+
+
+def check_dist(node: ast.DistExpr, expressions: Expressions, target: Event | None) -> Dist | None:
+    """The distribution with typed arguments, or None after reporting what is wrong with it.
+
+    `target` is the event shape of what it is over; it binds letters that no argument binds, and tells a model's
+    arguments what they are broadcast to.
+    """
+    report = expressions.report
+    name = node.name.text
+    row = DISTRIBUTIONS.get(name)
+    if row is None:
+        report.add(errors.unknown_distribution(name, node.name.span, DISTRIBUTIONS), name)
+        return None
+    bound = _bind(node, row, expressions)
+    if bound is None:
+        return None
+    form, nodes = bound
+    values = _values(form, nodes, expressions)
+    if values is None:
+        return None
+    return _typed(node, row, form, nodes, values, expressions, target)
+
+
+def _bind(
+    node: ast.DistExpr, row: Distribution, expressions: Expressions
+) -> tuple[Form, tuple[ast.Expr | None, ...]] | None:
+    """The form that the names pick, and its arguments in order; None for one left to its default."""
+    report = expressions.report
+    shown = signatures.signatures(row)
+    keywords = [a.keyword for a in node.arguments if a.keyword is not None]
+    positional = [a.value for a in node.arguments if a.keyword is None]
+    known = {argument.name for form in row.forms for argument in form.arguments}
+    for keyword in keywords:
+        if keyword.text not in known:
+            report.add(errors.no_argument(row.name, keyword.text, keyword.span, shown))
+            return None
+    problem = ""
+    for form in row.forms:
+        names = [argument.name for argument in form.arguments]
+        if len(positional) > len(names):
+            problem = problem or f"takes {len(names)} arguments, {len(node.arguments)} given"
+            continue
+        given: dict[str, ast.Expr] = dict(zip(names, positional, strict=False))
+        if any(keyword.text not in names for keyword in keywords):
+            continue
+        repeated = [keyword.text for keyword in keywords if keyword.text in given]
+        if repeated:
+            problem = f"gets `{repeated[0]}` twice"
+            continue
+        given |= {a.keyword.text: a.value for a in node.arguments if a.keyword is not None}
+        missing = [a.name for a in form.arguments if a.name not in given and a.default is None]
+        if missing:
+            problem = problem or f"lacks {' and '.join(f'`{m}`' for m in missing)}"
+            continue
+        return form, tuple(given.get(name) for name in names)
+    report.add(errors.wrong_arguments(row.name, problem or "has no form with these arguments", node.span, shown))
+    return None
+
+
+def _values(form: Form, nodes: tuple[ast.Expr | None, ...], expressions: Expressions) -> list[ir.Expr] | None:
+    values: list[ir.Expr | None] = []
+    for argument, node in zip(form.arguments, nodes, strict=True):
+        if node is None:
+            assert argument.default is not None
+            default = argument.default
+            values.append(ir.Const(default, Type((), s.elementwise(s.point(default)), number=True, value=default)))
+        else:
+            values.append(expressions.check(node))
+    present = [value for value in values if value is not None]
+    return present if len(present) == len(values) else None
+
+
+def _typed(
+    node: ast.DistExpr,
+    row: Distribution,
+    form: Form,
+    nodes: tuple[ast.Expr | None, ...],
+    values: list[ir.Expr],
+    expressions: Expressions,
+    target: Event | None,
+) -> Dist | None:
+    report, scope = expressions.report, expressions.scope
+    letters: dict[str, Size] = {}
+    batch: Event = ()
+    batch_span = node.span
+    notations = [signatures.read(argument.type) for argument in form.arguments]
+    for argument, notation, value, at in zip(form.arguments, notations, values, nodes, strict=True):
+        span = at.span if at is not None else node.span
+        event, rank = value.type.event, len(notation.dims)
+        if rank and not event and value.type.number and not scope.in_guide:
+            continue
+        if len(event) < rank or not match(notation.dims, event, letters):
+            wanted = show(tuple(letters.get(letter, Size.of(letter)) for letter in notation.dims))
+            hint = f"signature: {signatures.signature(row, form)}"
+            report.add(errors.wrong_shape(f"{argument.name} of {row.name}", wanted, show(event), span, hint))
+            return None
+        joined = unify(batch, event[: len(event) - rank])
+        if joined is None:
+            own = event[: len(event) - rank]
+            report.add(errors.shapes_differ(show(batch), batch_span, show(own), span))
+            return None
+        batch, batch_span = joined, span if len(joined) > len(batch) else batch_span
+    fine = [
+        _support_fits(row, argument.name, notation, value, at, expressions)
+        for argument, notation, value, at in zip(form.arguments, notations, values, nodes, strict=True)
+    ]
+    if not all(fine):
+        return None
+    own = signatures.read(row.support)
+    if target is not None and len(target) >= len(own.dims):
+        for letter, size in zip(own.dims, target[len(target) - len(own.dims) :], strict=True):
+            letters.setdefault(letter, size)
+    if any(letter not in letters for letter in own.dims):
+        wanted = f"[{', '.join(own.dims)}]"
+        hint = f"declare it with brackets: `{own.kind}[K]`"
+        report.add(errors.wrong_shape(f"what {row.name} is over", wanted, show(target or ()), node.span, hint))
+        return None
+    event = (*batch, *(letters[letter] for letter in own.dims))
+    plates = scope.sort(plate for value in values for plate in value.type.plates)
+    support = _support(own, form, values, nodes, letters, expressions)
+    type = Type(event, support, plates, latest(value.type for value in values))
+    return Dist(row, form, tuple(values), tuple(len(n.dims) for n in notations), len(own.dims), type)
+
+
+def _support_fits(
+    row: Distribution,
+    argument: str,
+    notation: Notation,
+    value: ir.Expr,
+    node: ast.Expr | None,
+    expressions: Expressions,
+) -> bool:
+    wanted = s.support(notation.kind)
+    if node is None or value.type.support.within(wanted):
+        return True
+    if wanted.structured and value.type.number:
+        return True
+    return expressions.refuse(argument, row.name, str(wanted), node, value)
+
+
+def _support(
+    notation: Notation,
+    form: Form,
+    values: list[ir.Expr],
+    nodes: tuple[ast.Expr | None, ...],
+    letters: dict[str, Size],
+    expressions: Expressions,
+) -> Support:
+    """The family's support with its arguments filled in."""
+    if not notation.bounds:
+        return s.support(notation.kind)
+    named = {a.name: (value, node) for a, value, node in zip(form.arguments, values, nodes, strict=True)}
+    bounds = [_bound(text, named, letters, expressions) for text in notation.bounds]
+    kind = s.KINDS[notation.kind]
+    low = next((b for b, n in zip(bounds, kind.bounds, strict=True) if n == "low"), ("", s.REAL))
+    high = next((b for b, n in zip(bounds, kind.bounds, strict=True) if n == "high"), ("", s.REAL))
+    range = s.Range(low[1].low, high[1].high, kind.discrete, kind.discrete, kind.discrete)
+    return Support(notation.kind, range, tuple(text for text, _ in bounds))
+
+
+def _bound(
+    text: str,
+    named: dict[str, tuple[ir.Expr, ast.Expr | None]],
+    letters: dict[str, Size],
+    expressions: Expressions,
+) -> tuple[str, s.Range]:
+    """A bound as text and hull: an argument, a number, or a letter and an offset."""
+    if text in named:
+        value, node = named[text]
+        if value.type.value is not None:
+            return f"{value.type.value:g}", value.type.support.range
+        return expressions.report.text(node.span) if node is not None else text, value.type.support.range
+    words = text.split()
+    if words[0] in letters:
+        size = letters[words[0]]
+        if len(words) == 3:
+            size = size - Size.of(int(words[2]))
+        constant = size.constant
+        range = s.point(constant) if constant is not None else s.Range(0, s.INF, True, False, True)
+        return str(size), range
+    return text, s.point(float(text))
+
+
+def comparable(support: Support, size_of_target: Size | None) -> Support:
+    """An index as the integers that it stands for, so that it compares with a distribution's support."""
+    if support.target is None or size_of_target is None:
+        return support
+    return Support("int", s.COUNT, ("0", str(size_of_target - Size.of(1))))

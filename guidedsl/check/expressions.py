@@ -1,0 +1,601 @@
+"""Expressions: names resolved, shapes unified by dim name, supports by interval arithmetic.
+
+Every method returns the typed expression, or None after reporting what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from guidedsl import errors, ir
+from guidedsl.check import signatures
+from guidedsl.check.indexing import Indexing
+from guidedsl.check.scope import Report, Scope
+from guidedsl.check.shapes import as_size, latest, match, show, unify
+from guidedsl.ir import Stage, Type
+from guidedsl.library import supports as s
+from guidedsl.library.distributions import DISTRIBUTIONS
+from guidedsl.library.functions import FUNCTIONS, SPECIAL, Function
+from guidedsl.sizes import Size, product, total
+from guidedsl.source import Span
+from guidedsl.syntax import ast
+
+_DIM_RANGE = s.Range(1, s.INF, True, False, integer=True)
+
+
+class Expressions:
+    """Types expressions in a scope."""
+
+    def __init__(self, report: Report, scope: Scope) -> None:
+        self.report = report
+        self.scope = scope
+        self.indexing = Indexing(self)
+
+    def within(self, scope: Scope) -> Expressions:
+        return type(self)(self.report, scope)
+
+    def check(self, node: ast.Expr) -> ir.Expr | None:
+        match node:
+            case ast.Number():
+                value = node.value
+                return ir.Const(value, Type((), s.elementwise(s.point(value)), number=True, value=value))
+            case ast.Ref():
+                return self._ref(node)
+            case ast.Negative():
+                return self._negative(node)
+            case ast.Chain():
+                return self._chain(node)
+            case ast.Power():
+                return self._power(node)
+            case ast.Compare():
+                return self._compare(node)
+            case ast.Vector():
+                return self._vector(node)
+            case ast.Index():
+                return self.indexing.check(node)
+            case ast.Call():
+                return self._call(node)
+            case ast.Text():
+                self.report.add(errors.not_a_value(f'"{node.value}"', "a string", node.span, "a number is needed here"))
+                return None
+
+    def all(self, nodes: tuple[ast.Expr, ...]) -> list[ir.Expr] | None:
+        """Every node typed, or None when one is wrong; all of them are looked at."""
+        checked = [self.check(node) for node in nodes]
+        present = [expr for expr in checked if expr is not None]
+        return present if len(present) == len(checked) else None
+
+    # Names
+
+    def _ref(self, node: ast.Ref) -> ir.Expr | None:
+        symbol = self.scope.symbols.get(node.name)
+        if symbol is None:
+            return self._dim_or_unknown(node)
+        outside = tuple(plate for plate in symbol.plates if plate not in self.scope.enclosing)
+        if outside:
+            self.report.add(errors.local_to_plate(node.name, outside, node.span, symbol.span), node.name)
+            return None
+        return ir.Var(node.name, symbol.role, symbol.type)
+
+    def _dim_or_unknown(self, node: ast.Ref) -> ir.Expr | None:
+        name = node.name
+        if name in self.scope.dims:
+            support = s.elementwise(_DIM_RANGE)
+            return ir.DimValue(Size.of(name), Type((), support, number=True))
+        if name in self.scope.later:
+            self.report.add(errors.used_before(name, node.span, self.scope.later[name], self.scope.in_guide), name)
+        elif name in self.scope.plates:
+            hint = f"for its size use the dim `{self.scope.plates[name].size}`"
+            self.report.add(errors.not_a_value(name, "a plate", node.span, hint), name)
+        elif name in DISTRIBUTIONS:
+            hint = f"a distribution stands after `~`, or in `log_prob({name}(…), x)`"
+            self.report.add(errors.not_a_value(name, "a distribution", node.span, hint), name)
+        else:
+            self.report.add(errors.not_declared(name, node.span, self.scope.candidates()), name)
+        return None
+
+    # Operators
+
+    def _negative(self, node: ast.Negative) -> ir.Expr | None:
+        operand = self.check(node.operand)
+        if operand is None:
+            return None
+        t = operand.type
+        if isinstance(operand, ir.Const):
+            return ir.Const(-operand.value, replace(t, support=s.elementwise(s.negate(t.support.range)), value=-operand.value))
+        value = None if t.value is None else -t.value
+        return ir.Negative(operand, replace(t, support=s.elementwise(s.negate(t.support.range)), value=value))
+
+    def _chain(self, node: ast.Chain) -> ir.Expr | None:
+        operands = self.all(tuple(term.value for term in node.terms))
+        if operands is None:
+            return None
+        result = operands[0]
+        span = node.terms[0].value.span
+        for term, operand in zip(node.terms[1:], operands[1:], strict=True):
+            here = term.value.span
+            joined = (
+                self._matmul(result, operand, span, here)
+                if term.operator == "@"
+                else self._arithmetic(result, term.operator, operand, span, here)
+            )
+            if joined is None:
+                return None
+            result = joined
+        return result
+
+    def _arithmetic(
+        self, left: ir.Expr, operator: str, right: ir.Expr, left_span: Span, right_span: Span
+    ) -> ir.Expr | None:
+        combined = self._combine(left.type, right.type, left_span, right_span)
+        if combined is None:
+            return None
+        a, b = left.type.support.range, right.type.support.range
+        match operator:
+            case "+":
+                range = s.add(a, b)
+            case "-":
+                range = s.add(a, s.negate(b))
+            case "*":
+                range = s.multiply(a, b)
+            case _:
+                range = s.real_valued(s.multiply(a, s.reciprocal(b)))
+        value = _arithmetic(operator, left.type.value, right.type.value)
+        if value is not None:
+            range = s.point(value)
+        size = _size_of(left, operator, right)
+        if size is not None:
+            return ir.DimValue(size, Type((), s.elementwise(range), number=True))
+        first = ("+" if operator in "+-" else "*", left)
+        head = left.terms if isinstance(left, ir.Chain) and _same_level(left, operator) else (first,)
+        return ir.Chain((*head, (operator, right)), replace(combined, support=s.elementwise(range), value=value))
+
+    def _combine(self, left: Type, right: Type, left_span: Span, right_span: Span) -> Type | None:
+        """Shape, plates and stage of an element-wise operation; its support is the caller's."""
+        event = unify(left.event, right.event)
+        if event is None:
+            self.report.add(errors.shapes_differ(show(left.event), left_span, show(right.event), right_span))
+            return None
+        return Type(
+            event,
+            s.support("real"),
+            self.scope.sort((*left.plates, *right.plates)),
+            max(left.stage, right.stage),
+            left.number and right.number,
+        )
+
+    def _power(self, node: ast.Power) -> ir.Expr | None:
+        operands = self.all((node.base, node.exponent))
+        if operands is None:
+            return None
+        base, exponent = operands
+        combined = self._combine(base.type, exponent.type, node.base.span, node.exponent.span)
+        if combined is None:
+            return None
+        value = None
+        if base.type.value is not None and exponent.type.value is not None:
+            value = _power(base.type.value, exponent.type.value)
+        range = s.point(value) if value is not None else s.power(base.type.support.range, exponent.type.value)
+        return ir.Power(base, exponent, replace(combined, support=s.elementwise(range), value=value))
+
+    def _compare(self, node: ast.Compare) -> ir.Expr | None:
+        operands = self.all((node.left, node.right))
+        if operands is None:
+            return None
+        left, right = operands
+        combined = self._combine(left.type, right.type, node.left.span, node.right.span)
+        if combined is None:
+            return None
+        return ir.Compare(node.operator, left, right, replace(combined, support=s.support("bool")))
+
+    def _matmul(self, left: ir.Expr, right: ir.Expr, left_span: Span, right_span: Span) -> ir.Expr | None:
+        a, b = left.type.event, right.type.event
+        if not a or not b or len(a) > 2 or len(b) > 2:
+            wrong, span = (left, left_span) if not a or len(a) > 2 else (right, right_span)
+            hint = "`@` multiplies matrices and vectors; for numbers write `*`"
+            shape = show(wrong.type.event)
+            self.report.add(errors.wrong_shape("an operand of `@`", "[A] or [A, B]", shape, span, hint))
+            return None
+        if a[-1] != b[0]:
+            why = f" under `@`: {a[-1]} is not {b[0]}"
+            self.report.add(errors.shapes_differ(show(a), left_span, show(b), right_span, why))
+            return None
+        plates = self.scope.sort((*left.type.plates, *right.type.plates))
+        stage = latest((left.type, right.type))
+        return ir.MatMul(left, right, Type((*a[:-1], *b[1:]), s.support("real"), plates, stage))
+
+    def _vector(self, node: ast.Vector) -> ir.Expr | None:
+        items = self.all(node.items)
+        if items is None:
+            return None
+        shapes = {item.type.event for item in items}
+        if len(shapes) > 1:
+            first, second = items[0], next(item for item in items if item.type.event != items[0].type.event)
+            spans = node.items[0].span, node.items[items.index(second)].span
+            self.report.add(errors.shapes_differ(show(first.type.event), spans[0], show(second.type.event), spans[1]))
+            return None
+        range = items[0].type.support.range
+        for item in items[1:]:
+            range = s.union(range, item.type.support.range)
+        plates = self.scope.sort(plate for item in items for plate in item.type.plates)
+        event = (Size.of(len(items)), *items[0].type.event)
+        return ir.Stack(tuple(items), Type(event, s.elementwise(range), plates, latest(i.type for i in items)))
+
+    # Calls
+
+    def _call(self, node: ast.Call) -> ir.Expr | None:
+        name = node.function.text
+        if name in SPECIAL:
+            return self._special(node)
+        function = FUNCTIONS.get(name)
+        if function is None:
+            if name in DISTRIBUTIONS:
+                hint = f"a distribution stands after `~`, or in `log_prob({name}(…), x)`"
+                self.report.add(errors.not_a_value(name, "a distribution", node.function.span, hint), name)
+            else:
+                known = [*FUNCTIONS, *SPECIAL]
+                self.report.add(errors.unknown_function(name, node.function.span, known), name)
+            return None
+        if function.shape == "construct":
+            return self._construct(function, node)
+        arguments = self._bind(function, node)
+        if arguments is None:
+            return None
+        nodes, axis = arguments
+        values = self.all(nodes)
+        if values is None or not self._domains(function, nodes, values):
+            return None
+        match function.shape:
+            case "elementwise":
+                return self._elementwise(function, nodes, values)
+            case "signature":
+                return self._signed(function, node, nodes, values)
+            case _:
+                return self._along_axes(function, node, values[0], axis)
+
+    def _bind(self, function: Function, node: ast.Call) -> tuple[tuple[ast.Expr, ...], int | None] | None:
+        """Arguments in order, and the axis of a reduction."""
+        shown = f"{function.name}({', '.join(function.parameters)}{', axis = k' if function.shape == 'reduce' else ''})"
+        axis = None
+        given: dict[str, ast.Expr] = {}
+        for position, argument in enumerate(node.arguments):
+            if argument.keyword is not None and argument.keyword.text == "axis" and function.shape == "reduce":
+                value = argument.value
+                if not isinstance(value, ast.Number) or not value.value.is_integer():
+                    self.report.add(errors.bad_option("axis", "a whole number from 0", value.span))
+                    return None
+                axis = int(value.value)
+                continue
+            if argument.keyword is not None:
+                name = argument.keyword.text
+                if name not in function.parameters:
+                    self.report.add(errors.no_argument(function.name, name, argument.keyword.span, (shown,)))
+                    return None
+            elif position < len(function.parameters):
+                name = function.parameters[position]
+            else:
+                problem = f"takes {len(function.parameters)}, {len(node.arguments)} given"
+                self.report.add(errors.wrong_arguments(function.name, problem, node.span, (shown,)))
+                return None
+            given[name] = argument.value
+        missing = [name for name in function.parameters if name not in given]
+        if missing:
+            problem = f"lacks {' and '.join(f'`{name}`' for name in missing)}"
+            self.report.add(errors.wrong_arguments(function.name, problem, node.span, (shown,)))
+            return None
+        return tuple(given[name] for name in function.parameters), axis
+
+    def _domains(self, function: Function, nodes: tuple[ast.Expr, ...], values: list[ir.Expr]) -> bool:
+        fine = True
+        for node, value in zip(nodes[:1], values[:1], strict=True):
+            if not value.type.support.range.within(function.domain):
+                wanted = str(s.elementwise(function.domain))
+                fine = self.refuse(f"the argument of {function.name}", function.name, wanted, node, value)
+        return fine
+
+    def refuse(self, argument: str, owner: str, wanted: str, node: ast.Expr, value: ir.Expr) -> bool:
+        """Report an argument outside its support."""
+        text = self.report.text(node.span)
+        declared = None
+        hint = f"use an expression that is {wanted}"
+        if isinstance(node, ast.Ref) and node.name in self.scope.symbols:
+            symbol = self.scope.symbols[node.name]
+            declared = symbol.span
+            if symbol.role in ("param", "data"):
+                hint = f"`{symbol.role} {node.name} : {wanted}`"
+                if wanted == "positive":
+                    hint += f", or `softplus({node.name})`"
+        elif value.type.value is not None:
+            hint = f"give a value that is {wanted}"
+        elif wanted == "positive":
+            hint = f"`exp({text})` or `softplus({text})`, or declare what it is made of as positive"
+        got = f"{value.type.support}" if value.type.value is None else f"{value.type.value:g}"
+        self.report.add(errors.argument_support(argument, owner, wanted, text, got, node.span, declared, hint))
+        return False
+
+    def _elementwise(self, function: Function, nodes: tuple[ast.Expr, ...], values: list[ir.Expr]) -> ir.Expr | None:
+        type = values[0].type
+        span = nodes[0].span
+        for node, value in zip(nodes[1:], values[1:], strict=True):
+            combined = self._combine(type, value.type, span, node.span)
+            if combined is None:
+                return None
+            type = combined
+        literals = [value.type.value for value in values]
+        result = None
+        if function.number is not None and None not in literals:
+            result = _number(function, [v for v in literals if v is not None])
+        range = s.point(result) if result is not None else function.range(*(v.type.support.range for v in values))
+        number = type.number and bool(function.number_code or result is not None)
+        type = replace(type, support=s.elementwise(range), number=number, value=result)
+        if result is not None:
+            return ir.Const(result, type)
+        return ir.Apply(function, tuple(values), None, (), type)
+
+    def _along_axes(self, function: Function, node: ast.Call, value: ir.Expr, axis: int | None) -> ir.Expr | None:
+        event = value.type.event
+        if not event:
+            hint = "event dims stand in brackets: `real[K]`; to reduce over a plate write `x[:]` outside it"
+            what = f"the argument of {function.name}"
+            self.report.add(errors.wrong_shape(what, "[K]", "[]", node.arguments[0].value.span, hint))
+            return None
+        if axis is not None and axis >= len(event):
+            hint = f"its axes are 0 to {len(event) - 1}"
+            self.report.add(errors.wrong_shape(f"axis {axis} of the argument", f"rank above {axis}", show(event), node.span, hint))
+            return None
+        range = function.range(value.type.support.range)
+        support = s.elementwise(range)
+        from_right = None if axis is None else axis - len(event)
+        if function.shape == "last":
+            if function.name == "softmax":
+                support = s.support("simplex")
+            return ir.Apply(function, (value,), -1, (), replace(value.type, support=support, number=False))
+        left = () if axis is None else (*event[:axis], *event[axis + 1 :])
+        return ir.Apply(function, (value,), from_right, (), replace(value.type, event=left, support=support, number=False))
+
+    def _signed(
+        self, function: Function, node: ast.Call, nodes: tuple[ast.Expr, ...], values: list[ir.Expr]
+    ) -> ir.Expr | None:
+        assert function.signature is not None
+        letters: dict[str, Size] = {}
+        for argument, value, wanted in zip(nodes, values, function.signature[0], strict=True):
+            notation = signatures.read(wanted)
+            event = value.type.event
+            if len(event) != len(notation.dims) or not match(notation.dims, event, letters):
+                want = show(tuple(letters.get(letter, Size.of(letter)) for letter in notation.dims))
+                what = f"the argument of {function.name}"
+                hint = f"{function.name} takes {', '.join(function.signature[0])}"
+                self.report.add(errors.wrong_shape(what, want, show(event), argument.span, hint))
+                return None
+            if not value.type.support.within(s.support(notation.kind)):
+                self.refuse(f"an argument of {function.name}", function.name, notation.kind, argument, value)
+                return None
+        result = signatures.read(function.signature[1])
+        event = tuple(letters[letter] for letter in result.dims)
+        plates = self.scope.sort(plate for value in values for plate in value.type.plates)
+        type = Type(event, s.support(result.kind), plates, latest(v.type for v in values))
+        return ir.Apply(function, tuple(values), None, (), type)
+
+    def _construct(self, function: Function, node: ast.Call) -> ir.Expr | None:
+        values = {"full": 1}.get(function.name, 0)
+        if function.name == "normal":
+            return self._normal(function, node)
+        positional = tuple(argument.value for argument in node.arguments)
+        if any(argument.keyword for argument in node.arguments) or len(positional) <= values:
+            problem = "takes dims" + (", then a value" if values else "")
+            self.report.add(errors.wrong_arguments(function.name, problem, node.span, (f"{function.name}(K, …)",)))
+            return None
+        sizes = [self.size(argument) for argument in positional[: len(positional) - values]]
+        if any(size is None for size in sizes):
+            return None
+        dims = tuple(size for size in sizes if size is not None)
+        event = (dims[0], dims[0]) if function.name == "eye" else dims
+        if not values:
+            kind = "unit_lower_cholesky" if function.name == "eye" else None
+            support = s.support(kind) if kind else s.elementwise(function.range())
+            return ir.Apply(function, (), None, dims, Type(event, support, stage=Stage.DATA))
+        value = self.check(positional[-1])
+        if value is None:
+            return None
+        type = replace(value.type, event=(*event, *value.type.event), number=False, value=None)
+        type = replace(type, stage=max(type.stage, Stage.DATA))
+        return ir.Apply(function, (value,), None, dims, type)
+
+    def _normal(self, function: Function, node: ast.Call) -> ir.Expr | None:
+        if not self.scope.in_init:
+            hint = "in a guide sample with `~`; `normal(…)` only starts a parameter"
+            self.report.add(errors.not_a_value("normal(…)", "a random init", node.span, hint))
+            return None
+        bound = self._bind(function, node)
+        values = self.all(bound[0]) if bound else None
+        if values is None:
+            return None
+        return ir.Apply(function, tuple(values), None, (), Type((), s.support("real"), stage=Stage.DATA))
+
+    def _special(self, node: ast.Call) -> ir.Expr | None:
+        positional = tuple(argument.value for argument in node.arguments)
+        usage = (SPECIAL[node.function.text].split(":")[0],)
+        if any(argument.keyword for argument in node.arguments):
+            self.report.add(errors.wrong_arguments(node.function.text, "takes no names", node.span, usage))
+            return None
+        match node.function.text:
+            case "size":
+                return self._size_function(node, positional, usage)
+            case "free":
+                return self._free(node, positional, usage)
+            case "log_prob":
+                return self._log_prob(node, positional, usage)
+            case "concat":
+                return self._concat(node, positional, usage)
+            case _:
+                return self._lag(node, positional, usage)
+
+    def _latents(self, node: ast.Call, names: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> list[ir.Latent] | None:
+        found: list[ir.Latent] = []
+        for name in names:
+            latent = self.scope.latents.get(name.name) if isinstance(name, ast.Ref) else None
+            if latent is None:
+                problem = f"takes latents; `{self.report.text(name.span)}` is none"
+                self.report.add(errors.wrong_arguments(node.function.text, problem, name.span, usage))
+                return None
+            found.append(latent)
+        if not found:
+            self.report.add(errors.wrong_arguments(node.function.text, "takes latents", node.span, usage))
+            return None
+        return found
+
+    def _size_function(self, node: ast.Call, names: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> ir.Expr | None:
+        latents = self._latents(node, names, usage)
+        if latents is None:
+            return None
+        sizes = [self.coordinates(latent) for latent in latents]
+        for latent, size, name in zip(latents, sizes, names, strict=True):
+            if size is None:
+                problem = f"`{latent.name} : {latent.type.support}` has no unconstrained coordinates"
+                self.report.add(errors.wrong_arguments("size", problem, name.span, usage))
+                return None
+        result = total(size for size in sizes if size is not None)
+        return ir.DimValue(result, Type((), s.elementwise(_DIM_RANGE), number=True))
+
+    def coordinates(self, latent: ir.Latent) -> Size | None:
+        """The unconstrained coordinates of a latent, over the rows of the plates around it that are not open here."""
+        if s.free_shape(latent.type.support, latent.type.event) is None:
+            return None
+        rows = [self.scope.plates[p].size for p in latent.plates if p not in self.scope.enclosing]
+        return product((*rows, s.free_size(latent.type.support, latent.type.event)))
+
+    def _free(self, node: ast.Call, names: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> ir.Expr | None:
+        latents = self._latents(node, names[:1], usage)
+        base = self.check(names[0]) if latents else None
+        if latents is None or base is None:
+            return None
+        size = self.coordinates(latents[0])
+        if size is None:
+            problem = f"`{latents[0].name}` has no unconstrained coordinates"
+            self.report.add(errors.wrong_arguments("free", problem, node.span, usage))
+            return None
+        return ir.Free(base, latents[0], replace(base.type, event=(size,), support=s.support("real")))
+
+    def _log_prob(self, node: ast.Call, given: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> ir.Expr | None:
+        from guidedsl.check.distributions import check_dist
+
+        if len(given) != 2 or not isinstance(given[0], ast.Call):
+            self.report.add(errors.wrong_arguments("log_prob", "takes a distribution and a value", node.span, usage))
+            return None
+        value = self.check(given[1])
+        if value is None:
+            return None
+        dist = check_dist(ast.DistExpr(given[0].function, given[0].arguments, given[0].span), self, value.type.event)
+        if dist is None:
+            return None
+        event = unify(dist.type.event, value.type.event)
+        if event is None:
+            shapes = show(dist.type.event), show(value.type.event)
+            self.report.add(errors.shapes_differ(shapes[0], given[0].span, shapes[1], given[1].span))
+            return None
+        plates = self.scope.sort((*dist.type.plates, *value.type.plates))
+        stage = max(dist.type.stage, value.type.stage)
+        left = event[: len(event) - dist.own]
+        return ir.LogProb(dist, value, Type(left, s.support("real"), plates, stage))
+
+    def _concat(self, node: ast.Call, given: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> ir.Expr | None:
+        parts = self.all(given)
+        if not parts:
+            return None
+        for part, at in zip(parts, given, strict=True):
+            if len(part.type.event) != 1:
+                shape = show(part.type.event)
+                self.report.add(errors.wrong_shape("a part of concat", "[K]", shape, at.span, "write `[x]` for one number"))
+                return None
+        range = parts[0].type.support.range
+        for part in parts[1:]:
+            range = s.union(range, part.type.support.range)
+        event = (total(part.type.event[0] for part in parts),)
+        plates = self.scope.sort(plate for part in parts for plate in part.type.plates)
+        return ir.Concat(tuple(parts), Type(event, s.elementwise(range), plates, latest(p.type for p in parts)))
+
+    def _lag(self, node: ast.Call, given: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> ir.Expr | None:
+        if len(given) != 2:
+            self.report.add(errors.wrong_arguments("lag", "takes a vector and a number of steps", node.span, usage))
+            return None
+        values = self.all(given)
+        steps = as_size(values[1]) if values else None
+        if values is None:
+            return None
+        if steps is None or len(values[0].type.event) != 1:
+            self.report.add(errors.wrong_arguments("lag", "takes a vector and a number of steps", node.span, usage))
+            return None
+        size = values[0].type.event[0] - steps
+        stop = ir.DimValue(size, Type((), s.elementwise(_DIM_RANGE), number=True))
+        support = s.elementwise(values[0].type.support.range)
+        return ir.Subscript(values[0], (ir.Range(None, stop),), replace(values[0].type, event=(size,), support=support))
+
+    # Sizes
+
+    def size(self, node: ast.Expr) -> Size | None:
+        """A size: a number, a dim, or arithmetic over these."""
+        expr = self.check(node)
+        if expr is None:
+            return None
+        size = as_size(expr)
+        if size is None:
+            hint = "a size is a whole number, a dim, or a sum or product of these: `K - 1`"
+            self.report.add(errors.not_a_value(self.report.text(node.span), "not a size", node.span, hint))
+            return None
+        if size.constant is not None and size.constant < 1:
+            hint = "a size is at least 1"
+            self.report.add(errors.not_a_value(str(size), "an empty size", node.span, hint))
+            return None
+        return size
+
+
+def _size_of(left: ir.Expr, operator: str, right: ir.Expr) -> Size | None:
+    """Arithmetic over dims stays a size where it is one."""
+    if not isinstance(left, ir.DimValue) and not isinstance(right, ir.DimValue):
+        return None
+    a, b = as_size(left), as_size(right)
+    if a is None or b is None:
+        return None
+    match operator:
+        case "+":
+            return a + b
+        case "-":
+            return a - b
+        case "*":
+            return a * b
+    return None
+
+
+def _same_level(chain: ir.Chain, operator: str) -> bool:
+    """Whether `operator` may go on the end of `chain` without brackets."""
+    additive = chain.terms[-1][0] in "+-"
+    return additive == (operator in "+-")
+
+
+def _arithmetic(operator: str, a: float | None, b: float | None) -> float | None:
+    if a is None or b is None:
+        return None
+    match operator:
+        case "+":
+            return a + b
+        case "-":
+            return a - b
+        case "*":
+            return a * b
+    return a / b if b else None
+
+
+def _power(a: float, b: float) -> float | None:
+    try:
+        result = a**b
+    except (OverflowError, ZeroDivisionError):
+        return None
+    return result if isinstance(result, float) else None
+
+
+def _number(function: Function, values: list[float]) -> float | None:
+    assert function.number is not None
+    try:
+        return float(function.number(*values))
+    except (ValueError, OverflowError, ZeroDivisionError):
+        return None

@@ -1,0 +1,449 @@
+"""Guides: every latent sampled once, in its plates, at its shape, on its support."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from guidedsl import errors, ir
+from guidedsl.check.autos import expand_auto
+from guidedsl.check.distributions import check_dist, comparable
+from guidedsl.check.expressions import Expressions
+from guidedsl.check.models import check_let, declared_names
+from guidedsl.check.params import check_param
+from guidedsl.check.scope import Report, Scope, Symbol
+from guidedsl.check.shapes import carries, show
+from guidedsl.check.types import check_type
+from guidedsl.check.walk import variables
+from guidedsl.ir import Bounds, Stage
+from guidedsl.library import supports as s
+from guidedsl.library.supports import Support
+from guidedsl.sizes import Size, total
+from guidedsl.source import Span
+from guidedsl.syntax import ast
+
+_ODD_SCALE = (0.01, 10.0)
+
+
+def sampled_names(body: tuple[ast.Statement, ...]) -> Iterator[ast.Name]:
+    """Every name on the left of a `~`."""
+    for statement in body:
+        match statement:
+            case ast.Plate():
+                yield from sampled_names(statement.body)
+            case ast.Sample():
+                yield statement.name
+            case ast.Joint():
+                yield from statement.names
+
+
+class GuideChecker:
+    """Checks one guide against its model; `run` gives it typed, autos written out."""
+
+    def __init__(self, report: Report, node: ast.Guide, model: ir.Model, symbols: dict[str, Symbol]) -> None:
+        self.report = report
+        self.node = node
+        self.model = model
+        self.latents = {latent.name: latent for latent in model.latents}
+        self.dims = {dim.name: dim for dim in model.dims}
+        self.plates = {plate.name: plate for plate in model.plates}
+        visible = ("data", "observed", "param", "derived")
+        self.symbols = {name: symbol for name, symbol in symbols.items() if symbol.role in visible}
+        self.taken = {name: symbol.span for name, symbol in symbols.items()}
+        self.sampled: dict[str, tuple[Span, bool]] = {}
+        self.statements: list[ir.GuideStatement] = []
+        self.autos = 0
+        self.auto_spans: dict[str, Span] = {}
+        self.expansions: list[tuple[Span, str]] = []
+        self.later = {latent.name: latent.span for latent in model.latents}
+        self.later |= {name.text: name.span for name in reversed(list(sampled_names(node.body)))}
+        self.later |= {name.text: name.span for name in reversed(list(declared_names(node.body)))}
+
+    def run(self) -> ir.Guide:
+        named = {name.text for name in sampled_names(self.node.body)} | self._named_by_autos(self.node.body)
+        self._body(self.node.body, (), named, in_auto=False)
+        self._missing()
+        guide = ir.Guide(
+            self.node.name.text, self.node.docstring, self.model, tuple(self.statements), self.node.name.span
+        )
+        self._unused(guide)
+        return guide
+
+    def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
+        return Scope(
+            self.symbols, self.dims, self.plates, self.latents, enclosing, in_guide=True, later=self.later
+        )
+
+    def _named_by_autos(self, body: tuple[ast.Statement, ...]) -> set[str]:
+        names: set[str] = set()
+        for statement in body:
+            if isinstance(statement, ast.Plate):
+                names |= self._named_by_autos(statement.body)
+            elif isinstance(statement, ast.Auto):
+                names |= {name.text for name in statement.names if name.text != "rest"}
+        return names
+
+    def _body(self, body: tuple[ast.Statement, ...], enclosing: tuple[str, ...], named: set[str], *, in_auto: bool) -> None:
+        for statement in body:
+            self._statement(statement, enclosing, named, in_auto)
+
+    def _statement(self, node: ast.Statement, enclosing: tuple[str, ...], named: set[str], in_auto: bool) -> None:
+        expressions = Expressions(self.report, self.scope(enclosing))
+        match node:
+            case ast.Plate():
+                inside = self._enter(node, enclosing)
+                if inside is not None:
+                    self._body(node.body, inside, named, in_auto=in_auto)
+            case ast.Param():
+                param = check_param(node, self.node.name.text, expressions)
+                if param is not None and self._declare(node.name, param[1]):
+                    self.statements.append(param[0])
+            case ast.Let():
+                let = check_let(node, expressions)
+                if let is not None:
+                    role: ir.Role = "let"
+                    if self._declare(node.name, replace(let[1], role=role)):
+                        self.statements.append(let[0])
+            case ast.Sample():
+                self._sample(node, expressions, in_auto)
+            case ast.Joint():
+                self._joint(node, expressions, in_auto)
+            case ast.Aux():
+                self._aux(node, expressions)
+            case ast.Auto():
+                self.autos += 1
+                expanded = expand_auto(node, self, enclosing, named, self.autos)
+                if expanded is not None:
+                    self._body(expanded, enclosing, named, in_auto=True)
+            case _:
+                raise AssertionError(f"{type(node).__name__} in a guide: this should never happen, please file a bug")
+
+    def _declare(self, name: ast.Name, symbol: Symbol) -> bool:
+        first = self.taken.get(name.text)
+        if first is None and name.text in self.dims:
+            first = self.dims[name.text].span
+        if first is None and name.text in self.plates:
+            first = self.plates[name.text].span
+        if first is not None:
+            self.report.add(errors.already_declared(name.text, name.span, first), name.text)
+            return False
+        self.taken[name.text] = name.span
+        self.symbols[name.text] = symbol
+        self.later.pop(name.text, None)
+        return True
+
+    def _enter(self, node: ast.Plate, enclosing: tuple[str, ...]) -> tuple[str, ...] | None:
+        names: list[str] = []
+        for item in node.items:
+            name = item.name.text
+            if name not in self.plates:
+                owner = self.model.name
+                self.report.add(errors.no_plate(owner, name, item.name.span, self.plates), name, owner)
+                return None
+            if item.size is not None or item.batching is not None:
+                self.report.add(errors.plate_sized_again(name, item.name.span, self.plates[name].span), name)
+                return None
+            if name in enclosing or name in names:
+                self.report.add(errors.already_declared(name, item.name.span, self.plates[name].span), name)
+                return None
+            names.append(name)
+        return self.scope().sort((*enclosing, *names))
+
+    # Sites
+
+    def claim(self, name: ast.Name, *, in_auto: bool) -> ir.Latent | None:
+        """The latent that a statement samples here, or None after saying why it may not."""
+        latent = self.latents.get(name.text)
+        symbol = self.symbols.get(name.text)
+        if latent is None:
+            if symbol is not None and symbol.role == "observed":
+                self.report.add(errors.is_observed(name.text, name.span, symbol.span), name.text)
+            else:
+                owner = self.model.name
+                self.report.add(errors.not_a_latent(name.text, owner, name.span, self.latents), name.text, owner)
+            return None
+        if name.text in self.sampled:
+            first, by_auto = self.sampled[name.text]
+            self.report.add(errors.sampled_twice(name.text, name.span, first, by_auto or in_auto), name.text)
+            return None
+        self.sampled[name.text] = (name.span, in_auto)
+        return latent
+
+    def _known(self, latent: ir.Latent) -> None:
+        """From here on the latent can be read."""
+        self.symbols[latent.name] = Symbol(latent.name, "latent", latent.type, latent.plates, latent.span)
+        self.later.pop(latent.name, None)
+
+    def _sample(self, node: ast.Sample, expressions: Expressions, in_auto: bool) -> None:
+        enclosing = expressions.scope.enclosing
+        latent = self.claim(node.name, in_auto=in_auto)
+        if latent is None:
+            check_dist(node.dist, expressions, None)
+            return
+        if latent.plates != enclosing:
+            self.report.add(
+                errors.wrong_plates(latent.name, latent.plates, enclosing, node.name.span, latent.span), latent.name
+            )
+            self._known(latent)
+            return
+        pushed = self._via(node, latent, expressions)
+        target = latent.type.event
+        if node.via is not None and pushed is not None:
+            target = s.free_shape(pushed[0], latent.type.event) or target
+        dist = check_dist(node.dist, expressions, target)
+        self._known(latent)
+        if dist is None or (node.via is not None and pushed is None):
+            return
+        if not self._covers(node, latent, dist, pushed, target):
+            return
+        self.statements.append(
+            ir.Draw(latent.name, dist, latent, pushed, latent.type, enclosing, node.span)
+        )
+
+    def _via(
+        self, node: ast.Sample, latent: ir.Latent, expressions: Expressions
+    ) -> tuple[Support, Bounds] | None:
+        """The support that `via` pushes onto, with its bounds."""
+        if node.via is None:
+            return None
+        if node.via.name.text == "type" and not node.via.arguments and not node.via.dims:
+            support, bounds = latent.type.support, latent.bounds
+        else:
+            declared = check_type(_with_dims(node.via, latent.type.event), expressions)
+            if declared is None:
+                return None
+            support, bounds = declared.support, declared.bounds
+        if support.row.free is None:
+            self.report.add(errors.no_bijection("via", latent.name, str(support), node.via.span, latent.span))
+            return None
+        if not self._inside(support, latent.type.support):
+            hint = f"write `via type`, which pushes onto {latent.type.support}"
+            self.report.add(
+                errors.support_leaves(
+                    latent.name, str(latent.type.support), f"via {support}", str(support), node.via.span, latent.span, hint
+                )
+            )
+            return None
+        self._smaller(latent, support, node.via.span)
+        return support, bounds
+
+    def _covers(
+        self,
+        node: ast.Sample,
+        latent: ir.Latent,
+        dist: ir.Dist,
+        pushed: tuple[Support, Bounds] | None,
+        target: tuple[Size, ...],
+    ) -> bool:
+        """Whether the distribution has the latent's shape and support."""
+        name, span = latent.name, node.dist.span
+        if dist.row.model_only:
+            hint = f"{dist.row.name} cannot be sampled: take another distribution on {latent.type.support}"
+            self.report.add(
+                errors.support_leaves(
+                    name, str(latent.type.support), dist.row.name, "nothing that can be drawn", span, latent.span, hint
+                )
+            )
+            return False
+        if not carries(dist.type.event, target):
+            wanted, got = show(target), show(dist.type.event)
+            self.report.add(
+                errors.missing_event_dims(name, wanted, got, span, latent.span, _share_hint(name, target, dist)), name
+            )
+            return False
+        wanted_support = s.support("real") if pushed is not None else latent.type.support
+        if not dist.row.guide_only and not self._inside(dist.type.support, wanted_support):
+            self._leaves(latent, dist, wanted_support, pushed is not None, span)
+            return False
+        if pushed is None and not dist.row.guide_only:
+            self._smaller(latent, dist.type.support, span)
+        if dist.row.guide_only and not self._point_inside(latent, dist, span):
+            return False
+        if not dist.row.reparameterised:
+            self.report.add(errors.not_reparameterised(name, dist.row.name, span), name)
+        self._scale(dist, node.dist)
+        return True
+
+    def _point_inside(self, latent: ir.Latent, dist: ir.Dist, span: Span) -> bool:
+        value = dist.arguments[0]
+        if value.type.stage is Stage.LATENT:
+            self.report.add(errors.no_density(dist.row.name, latent.name, span, latent.span), latent.name)
+            return False
+        if self._inside(value.type.support, latent.type.support):
+            return True
+        self._leaves(latent, dist, latent.type.support, False, span, str(value.type.support))
+        return False
+
+    def _leaves(
+        self, latent: ir.Latent, dist: ir.Dist, wanted: Support, via: bool, span: Span, covers: str | None = None
+    ) -> None:
+        shown = dist.row.name
+        hint = f"`{latent.name} ~ {shown}(…) via type`, or `auto mean_field for {latent.name}`"
+        if via:
+            hint = "`via` pushes a distribution over all reals: take Normal or another on real"
+        elif latent.type.support.row.discrete or covers is not None:
+            hint = f"take a distribution on {latent.type.support}"
+        self.report.add(
+            errors.support_leaves(
+                latent.name, str(wanted), shown, covers or str(dist.type.support), span, latent.span, hint
+            ),
+            latent.name,
+        )
+
+    def _inside(self, support: Support, model: Support) -> bool:
+        return support.within(comparable(model, self._target_size(model)), almost=True)
+
+    def _smaller(self, latent: ir.Latent, support: Support, span: Span) -> None:
+        model = latent.type.support
+        if not self._inside(model, support) and not comparable(model, self._target_size(model)).within(
+            support, almost=True
+        ):
+            self.report.add(
+                errors.support_smaller(latent.name, str(support), str(model), span, latent.span), latent.name
+            )
+
+    def _target_size(self, support: Support) -> Size | None:
+        if support.target is None:
+            return None
+        return self.plates[support.target].size if support.target in self.plates else Size.of(support.target)
+
+    def _scale(self, dist: ir.Dist, node: ast.DistExpr) -> None:
+        """W606: a literal scale on the log scale that is likely meant on the natural one."""
+        if dist.row.scale_on_log is None:
+            return
+        names = [argument.name for argument in dist.form.arguments]
+        value = dist.arguments[names.index(dist.row.scale_on_log)].type.value
+        if value is not None and not _ODD_SCALE[0] <= value <= _ODD_SCALE[1]:
+            self.report.add(errors.odd_scale(dist.row.name, f"{value:g}", node.span))
+
+    def _joint(self, node: ast.Joint, expressions: Expressions, in_auto: bool) -> None:
+        enclosing = expressions.scope.enclosing
+        claimed = [self.claim(name, in_auto=in_auto) for name in node.names]
+        latents = [latent for latent in claimed if latent is not None]
+        if len(latents) < len(claimed) or not self._may_join(node, latents, enclosing):
+            for latent in latents:
+                self._known(latent)
+            return
+        sizes = [expressions.coordinates(latent) for latent in latents]
+        size = total(part for part in sizes if part is not None)
+        dist = check_dist(node.dist, expressions, (size,))
+        for latent in latents:
+            self._known(latent)
+        if dist is None:
+            return
+        names = ", ".join(latent.name for latent in latents)
+        if not carries(dist.type.event, (size,)):
+            shapes = f"[size({names})] = {show((size,))}", show(dist.type.event)
+            hint = f"give its arguments the size `size({names})`"
+            self.report.add(
+                errors.missing_event_dims(names, shapes[0], shapes[1], node.dist.span, latents[0].span, hint)
+            )
+            return
+        if not dist.type.support.within(s.support("real")) or not s.support("real").within(dist.type.support):
+            hint = "a joint is over unconstrained coordinates: take a distribution on real"
+            self.report.add(
+                errors.support_leaves(
+                    names, "real, unconstrained", dist.row.name, str(dist.type.support), node.dist.span, latents[0].span, hint
+                )
+            )
+            return
+        self.statements.append(ir.JointDraw(dist, tuple(latents), enclosing, node.span))
+
+    def _may_join(self, node: ast.Joint, latents: list[ir.Latent], enclosing: tuple[str, ...]) -> bool:
+        for latent, name in zip(latents, node.names, strict=True):
+            if s.free_shape(latent.type.support, latent.type.event) is None:
+                support = str(latent.type.support)
+                self.report.add(errors.no_bijection("joint", latent.name, support, name.span, latent.span), latent.name)
+                return False
+            if not set(enclosing) <= set(latent.plates):
+                self.report.add(
+                    errors.wrong_plates(latent.name, latent.plates, enclosing, name.span, latent.span), latent.name
+                )
+                return False
+            for plate in latent.plates:
+                mode = self.plates[plate].batching
+                if plate not in enclosing and mode is not None:
+                    self.report.add(
+                        errors.joint_in_subsampled("joint", latent.name, plate, mode, name.span, latent.span), latent.name
+                    )
+                    return False
+        return True
+
+    def _aux(self, node: ast.Aux, expressions: Expressions) -> None:
+        enclosing = expressions.scope.enclosing
+        declared = check_type(node.type, expressions)
+        dist = check_dist(node.dist, expressions, declared.event if declared is not None else None)
+        if declared is None:
+            return
+        type = declared.type(enclosing, Stage.LATENT)
+        if not self._declare(node.name, Symbol(node.name.text, "aux", type, enclosing, node.name.span)) or dist is None:
+            return
+        target = declared.event
+        if not carries(dist.type.event, target):
+            wanted, got = show(target), show(dist.type.event)
+            hint = _share_hint(node.name.text, target, dist)
+            self.report.add(
+                errors.missing_event_dims(node.name.text, wanted, got, node.dist.span, node.type.span, hint), node.name.text
+            )
+            return
+        if not dist.type.support.within(declared.support, almost=True):
+            hint = f"declare `{node.name.text} : {dist.type.support}`"
+            self.report.add(
+                errors.support_leaves(
+                    node.name.text,
+                    str(declared.support),
+                    dist.row.name,
+                    str(dist.type.support),
+                    node.dist.span,
+                    node.type.span,
+                    hint,
+                )
+            )
+            return
+        self.statements.append(ir.Draw(node.name.text, dist, None, None, type, enclosing, node.span))
+
+    # The guide as a whole
+
+    def _missing(self) -> None:
+        for latent in self.latents.values():
+            if latent.name in self.sampled:
+                continue
+            if latent.type.support.row.discrete:
+                finding = errors.discrete_not_sampled(self.node.name.text, latent.name, self.node.name.span, latent.span)
+            else:
+                finding = errors.not_sampled(
+                    self.node.name.text, latent.name, self.node.name.span, latent.span, self._suggestion(latent)
+                )
+            self.report.add(finding, latent.name, self.node.name.text)
+
+    def _suggestion(self, latent: ir.Latent) -> str:
+        statement = f"{latent.name} ~ …"
+        return f"plate {', '.join(latent.plates)} {{ {statement} }}" if latent.plates else statement
+
+    def _unused(self, guide: ir.Guide) -> None:
+        used = {(var.name, var.role) for var in variables(guide.statements)}
+        for param in guide.params:
+            if (param.name, "param") not in used:
+                self.report.add(errors.unused_param(param.name, param.span), param.name)
+
+
+def _with_dims(node: ast.TypeExpr, event: tuple[Size, ...]) -> ast.TypeExpr:
+    """`via simplex` takes its dims from the latent, so that they need not be written again."""
+    if node.dims or not event:
+        return node
+    name = event[-1].name
+    if name is None or node.name.text not in s.KINDS or not s.KINDS[node.name.text].rank:
+        return node
+    return replace(node, dims=(ast.Ref(name, node.span),))
+
+
+def _share_hint(name: str, target: tuple[Size, ...], dist: ir.Dist) -> str:
+    if len(dist.type.event) >= len(target):
+        return f"its arguments must have event shape {show(target)}"
+    dims = ", ".join(str(size) for size in target)
+    params = [arg.name for arg in dist.arguments if isinstance(arg, ir.Var) and arg.role == "param"]
+    if params:
+        return f"declare `{params[0]}` with brackets, `[{dims}]`; to share one on purpose write `full({dims}, {params[0]})`"
+    return f"give an argument event shape {show(target)}: `full({dims}, …)` shares one value on purpose"
+
+

@@ -1,0 +1,243 @@
+"""Brackets after a value: plate rows first, outermost first, then event positions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from guidedsl import errors, ir
+from guidedsl.check.scope import Symbol
+from guidedsl.check.shapes import NEW, as_size, show
+from guidedsl.ir import Stage, Type
+from guidedsl.library import supports as s
+from guidedsl.sizes import Size
+from guidedsl.syntax import ast
+
+if TYPE_CHECKING:
+    from guidedsl.check.expressions import Expressions
+
+Subscript = ast.Expr | ast.Slice
+
+
+class Indexing:
+    """Types `base[…]` for an expression checker."""
+
+    def __init__(self, expressions: Expressions) -> None:
+        self.expressions = expressions
+        self.report = expressions.report
+        self.scope = expressions.scope
+
+    def check(self, node: ast.Index) -> ir.Expr | None:
+        symbol = self.scope.symbols.get(node.base.name) if isinstance(node.base, ast.Ref) else None
+        if symbol is None:
+            base = self.expressions.check(node.base)
+            return None if base is None else self._event(node, base, node.subscripts)
+        base = ir.Var(symbol.name, symbol.role, symbol.type)
+        outside = [plate for plate in symbol.plates if plate not in self.scope.enclosing]
+        if len(node.subscripts) < len(outside):
+            shown = tuple(outside[len(node.subscripts) :])
+            self.report.add(errors.local_to_plate(symbol.name, shown, node.span, symbol.span), symbol.name)
+            return None
+        rows = self._rows(node, symbol, base, tuple(zip(outside, node.subscripts, strict=False)))
+        return None if rows is None else self._event(node, rows, node.subscripts[len(outside) :])
+
+    # Plates
+
+    def _rows(
+        self, node: ast.Index, symbol: Symbol, base: ir.Expr, pairs: tuple[tuple[str, Subscript], ...]
+    ) -> ir.Expr | None:
+        indices: list[tuple[str, ir.Expr]] = []
+        whole: list[str] = []
+        for plate, subscript in pairs:
+            if isinstance(subscript, ast.Slice):
+                if subscript.low is not None or subscript.high is not None:
+                    what = f"`{self.report.text(subscript.span)}`"
+                    self.report.add(errors.wrong_index(what, "is a slice", plate, subscript.span, symbol.span))
+                    return None
+                whole.append(plate)
+                continue
+            index = self._row_index(symbol, plate, subscript)
+            if index is None:
+                return None
+            indices.append((plate, index))
+        if not self._rows_exist(node, symbol, tuple(plate for plate, _ in pairs)):
+            return None
+        result = base
+        if indices:
+            gone = {plate for plate, _ in indices}
+            left = [plate for plate in result.type.plates if plate not in gone]
+            added = [plate for _, index in indices for plate in index.type.plates]
+            stage = max(result.type.stage, *(index.type.stage for _, index in indices))
+            type = replace(result.type, plates=self.scope.sort((*left, *added)), stage=stage)
+            result = ir.Gather(result, tuple(indices), type)
+        for plate in reversed(whole):
+            size = self.scope.plates[plate].size
+            type = replace(
+                result.type,
+                event=(size, *result.type.event),
+                plates=tuple(name for name in result.type.plates if name != plate),
+                support=s.elementwise(result.type.support.range) if result.type.support.structured else result.type.support,
+            )
+            result = ir.AllRows(result, plate, type)
+        return result
+
+    def _row_index(self, symbol: Symbol, plate: str, subscript: ast.Expr) -> ir.Expr | None:
+        if isinstance(subscript, ast.Ref) and subscript.name in self.scope.enclosing:
+            what = f"`{subscript.name}`"
+            self.report.add(errors.wrong_index(what, "is another plate", plate, subscript.span, symbol.span))
+            return None
+        index = self.expressions.check(subscript)
+        if index is None:
+            return None
+        target = index.type.support.target
+        text = f"`{self.report.text(subscript.span)}`"
+        if target is None:
+            if isinstance(index, ir.Const) and index.value >= 0 and index.value.is_integer():
+                return index
+            found = f"is {index.type.support}" if index.type.value is None else "is no row number"
+            self.report.add(errors.wrong_index(text, found, plate, subscript.span, symbol.span))
+            return None
+        if target != plate and self._index_size(target) != self.scope.plates[plate].size:
+            kind = "plate" if target in self.scope.plates else "dim"
+            self.report.add(errors.wrong_index(text, f"indexes {kind} `{target}`", plate, subscript.span, symbol.span))
+            return None
+        if target != plate and target in self.scope.plates:
+            self.report.add(errors.wrong_index(text, f"indexes plate `{target}`", plate, subscript.span, symbol.span))
+            return None
+        return index
+
+    def _index_size(self, target: str) -> Size:
+        plate = self.scope.plates.get(target)
+        return plate.size if plate is not None else Size.of(target)
+
+    def _rows_exist(self, node: ast.Index, symbol: Symbol, plates: tuple[str, ...]) -> bool:
+        for name in plates:
+            plate = self.scope.plates[name]
+            if plate.batching is None:
+                continue
+            if symbol.type.stage is Stage.LATENT or symbol.role == "param" or plate.batching == "minibatch":
+                text = self.report.text(node.span)
+                self.report.add(errors.all_rows_of_batch(text, name, plate.batching, node.span, plate.span), symbol.name)
+                return False
+        return True
+
+    # Events
+
+    def _event(self, node: ast.Index, base: ir.Expr, subscripts: tuple[Subscript, ...]) -> ir.Expr | None:
+        if not subscripts:
+            return base
+        first = subscripts[0]
+        if isinstance(first, ast.Ref) and first.name in self.scope.plates and first.name not in self.scope.symbols:
+            row = self._row_of(node, base, first)
+            return None if row is None else self._event(node, row, subscripts[1:])
+        return self._positions(node, base, subscripts)
+
+    def _row_of(self, node: ast.Index, base: ir.Expr, plate: ast.Ref) -> ir.Expr | None:
+        declared = self.scope.plates[plate.name]
+        event = base.type.event
+        if plate.name not in self.scope.enclosing:
+            hint = f"write it inside `plate {plate.name} {{ }}`"
+            self.report.add(errors.not_a_value(plate.name, "a plate", plate.span, hint), plate.name)
+            return None
+        if not event or event[0] != declared.size:
+            text = f"`{self.report.text(node.base.span)}`"
+            found = f"has event shape {show(event)}, and plate `{plate.name}` has size {declared.size}"
+            hint_plate = plate.name
+            self.report.add(errors.wrong_index(text, found, hint_plate, node.span, declared.span))
+            return None
+        plates = self.scope.sort((*base.type.plates, plate.name))
+        support = base.type.support
+        if support.structured and len(event) <= support.row.rank:
+            support = s.elementwise(support.range)
+        return ir.RowOf(base, plate.name, replace(base.type, event=event[1:], plates=plates, support=support))
+
+    def _positions(self, node: ast.Index, base: ir.Expr, subscripts: tuple[Subscript, ...]) -> ir.Expr | None:
+        event = base.type.event
+        taken = [sub for sub in subscripts if not _is_new(sub)]
+        if len(taken) > len(event):
+            text = self.report.text(node.base.span)
+            hint = f"`{text}` has {len(event)} event dims" if event else f"`{text}` is a single number"
+            what = f"`{text}` with {len(taken)} indices"
+            self.report.add(errors.wrong_shape(what, f"rank {len(taken)}", show(event), node.span, hint))
+            return None
+        items: list[ir.Expr | ir.Range | ir.NewAxis] = []
+        left: list[Size] = []
+        plates = list(base.type.plates)
+        stage = base.type.stage
+        axes = iter(event)
+        for subscript in subscripts:
+            if _is_new(subscript):
+                items.append(ir.NewAxis())
+                left.append(NEW)
+                continue
+            size = next(axes)
+            if isinstance(subscript, ast.Slice):
+                cut = self._slice(subscript, size)
+                if cut is None:
+                    return None
+                items.append(cut[0])
+                left.append(cut[1])
+                continue
+            index = self._position(subscript, size)
+            if index is None:
+                return None
+            items.append(index)
+            plates.extend(index.type.plates)
+            stage = max(stage, index.type.stage)
+        rest = tuple(axes)
+        support = base.type.support
+        untouched = len(event) - len(taken)
+        if support.structured and untouched < support.row.rank:
+            support = s.elementwise(support.range)
+        type = Type((*left, *rest), support, self.scope.sort(plates), stage)
+        return ir.Subscript(base, tuple(items), type)
+
+    def _position(self, node: ast.Expr, size: Size) -> ir.Expr | None:
+        index = self.expressions.check(node)
+        if index is None:
+            return None
+        text = f"`{self.report.text(node.span)}`"
+        target = index.type.support.target
+        if index.type.event:
+            self.report.add(errors.wrong_index(text, "is not a single position", str(size), node.span))
+            return None
+        if target is not None:
+            if self._index_size(target) != size:
+                self.report.add(errors.wrong_index(text, f"indexes `{target}`", str(size), node.span))
+                return None
+            return index
+        value = index.type.value
+        if value is not None and value.is_integer() and index.type.number:
+            known = size.constant
+            if known is not None and not -known <= value < known:
+                self.report.add(errors.wrong_index(text, f"is outside 0 to {known - 1}", str(size), node.span))
+                return None
+            return index
+        if isinstance(index, ir.DimValue):
+            return index
+        high = str(size - Size.of(1))
+        if index.type.support.bounds == ("0", high):
+            return index
+        self.report.add(errors.wrong_index(text, f"is {index.type.support}", str(size), node.span))
+        return None
+
+    def _slice(self, node: ast.Slice, size: Size) -> tuple[ir.Range, Size] | None:
+        low = self.expressions.check(node.low) if node.low is not None else None
+        high = self.expressions.check(node.high) if node.high is not None else None
+        if (node.low is not None and low is None) or (node.high is not None and high is None):
+            return None
+        start = as_size(low) if low is not None else Size.of(0)
+        stop = as_size(high) if high is not None else size
+        if start is None or stop is None:
+            hint = "the ends of a slice are whole numbers or dims: `y[1:]`, `y[:T - 1]`"
+            self.report.add(errors.not_a_value(self.report.text(node.span), "not a slice of known size", node.span, hint))
+            return None
+        if start.constant is not None and start.constant < 0:
+            start = size + start
+        if stop.constant is not None and stop.constant < 0:
+            stop = size + stop
+        return ir.Range(low, high), stop - start
+
+
+def _is_new(subscript: Subscript) -> bool:
+    return isinstance(subscript, ast.Ref) and subscript.name == "new"

@@ -1,0 +1,381 @@
+"""Models: dims, plates, data, sites and what stands between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from guidedsl import errors, ir
+from guidedsl.check.distributions import check_dist, comparable
+from guidedsl.check.expressions import Expressions
+from guidedsl.check.params import check_param
+from guidedsl.check.scope import Report, Scope, Symbol
+from guidedsl.check.shapes import fits, show
+from guidedsl.check.types import Declared, check_type
+from guidedsl.ir import Stage
+from guidedsl.library import supports as s
+from guidedsl.library.distributions import DISTRIBUTIONS
+from guidedsl.sizes import Size
+from guidedsl.source import Span
+from guidedsl.syntax import ast
+
+
+def declared_names(body: tuple[ast.Statement, ...]) -> Iterator[ast.Name]:
+    """Every value that the statements declare, in the order of the text."""
+    for statement in body:
+        match statement:
+            case ast.Plate():
+                yield from declared_names(statement.body)
+            case ast.Data() | ast.Latent() | ast.Observed() | ast.Let() | ast.Param() | ast.Aux():
+                yield statement.name
+
+
+class ModelChecker:
+    """Checks one model; `run` gives it typed, with the scope that its guides build on."""
+
+    def __init__(self, report: Report, node: ast.Model, dims: dict[str, ir.Dim]) -> None:
+        self.report = report
+        self.node = node
+        self.symbols: dict[str, Symbol] = {}
+        self.plates: dict[str, ir.Plate] = {}
+        self.dims = dict(dims)
+        self.fields: list[ir.Field] = []
+        self.latents: list[ir.Latent] = []
+        self.statements: list[ir.ModelStatement] = []
+        self.later = {name.text: name.span for name in reversed(list(declared_names(node.body)))}
+        self.with_dist: ast.Latent | ast.Observed | None = None
+        self.without_dist: ast.Latent | ast.Observed | None = None
+
+    def run(self) -> ir.Model:
+        self._dims()
+        self._body(self.node.body, ())
+        self._interface()
+        self._unbound()
+        origin = self.node.origin
+        return ir.Model(
+            self.node.name.text,
+            self.node.docstring,
+            self.with_dist is None and self.without_dist is not None,
+            origin.path.value if origin is not None else None,
+            tuple(self.dims.values()),
+            tuple(self.plates.values()),
+            tuple(self.fields),
+            tuple(self.latents),
+            tuple(self.statements),
+            self.node.name.span,
+        )
+
+    def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
+        latents = {latent.name: latent for latent in self.latents}
+        return Scope(self.symbols, self.dims, self.plates, latents, enclosing, later=self.later)
+
+    def _dims(self) -> None:
+        for statement in self.node.body:
+            if isinstance(statement, ast.DimDecl):
+                declare_dim(statement, self.dims, self.report)
+
+    def _body(self, body: tuple[ast.Statement, ...], enclosing: tuple[str, ...]) -> None:
+        for statement in body:
+            if not isinstance(statement, ast.DimDecl):
+                self._statement(statement, enclosing)
+
+    def _statement(self, node: ast.Statement, enclosing: tuple[str, ...]) -> None:
+        expressions = Expressions(self.report, self.scope(enclosing))
+        match node:
+            case ast.Plate():
+                inside = self._enter(node, expressions)
+                if inside is not None:
+                    self._body(node.body, inside)
+            case ast.Data():
+                self._data(node, expressions)
+            case ast.Latent():
+                self._site(node, expressions, "latent")
+            case ast.Observed():
+                self._site(node, expressions, "observed")
+            case ast.Let():
+                let = check_let(node, expressions)
+                if let is not None and self._declare(node.name, let[1]):
+                    self.statements.append(let[0])
+            case ast.Factor():
+                self._factor(node, expressions)
+            case ast.Param():
+                param = check_param(node, self.node.name.text, expressions)
+                if param is not None and self._declare(node.name, param[1]):
+                    self.statements.append(param[0])
+            case _:
+                raise AssertionError(f"{type(node).__name__} in a model: this should never happen, please file a bug")
+
+    def _declare(self, name: ast.Name, symbol: Symbol) -> bool:
+        first = self.symbols.get(name.text)
+        known = first.span if first is not None else None
+        if known is None and name.text in self.dims:
+            known = self.dims[name.text].span
+        if known is None and name.text in self.plates:
+            known = self.plates[name.text].span
+        if known is not None:
+            self.report.add(errors.already_declared(name.text, name.span, known), name.text)
+            return False
+        self.symbols[name.text] = replace(symbol, span=name.span)
+        self.later.pop(name.text, None)
+        return True
+
+    # Plates
+
+    def _enter(self, node: ast.Plate, expressions: Expressions) -> tuple[str, ...] | None:
+        names: list[str] = []
+        for item in node.items:
+            if not self._plate(item, expressions):
+                return None
+            names.append(item.name.text)
+        enclosing = expressions.scope.enclosing
+        for item in node.items:
+            if item.name.text in enclosing or names.count(item.name.text) > 1:
+                first = self.plates[item.name.text].span
+                self.report.add(errors.already_declared(item.name.text, item.name.span, first))
+                return None
+        return self.scope().sort((*enclosing, *names))
+
+    def _plate(self, item: ast.PlateItem, expressions: Expressions) -> bool:
+        """Declare a plate where it has its size; re-enter it where it stands by name alone."""
+        name = item.name.text
+        known = self.plates.get(name)
+        if item.size is None:
+            if known is None:
+                self.report.add(errors.no_plate(self.node.name.text, name, item.name.span, self.plates), name)
+                return False
+            return True
+        if known is not None:
+            self.report.add(errors.plate_sized_again(name, item.name.span, known.span), name)
+            return False
+        first = self.symbols[name].span if name in self.symbols else None
+        if first is None and name in self.dims:
+            first = self.dims[name].span
+        if first is not None:
+            self.report.add(errors.already_declared(name, item.name.span, first), name)
+            return False
+        size = expressions.size(item.size)
+        if size is None:
+            return False
+        batch = expressions.size(item.batch) if item.batch is not None else None
+        mode = item.batching.text if item.batching is not None else None
+        if item.batching is not None and mode not in ("subsample", "minibatch"):
+            known_modes = ("subsample", "minibatch")
+            self.report.add(errors.unknown_option(item.batching.text, "a plate", item.batching.span, known_modes))
+            return False
+        batching = "subsample" if mode == "subsample" else "minibatch" if mode == "minibatch" else None
+        self.plates[name] = ir.Plate(name, size, batching, batch, item.name.span)
+        return True
+
+    # Sites and data
+
+    def _data(self, node: ast.Data, expressions: Expressions) -> None:
+        declared = check_type(node.type, expressions)
+        default = expressions.check(node.default) if node.default is not None else None
+        if declared is None:
+            return
+        self._field(node.name, "data", declared, expressions.scope.enclosing, default)
+
+    def _field(
+        self,
+        name: ast.Name,
+        role: ir.Literal["data", "observed"],
+        declared: Declared,
+        plates: tuple[str, ...],
+        default: ir.Expr | None = None,
+    ) -> None:
+        type = declared.type(plates, Stage.DATA)
+        if self._declare(name, Symbol(name.text, role, type, plates, name.span)):
+            self.fields.append(
+                ir.Field(name.text, role, type, declared.bounds, plates, plates, default, declared.index_base, name.span)
+            )
+
+    def _site(self, node: ast.Latent | ast.Observed, expressions: Expressions, role: str) -> None:
+        declared = check_type(node.type, expressions)
+        scope = expressions.scope
+        dist = None
+        if node.dist is not None:
+            self.with_dist = self.with_dist or node
+            if declared is not None:
+                dist = self._site_dist(node, node.dist, declared, expressions)
+        else:
+            self.without_dist = self.without_dist or node
+        if declared is None:
+            return
+        when = None
+        if isinstance(node, ast.Observed) and node.when is not None:
+            when = self._when(node, node.when, declared, expressions)
+        if role == "latent":
+            type = declared.type(scope.enclosing, Stage.LATENT)
+            if not self._declare(node.name, Symbol(node.name.text, "latent", type, scope.enclosing, node.name.span)):
+                return
+            self.latents.append(ir.Latent(node.name.text, type, declared.bounds, scope.enclosing, node.name.span))
+        else:
+            self._field(node.name, "observed", declared, scope.enclosing)
+        if dist is not None and node.name.text in self.symbols:
+            self._term(node, declared, dist, when, scope)
+
+    def _site_dist(
+        self, node: ast.Latent | ast.Observed, at: ast.DistExpr, declared: Declared, expressions: Expressions
+    ) -> ir.Dist | str | None:
+        if at.name.text == FLAT:
+            return self._flat(node, at, declared)
+        row = DISTRIBUTIONS.get(at.name.text)
+        if row is not None and row.guide_only:
+            self.report.add(errors.no_density(row.name, node.name.text, at.span, node.name.span))
+            return None
+        dist = check_dist(at, expressions, declared.event)
+        if dist is None:
+            return None
+        if not fits(dist.type.event, declared.event):
+            wanted, got = show(declared.event), show(dist.type.event)
+            self.report.add(errors.shapes_differ(wanted, node.type.span, got, at.span))
+            return None
+        return dist
+
+    def _flat(self, node: ast.Latent | ast.Observed, at: ast.DistExpr, declared: Declared) -> str | None:
+        if at.arguments or declared.support.row.discrete or isinstance(node, ast.Observed):
+            problem = "takes no arguments" if at.arguments else "is for continuous latents"
+            self.report.add(errors.wrong_arguments(FLAT, problem, at.span, (FLAT,)))
+            return None
+        return FLAT
+
+    def _when(
+        self, node: ast.Observed, at: ast.Expr, declared: Declared, expressions: Expressions
+    ) -> ir.Expr | None:
+        when = expressions.check(at)
+        if when is None:
+            return None
+        if not when.type.support.range.within(s.BOOL):
+            expressions.refuse("the condition", "`when`", "bool", at, when)
+            return None
+        if when.type.event not in ((), declared.event) or when.type.stage > Stage.DATA:
+            shape = show(when.type.event)
+            hint = "a condition reads data only, and is one value a row or one an entry"
+            self.report.add(errors.wrong_shape("the condition of `when`", "[]", shape, at.span, hint))
+            return None
+        return when
+
+    def _term(
+        self, node: ast.Latent | ast.Observed, declared: Declared, dist: ir.Dist | str, when: ir.Expr | None, scope: Scope
+    ) -> None:
+        if isinstance(dist, str):
+            return
+        name = node.name.text
+        symbol = self.symbols[name]
+        assert node.dist is not None
+        restricted = self._supports(node, node.dist, declared, dist, scope)
+        if restricted is None:
+            return
+        truncated, normalised = restricted
+        value = ir.Var(name, symbol.role, symbol.type)
+        self.statements.append(
+            ir.Term(name, value, dist, truncated, normalised, scope.enclosing, when, node.span)
+        )
+
+    def _supports(
+        self, node: ast.Latent | ast.Observed, at: ast.DistExpr, declared: Declared, dist: ir.Dist, scope: Scope
+    ) -> tuple[tuple[float, float] | None, bool] | None:
+        """How the declared type restricts the distribution: (bounds, normalised), or None when it may not."""
+        size = self._target_size(declared.support)
+        site, family = comparable(declared.support, size), dist.type.support
+        shown = at.name.text
+        name, span = node.name.text, at.span
+        if isinstance(node, ast.Observed):
+            if not family.within(site, almost=True):
+                self.report.add(
+                    errors.observed_narrower(name, str(declared.support), shown, str(family), span, node.type.span), name
+                )
+                return None
+            return None, True
+        if not site.within(family, almost=True):
+            self.report.add(
+                errors.latent_wider(name, str(declared.support), shown, str(family), span, node.type.span), name
+            )
+            return None
+        if family.within(site, almost=True):
+            return None, True
+        constant = all(value.type.stage <= Stage.DATA for value in dist.arguments)
+        bounds_known = all(b is None or b.type.value is not None for b in (declared.bounds.low, declared.bounds.high))
+        if not site.structured and dist.row.has_mass and bounds_known and not site.row.discrete:
+            return (site.range.low, site.range.high), True
+        if constant:
+            return None, False
+        self.report.add(errors.cannot_restrict(name, str(declared.support), shown, span, node.type.span), name)
+        return None
+
+    def _target_size(self, support: s.Support) -> Size | None:
+        if support.target is None:
+            return None
+        return self.plates[support.target].size if support.target in self.plates else Size.of(support.target)
+
+    def _factor(self, node: ast.Factor, expressions: Expressions) -> None:
+        value = expressions.check(node.value)
+        if value is not None:
+            enclosing = expressions.scope.enclosing
+            self.statements.append(ir.Term(None, value, None, None, True, enclosing, None, node.span))
+
+    # The model as a whole
+
+    def _interface(self) -> None:
+        if self.with_dist is not None and self.without_dist is not None:
+            a, b = self.with_dist.name, self.without_dist.name
+            self.report.add(errors.mixed_interface(a.text, a.span, b.text, b.span), a.text, b.text)
+
+    def _unbound(self) -> None:
+        bound: set[str] = set()
+        for field in self.fields:
+            sizes = (*(self.plates[plate].size for plate in field.plates), *field.type.event)
+            bound |= {size.name for size in sizes if size.name is not None}
+        names = {field.name for field in self.fields}
+        fed = {plate.size.name for plate in self.plates.values() if plate.batching == "minibatch"}
+        for dim in self.dims.values():
+            local = any(isinstance(st, ast.DimDecl) and st.name.text == dim.name for st in self.node.body)
+            if local and dim.default is None and dim.name not in bound | names | fed and not self.report.skipped:
+                self.report.add(errors.unbound_dim(dim.name, dim.span), dim.name)
+
+
+FLAT = "Flat"
+"""The improper uniform density over a type: no family, so it is not in the registry."""
+
+
+def declare_dim(node: ast.DimDecl, dims: dict[str, ir.Dim], report: Report) -> None:
+    name = node.name.text
+    if name in dims:
+        report.add(errors.already_declared(name, node.name.span, dims[name].span), name)
+        return
+    default: int | None = None
+    if node.default is not None:
+        if not isinstance(node.default, ast.Number) or not node.default.value.is_integer() or node.default.value < 1:
+            report.add(errors.bad_option(name, "a whole number from 1", node.default.span))
+        else:
+            default = int(node.default.value)
+    dims[name] = ir.Dim(name, default, node.name.span)
+
+
+def check_let(node: ast.Let, expressions: Expressions) -> tuple[ir.Let, Symbol] | None:
+    """A typed let and its symbol. An asserted type that the lattice cannot prove is left to a check at run time."""
+    value = expressions.check(node.value)
+    declared = check_type(node.type, expressions) if node.type is not None else None
+    if value is None or (node.type is not None and declared is None):
+        return None
+    enclosing = expressions.scope.enclosing
+    asserted = None
+    event, support = value.type.event, value.type.support
+    if declared is not None:
+        if not fits(event, declared.event):
+            shapes = show(declared.event), show(event)
+            assert node.type is not None
+            expressions.report.add(errors.shapes_differ(shapes[0], node.type.span, shapes[1], node.value.span))
+            return None
+        proven = support.within(declared.support)
+        if not proven and value.type.value is not None:
+            text, shown = f"{value.type.value:g}", str(declared.support)
+            expressions.report.add(errors.init_outside(text, shown, node.value.span, declared.span))
+            return None
+        asserted = None if proven else declared.support
+        event, support = declared.event, declared.support if not proven else support
+    type = replace(value.type, event=event, support=support, plates=enclosing, number=False, value=None)
+    if not enclosing and not event and value.type.number:
+        type = replace(type, number=True)
+    let = ir.Let(node.name.text, value, asserted, enclosing, event, node.span)
+    return let, Symbol(node.name.text, "derived" if type.stage <= Stage.DATA else "let", type, enclosing, node.name.span)

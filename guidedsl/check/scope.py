@@ -1,0 +1,66 @@
+"""What is visible where, and the collection of findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from guidedsl import ir
+from guidedsl.diagnostics import Diagnostic
+from guidedsl.source import Source, Span
+
+
+@dataclass
+class Report:
+    """Collects findings. Nothing is said of names in text that the parser had to skip."""
+
+    source: Source
+    skipped: frozenset[str]
+    found: list[Diagnostic] = field(default_factory=list)
+
+    def add(self, diagnostic: Diagnostic, *about: str) -> None:
+        if self.skipped.isdisjoint(about) and diagnostic not in self.found:
+            self.found.append(diagnostic)
+
+    def text(self, span: Span) -> str:
+        """The text at `span` on one line."""
+        return " ".join(self.source.excerpt(span).split())
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A declared value. `plates` are those that it was declared in, in the model's order."""
+
+    name: str
+    role: ir.Role
+    type: ir.Type
+    plates: tuple[str, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The names that a statement sees, and the plates that it stands in.
+
+    `order` lists the model's plates by first declaration: the order of axes everywhere.
+    """
+
+    symbols: dict[str, Symbol]
+    dims: dict[str, ir.Dim]
+    plates: dict[str, ir.Plate]
+    latents: dict[str, ir.Latent] = field(default_factory=dict)
+    enclosing: tuple[str, ...] = ()
+    in_guide: bool = False
+    in_init: bool = False
+    later: dict[str, Span] = field(default_factory=dict)
+
+    def inside(self, names: Iterable[str]) -> Scope:
+        return replace(self, enclosing=self.sort((*self.enclosing, *names)))
+
+    def sort(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Plate names without repetition in the order of axes."""
+        wanted = set(names)
+        return tuple(name for name in self.plates if name in wanted)
+
+    def candidates(self) -> list[str]:
+        return [*self.symbols, *self.dims]

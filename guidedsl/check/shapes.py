@@ -1,0 +1,69 @@
+"""Event shapes: unification by dim name, aligned from the right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from guidedsl import ir
+from guidedsl.sizes import Size
+
+NEW = Size.of("new")
+"""An axis made by `x[new]`: the only one that stands beside every size."""
+
+Event = tuple[Size, ...]
+
+
+def show(event: Event, plates: Iterable[str] = ()) -> str:
+    """A shape as users write it: `[schools, K]`."""
+    return f"[{', '.join((*plates, *(str(size) for size in event)))}]"
+
+
+def unify(left: Event, right: Event) -> Event | None:
+    """The common shape, or None. A shorter shape is aligned with the right end of the longer one."""
+    if len(left) < len(right):
+        left, right = right, left
+    offset = len(left) - len(right)
+    result = list(left[:offset])
+    for a, b in zip(left[offset:], right, strict=True):
+        if a == b or b == NEW:
+            result.append(a)
+        elif a == NEW:
+            result.append(b)
+        else:
+            return None
+    return tuple(result)
+
+
+def fits(event: Event, target: Event) -> bool:
+    """Whether `event` broadcasts to `target` without making it larger."""
+    return unify(event, target) == target
+
+
+def carries(event: Event, target: Event) -> bool:
+    """Whether `event` is `target` in full: nothing is shared along any of its dims."""
+    return event == target
+
+
+def match(pattern: tuple[str, ...], event: Event, letters: dict[str, Size]) -> bool:
+    """Match the last dims of `event` with letters, binding those not yet bound."""
+    own = event[len(event) - len(pattern) :]
+    for letter, size in zip(pattern, own, strict=True):
+        if letters.setdefault(letter, size) != size:
+            return False
+    return True
+
+
+def latest(types: Iterable[ir.Type]) -> ir.Stage:
+    """The last stage among `types`."""
+    return max((type.stage for type in types), default=ir.Stage.CONSTANT)
+
+
+def as_size(expr: ir.Expr) -> Size | None:
+    """The size that an expression of dims and whole numbers stands for."""
+    if isinstance(expr, ir.DimValue):
+        return expr.size
+    if isinstance(expr, ir.Const) and float(expr.value).is_integer() and abs(expr.value) < 2**53:
+        return Size.of(int(expr.value))
+    if expr.type.value is not None and expr.type.value.is_integer():
+        return Size.of(int(expr.type.value))
+    return None

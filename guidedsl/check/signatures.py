@@ -1,0 +1,44 @@
+"""Reads the little type notation of the registries: `real`, `lower_cholesky[K]`, `int(0, K - 1)`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from guidedsl.library.distributions import Distribution, Form
+from guidedsl.library.supports import KINDS
+
+_NOTATION = re.compile(r"(?P<kind>\w+)(?:\((?P<bounds>[^)]*)\))?(?:\[(?P<dims>[^\]]*)\])?$")
+
+
+@dataclass(frozen=True)
+class Notation:
+    """A type as a registry writes it; a square kind's letter stands twice in `dims`."""
+
+    kind: str
+    bounds: tuple[str, ...]
+    dims: tuple[str, ...]
+
+
+@cache
+def read(text: str) -> Notation:
+    match = _NOTATION.match(text)
+    assert match is not None, text
+    dims = _split(match["dims"])
+    if KINDS[match["kind"]].square:
+        dims = (*dims, dims[-1])
+    return Notation(match["kind"], _split(match["bounds"]), dims)
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
+def signature(row: Distribution, form: Form) -> str:
+    """`Normal(loc: real, scale: positive)`."""
+    return f"{row.name}({', '.join(f'{a.name}: {a.type}' for a in form.arguments)})"
+
+
+def signatures(row: Distribution) -> tuple[str, ...]:
+    return tuple(signature(row, form) for form in row.forms)

@@ -1,0 +1,490 @@
+"""What the compiler says: one constructor for each finding, each with a stable code. `CODES` names them all.
+
+A message says what is wrong, the label where, the hint which edit mends it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from guidedsl.diagnostics import Diagnostic, Label
+from guidedsl.source import Span
+
+
+def closest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that `name` is most likely a slip of."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    return by_lower[close[0]] if close else None
+
+
+def _did_you_mean(name: str, candidates: Iterable[str], otherwise: str | None = None) -> str | None:
+    close = closest(name, candidates)
+    return f"did you mean `{close}`?" if close else otherwise
+
+
+# E1xx: words and names
+
+
+def unexpected(
+    span: Span, *, expected: str, found: str, opened: Span | None, opened_text: str, hint: str | None
+) -> Diagnostic:
+    if opened is not None and hint is None:
+        hint = f"`{opened_text}` opened at {opened.line}:{opened.column} is not closed"
+    return Diagnostic(
+        "E101",
+        f"expected {expected}, found {found}",
+        Label(span, f"expected {expected}"),
+        Label(opened, f"`{opened_text}` is opened here") if opened is not None else None,
+        hint,
+    )
+
+
+def unknown_character(span: Span, found: str, hint: str) -> Diagnostic:
+    return Diagnostic("E101", f"unexpected {found}", Label(span, "not understood"), hint=hint)
+
+
+def reserved_word(word: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E102", f"`{word}` is a reserved word", Label(span, "used as a name"), hint=f"rename it, say `{word}_`"
+    )
+
+
+def nested_too_deep(span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E108", "nested too deep", Label(span, "this is nested deeper than anyone could read"), hint="split it with `let`"
+    )
+
+
+def already_declared(name: str, span: Span, first: Span) -> Diagnostic:
+    return Diagnostic(
+        "E103",
+        f"`{name}` is already declared at {first.line}:{first.column}",
+        Label(span, "declared again here"),
+        Label(first, "first declared here"),
+        "rename one of the two",
+    )
+
+
+def not_declared(name: str, span: Span, candidates: Iterable[str], what: str = "") -> Diagnostic:
+    known = sorted(candidates)
+    otherwise = f"declare it, or use one of: {', '.join(known[:8])}" if known else "declare it first"
+    noun = f"{what} " if what else ""
+    return Diagnostic(
+        "E104", f"{noun}`{name}` is not declared", Label(span, "not known here"), hint=_did_you_mean(name, known, otherwise)
+    )
+
+
+def not_a_value(name: str, what: str, span: Span, hint: str) -> Diagnostic:
+    return Diagnostic("E104", f"`{name}` is {what}, not a value", Label(span, "a value is needed here"), hint=hint)
+
+
+def unknown_distribution(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
+    hint = _did_you_mean(name, candidates, "docs/reference.md lists the distributions")
+    return Diagnostic("E104", f"there is no distribution `{name}`", Label(span, "not known"), hint=hint)
+
+
+def unknown_function(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
+    hint = _did_you_mean(name, candidates, "docs/reference.md lists the functions")
+    return Diagnostic("E104", f"there is no function `{name}`", Label(span, "not known"), hint=hint)
+
+
+def unknown_family(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
+    known = sorted(candidates)
+    hint = _did_you_mean(name, known, f"the families are {', '.join(known)}")
+    return Diagnostic("E104", f"there is no automatic guide `{name}`", Label(span, "not known"), hint=hint)
+
+
+def unknown_option(name: str, owner: str, span: Span, known: Iterable[str]) -> Diagnostic:
+    options = sorted(known)
+    otherwise = f"{owner} takes {', '.join(options)}" if options else f"{owner} takes no options"
+    return Diagnostic(
+        "E105", f"{owner} has no option `{name}`", Label(span, "not known"), hint=_did_you_mean(name, options, otherwise)
+    )
+
+
+def bad_option(name: str, wanted: str, span: Span) -> Diagnostic:
+    return Diagnostic("E105", f"option `{name}` must be {wanted}", Label(span, "this is not"), hint=f"write `{name} = …` with {wanted}")
+
+
+def no_argument(owner: str, name: str, span: Span, signatures: tuple[str, ...]) -> Diagnostic:
+    return Diagnostic(
+        "E105", f"`{owner}` has no argument `{name}`", Label(span, "no such argument"), hint=_signature_hint(signatures)
+    )
+
+
+def wrong_arguments(owner: str, problem: str, span: Span, signatures: tuple[str, ...]) -> Diagnostic:
+    return Diagnostic("E105", f"`{owner}` {problem}", Label(span, problem), hint=_signature_hint(signatures))
+
+
+def _signature_hint(signatures: tuple[str, ...]) -> str:
+    return f"signature: {signatures[0]}" if len(signatures) == 1 else "signatures: " + "; ".join(signatures)
+
+
+def unknown_type(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
+    known = list(candidates)
+    return Diagnostic(
+        "E106",
+        f"unknown type `{name}`",
+        Label(span, "not a type"),
+        hint=_did_you_mean(name, known, f"the types are {', '.join(known)}"),
+    )
+
+
+def malformed_type(name: str, problem: str, span: Span, usage: str) -> Diagnostic:
+    return Diagnostic("E106", f"type `{name}` {problem}", Label(span, problem), hint=f"write `{usage}`")
+
+
+def used_before(name: str, span: Span, later: Span, in_guide: bool) -> Diagnostic:
+    verb = "sampled" if in_guide else "declared"
+    return Diagnostic(
+        "E107",
+        f"`{name}` is used before it is {verb} ({later.line}:{later.column})",
+        Label(span, "used here"),
+        Label(later, f"{verb} here"),
+        f"move line {later.line} above line {span.line}",
+    )
+
+
+def mixed_interface(name: str, span: Span, other: str, other_span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E109",
+        f"`{name}` has a distribution and `{other}` has none",
+        Label(span, "with a distribution"),
+        Label(other_span, "without one"),
+        "give every site a distribution, or none (then the model is an interface)",
+    )
+
+
+# E2xx: shapes, dims and plates
+
+
+def shapes_differ(left: str, left_span: Span, right: str, right_span: Span, why: str = "") -> Diagnostic:
+    return Diagnostic(
+        "E201",
+        f"event shapes {left} and {right} do not match{why}",
+        Label(right_span, f"event shape {right}"),
+        Label(left_span, f"event shape {left}") if left_span != right_span else None,
+        "dims match by name, not by size; a single number may stand beside any shape",
+    )
+
+
+def wrong_shape(what: str, wanted: str, got: str, span: Span, hint: str) -> Diagnostic:
+    return Diagnostic("E201", f"{what} must have event shape {wanted}, not {got}", Label(span, f"event shape {got}"), hint=hint)
+
+
+def missing_event_dims(name: str, model: str, guide: str, span: Span, site: Span, hint: str) -> Diagnostic:
+    return Diagnostic(
+        "E202",
+        f"site `{name}` has event shape {model} in the model, {guide} here",
+        Label(span, f"its arguments give event shape {guide}"),
+        Label(site, f"event shape {model}"),
+        hint,
+    )
+
+
+def wrong_plates(name: str, model: tuple[str, ...], here: tuple[str, ...], span: Span, site: Span) -> Diagnostic:
+    def said(plates: tuple[str, ...]) -> str:
+        return f"in plate {', '.join(f'`{plate}`' for plate in plates)}" if plates else "outside all plates"
+
+    missing = [plate for plate in model if plate not in here]
+    hint = f"wrap it in `plate {', '.join(missing)} {{ }}`" if missing else "move it out of the plate"
+    return Diagnostic(
+        "E203",
+        f"`{name}` is {said(model)} in the model, {said(here)} here",
+        Label(span, said(here)),
+        Label(site, said(model)),
+        hint,
+    )
+
+
+def local_to_plate(name: str, plates: tuple[str, ...], span: Span, declared: Span) -> Diagnostic:
+    shown = ", ".join(f"`{plate}`" for plate in plates)
+    return Diagnostic(
+        "E204",
+        f"`{name}` is local to plate {shown}",
+        Label(span, "used outside that plate"),
+        Label(declared, f"declared in plate {shown}"),
+        f"index it (`{name}[i]` with `i : index({plates[0]})`), reduce `{name}[:]`, or move this into the plate",
+    )
+
+
+def no_plate(owner: str, name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
+    known = list(candidates)
+    otherwise = f"its plates are {', '.join(known)}" if known else f"{owner} has no plates"
+    return Diagnostic(
+        "E205", f"{owner} has no plate `{name}`", Label(span, "no such plate"), hint=_did_you_mean(name, known, otherwise)
+    )
+
+
+def plate_sized_again(name: str, span: Span, first: Span) -> Diagnostic:
+    return Diagnostic(
+        "E103",
+        f"plate `{name}` already has its size at {first.line}:{first.column}",
+        Label(span, "sized again here"),
+        Label(first, "first declared here"),
+        f"re-enter it by name alone: `plate {name} {{ }}`",
+    )
+
+
+def init_shape(name: str, init: str, param: str, span: Span, hint: str) -> Diagnostic:
+    return Diagnostic(
+        "E206", f"init of `{name}` has shape {init}, the param is {param}", Label(span, f"shape {init}"), hint=hint
+    )
+
+
+def unbound_dim(name: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "W207",
+        f"nothing binds dim `{name}`",
+        Label(span, "no data has an axis of this name"),
+        hint=f"it becomes a required argument; or give a default: `dim {name} = 10`",
+    )
+
+
+def wrong_index(what: str, found: str, plate: str, span: Span, other: Span | None = None) -> Diagnostic:
+    return Diagnostic(
+        "E207",
+        f"{what} {found}, not `{plate}`",
+        Label(span, f"this {found}"),
+        Label(other, "indexed here") if other is not None else None,
+        f"use an `index({plate})`",
+    )
+
+
+def all_rows_of_batch(expression: str, plate: str, mode: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E209",
+        f"`{expression}` reads all rows of the {mode} plate `{plate}`",
+        Label(span, "needs every row"),
+        Label(declared, f"`{plate}` is declared with {mode}"),
+        f"only this batch's rows exist: remove the {mode}, or compute it without `{plate}`'s latents",
+    )
+
+
+# E3xx: sites
+
+
+def not_sampled(guide: str, name: str, span: Span, site: Span, suggestion: str) -> Diagnostic:
+    return Diagnostic(
+        "E301",
+        f"{guide} does not sample `{name}` (model, {site.line}:{site.column})",
+        Label(span, f"no statement samples `{name}`"),
+        Label(site, "declared here"),
+        f"add `{suggestion}`, or `auto mean_field for rest`",
+    )
+
+
+def not_a_latent(name: str, model: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
+    return Diagnostic(
+        "E302",
+        f"`{name}` is not a latent of {model}",
+        Label(span, "no such latent"),
+        hint=_did_you_mean(name, candidates, f"`aux {name} : real ~ …` if it is the guide's own randomness"),
+    )
+
+
+def is_observed(name: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "E303",
+        f"`{name}` is observed",
+        Label(span, "sampled here"),
+        Label(site, "observed in the model"),
+        f"remove this statement; the guide can read `{name}` as data",
+    )
+
+
+def sampled_twice(name: str, span: Span, first: Span, from_auto: bool) -> Diagnostic:
+    hint = f"take `{name}` out of the `auto`" if from_auto else "drop one of the two"
+    return Diagnostic(
+        "E304",
+        f"`{name}` is sampled twice ({first.line}:{first.column}, {span.line}:{span.column})",
+        Label(span, "sampled again here"),
+        Label(first, "first sampled here"),
+        hint,
+    )
+
+
+def discrete_not_sampled(guide: str, name: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "E305",
+        f"discrete latent `{name}` is not sampled in {guide}",
+        Label(span, f"no statement samples `{name}`"),
+        Label(site, "declared here"),
+        f"sample it: `{name} ~ …`; `auto` families are for continuous latents",
+    )
+
+
+# E4xx: supports
+
+
+def support_leaves(name: str, model: str, dist: str, dist_support: str, span: Span, site: Span, hint: str) -> Diagnostic:
+    return Diagnostic(
+        "E401",
+        f"`{name}` lives on {model}; {dist} covers {dist_support}",
+        Label(span, f"covers {dist_support}"),
+        Label(site, f"lives on {model}"),
+        hint,
+    )
+
+
+def argument_support(
+    argument: str, owner: str, wanted: str, expression: str, got: str, span: Span, declared: Span | None, hint: str
+) -> Diagnostic:
+    return Diagnostic(
+        "E402",
+        f"{argument} of {owner} must be {wanted}; `{expression}` is {got}",
+        Label(span, f"this is {got}"),
+        Label(declared, "declared here") if declared is not None else None,
+        hint,
+    )
+
+
+def init_outside(value: str, support: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E403",
+        f"initial value {value} is not {support}",
+        Label(span, f"not {support}"),
+        Label(declared, f"declared {support}"),
+        "start inside the support",
+    )
+
+
+def empty_support(text: str, span: Span) -> Diagnostic:
+    return Diagnostic("E404", f"{text} is empty", Label(span, "no value lies in it"), hint="swap the bounds")
+
+
+def no_density(dist: str, name: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "E405",
+        f"{dist} has no density on the continuous site `{name}`",
+        Label(span, "a single point"),
+        Label(site, "continuous"),
+        f"for a point estimate write `auto map for {name}`",
+    )
+
+
+def init_not_in_set(kind: str, problem: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E406",
+        f"this initial value is not {kind}: {problem}",
+        Label(span, problem),
+        Label(declared, f"declared {kind}"),
+        "give a value inside the set, or leave the init out",
+    )
+
+
+def observed_narrower(name: str, type: str, dist: str, support: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E407",
+        f"`{name} : {type}` is narrower than {dist}'s support, {support}",
+        Label(span, f"covers {support}"),
+        Label(declared, f"declared {type}"),
+        f"declare `{name} : {support}`, or use a distribution on {type}",
+    )
+
+
+def latent_wider(name: str, type: str, dist: str, support: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E407",
+        f"`{name} : {type}` is wider than {dist}'s support, {support}",
+        Label(span, f"covers only {support}"),
+        Label(declared, f"declared {type}"),
+        f"declare `{name} : {support}`, or use a distribution on all of {type}",
+    )
+
+
+def cannot_restrict(name: str, type: str, dist: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E407",
+        f"`{name} : {type}` restricts {dist}, whose normalising constant then depends on its arguments",
+        Label(span, f"no closed form on {type}"),
+        Label(declared, f"declared {type}"),
+        f"use constant arguments, or a distribution on {type}",
+    )
+
+
+def bounds_on_latent(name: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E409",
+        f"the bounds of param `{name}` depend on a latent",
+        Label(span, "random"),
+        hint="a param's bounds may use numbers and data; for a bound that moves, sample with `via`",
+    )
+
+
+# E5xx: autos
+
+
+def option_needed(family: str, option: str, span: Span, example: str) -> Diagnostic:
+    return Diagnostic("E501", f"{family} needs `{option}`", Label(span, "not given"), hint=f"write `{family}({example})`")
+
+
+def joint_in_subsampled(family: str, name: str, plate: str, mode: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "E502",
+        f"{family} over `{name}` in the {mode} plate `{plate}`",
+        Label(span, "its parameters would take the minibatch's shape"),
+        Label(site, f"in plate `{plate}`"),
+        f"put it inside `plate {plate} {{ }}`, use mean_field, or a net",
+    )
+
+
+def local_param_minibatched(name: str, plate: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E505",
+        f"local param `{name}` in the minibatched plate `{plate}`",
+        Label(span, "one value a row"),
+        Label(declared, "fed rows have no identity"),
+        "use `subsample` for the plate, or move the param out of it",
+    )
+
+
+def no_bijection(family: str, name: str, type: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "E506",
+        f"`auto {family}` has no bijection for `{name} : {type}`",
+        Label(span, "asked for here"),
+        Label(site, f"declared {type}"),
+        f"write the site: `{name} ~ …`",
+    )
+
+
+# W6xx: what is legal and likely not meant
+
+
+def unused_param(name: str, span: Span) -> Diagnostic:
+    return Diagnostic("W601", f"param `{name}` is unused", Label(span, "nothing reads it"), hint="delete it")
+
+
+def support_smaller(name: str, guide: str, model: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "W603",
+        f"the guide's support of `{name}` is smaller: {guide} within {model}",
+        Label(span, f"covers {guide}"),
+        Label(site, f"lives on {model}"),
+        "values outside are never reached: take a distribution on the whole support, or `via type`",
+    )
+
+
+def not_reparameterised(name: str, dist: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "W604",
+        f"`{name} ~ {dist}` is not reparameterised",
+        Label(span, "no pathwise gradient"),
+        hint="its gradient is the score function's, with higher variance: use more particles",
+    )
+
+
+def many_parameters(family: str, size: int, count: str, span: Span) -> Diagnostic:
+    return Diagnostic("W605", f"{family} over dim {size}: {count} parameters", Label(span, "quadratic in the dim"), hint="try `low_rank(rank = 8)`")
+
+
+def odd_scale(dist: str, value: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "W606",
+        f"{dist}'s literal scale {value} is far outside [0.01, 10]",
+        Label(span, "on the log scale"),
+        hint="check the units: it is the standard deviation of the logarithm",
+    )

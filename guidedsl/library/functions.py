@@ -1,0 +1,206 @@
+"""The registry of functions of the expression language: shape rule, support rule and what they become."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from guidedsl.library import supports as s
+from guidedsl.library.supports import Range
+
+Shape = Literal["elementwise", "reduce", "last", "signature", "construct"]
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function.
+
+    `shape` says how event dims go through: element by element (arguments broadcast), all event axes reduced (or one,
+    with `axis = k`), along the last axis, by `signature`, or built from sizes. `signature` is written like argument
+    types with letters for dims: (("real[A]", "real[B]"), "real[A, B]"). `range` maps the arguments' ranges to the
+    result's. `code` is the generated call; `number` computes with Python numbers.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    shape: Shape
+    range: Callable[..., Range]
+    code: str
+    doc: str
+    number: Callable[..., float] | None = None
+    number_code: str = ""
+    domain: Range = s.REAL
+    signature: tuple[tuple[str, ...], str] | None = None
+
+
+def _real(*ranges: Range) -> Range:
+    return s.REAL
+
+
+def _always(range: Range) -> Callable[..., Range]:
+    return lambda *ranges: range
+
+
+def _same(a: Range) -> Range:
+    return s.real_valued(a)
+
+
+def _exp(a: Range) -> Range:
+    result = s.monotone(a, lambda x: math.exp(x) if x < 700 else s.INF)
+    return s.POSITIVE if result.high == s.INF and result.low == 0 else result
+
+
+def _log(a: Range) -> Range:
+    return s.monotone(
+        Range(max(a.low, 0.0), a.high, a.low_closed, a.high_closed),
+        lambda x: -s.INF if x == 0 else math.log(x) if x < s.INF else s.INF,
+    )
+
+
+def _sqrt(a: Range) -> Range:
+    return s.monotone(Range(max(a.low, 0.0), a.high, a.low_closed, a.high_closed), math.sqrt)
+
+
+def _abs(a: Range) -> Range:
+    if a.low >= 0:
+        return a
+    if a.high <= 0:
+        return s.negate(a)
+    return Range(0, max(-a.low, a.high), True, a.low_closed and a.high_closed, a.integer)
+
+
+def _square(a: Range) -> Range:
+    return s.power(a, 2)
+
+
+def _sum(a: Range) -> Range:
+    if a.low >= 0:
+        return Range(0, s.INF, a.low_closed, False, a.integer)
+    if a.high <= 0:
+        return Range(-s.INF, 0, False, a.high_closed, a.integer)
+    return Range(integer=a.integer)
+
+
+def _either(*ranges: Range) -> Range:
+    result = ranges[0]
+    for other in ranges[1:]:
+        result = s.union(result, other)
+    return result
+
+
+def _where(condition: Range, a: Range, b: Range) -> Range:
+    return s.union(a, b)
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _maximum(a: Range, b: Range) -> Range:
+    low = max((a.low, not a.low_closed), (b.low, not b.low_closed))
+    return Range(low[0], max(a.high, b.high), not low[1], a.high_closed and b.high_closed, a.integer and b.integer)
+
+
+def _minimum(a: Range, b: Range) -> Range:
+    return s.negate(_maximum(s.negate(a), s.negate(b)))
+
+
+_ELEMENTWISE = (
+    ("exp", _exp, "torch.exp", "e to the power of x", math.exp, "math.exp", s.REAL),
+    ("log", _log, "torch.log", "natural logarithm", math.log, "math.log", s.NONNEGATIVE),
+    ("log1p", _real, "torch.log1p", "log(1 + x)", math.log1p, "math.log1p", Range(-1)),
+    ("expm1", _always(Range(-1)), "torch.expm1", "exp(x) - 1", math.expm1, "math.expm1", s.REAL),
+    ("sqrt", _sqrt, "torch.sqrt", "square root", math.sqrt, "math.sqrt", s.NONNEGATIVE),
+    ("square", _square, "torch.square", "x times x", lambda x: x * x, "", s.REAL),
+    ("abs", _abs, "torch.abs", "absolute value", abs, "abs", s.REAL),
+    ("sin", _always(Range(-1, 1, True, True)), "torch.sin", "sine", math.sin, "math.sin", s.REAL),
+    ("cos", _always(Range(-1, 1, True, True)), "torch.cos", "cosine", math.cos, "math.cos", s.REAL),
+    ("tanh", _always(Range(-1, 1)), "torch.tanh", "hyperbolic tangent", math.tanh, "math.tanh", s.REAL),
+    ("sigmoid", _always(s.UNIT), "torch.sigmoid", "1 / (1 + exp(-x))", _sigmoid, "", s.REAL),
+    ("inv_logit", _always(s.UNIT), "torch.sigmoid", "1 / (1 + exp(-x))", _sigmoid, "", s.REAL),
+    ("logit", _real, "torch.logit", "log(p / (1 - p))", lambda p: math.log(p / (1 - p)), "", s.CLOSED_UNIT),
+    ("softplus", _always(s.POSITIVE), "fn.softplus", "log(1 + exp(x))", lambda x: math.log1p(math.exp(x)), "", s.REAL),
+    ("lgamma", _real, "torch.lgamma", "log of the gamma function", math.lgamma, "math.lgamma", s.POSITIVE),
+    ("digamma", _real, "torch.digamma", "derivative of lgamma", None, "", s.POSITIVE),
+    ("erf", _always(Range(-1, 1)), "torch.erf", "error function", math.erf, "math.erf", s.REAL),
+    ("normal_cdf", _always(s.UNIT), "torch.special.ndtr", "standard normal distribution function", None, "", s.REAL),
+    ("floor", _always(s.INTEGER), "torch.floor", "largest whole number not above x", math.floor, "math.floor", s.REAL),
+    ("round", _always(s.INTEGER), "torch.round", "nearest whole number", round, "round", s.REAL),
+)
+
+_REDUCE = (
+    ("sum", _sum, "{x}.sum({axes})", "sum"),
+    ("mean", _same, "{x}.mean({axes})", "mean"),
+    ("sd", _always(s.NONNEGATIVE), "{x}.std({axes})", "sample standard deviation (n - 1)"),
+    ("var", _always(s.NONNEGATIVE), "{x}.var({axes})", "sample variance (n - 1)"),
+    ("min", _same, "{x}.amin({axes})", "smallest"),
+    ("max", _same, "{x}.amax({axes})", "largest"),
+    ("prod", lambda a: s.POSITIVE if a.low > 0 or a.low == 0 and not a.low_closed else s.REAL, "fn.prod({x}, {axes})",
+     "product"),
+    ("logsumexp", _real, "torch.logsumexp({x}, {axes})", "log of the sum of exponentials"),
+)
+
+_LAST = (
+    ("cumsum", _sum, "torch.cumsum({x}, -1)", "running sum"),
+    ("softmax", _always(s.UNIT), "torch.softmax({x}, -1)", "exp(x) normalised to a simplex"),
+    ("log_softmax", _always(Range(high=0)), "torch.log_softmax({x}, -1)", "log of softmax"),
+    ("reverse", _same, "{x}.flip(-1)", "the other way round"),
+)
+
+_SIGNED = (
+    ("dot", ("real[A]", "real[A]"), "real", "fn.dot({0}, {1})", "sum of the products of two vectors"),
+    ("outer", ("real[A]", "real[B]"), "real[A, B]", "fn.outer({0}, {1})", "all products of two vectors' elements"),
+    ("diag", ("real[A]",), "real[A, A]", "torch.diag_embed({0})", "a matrix with the vector on its diagonal"),
+    ("diagonal", ("real[A, A]",), "real[A]", "{0}.diagonal(dim1=-2, dim2=-1)", "the diagonal of a matrix"),
+    ("transpose", ("real[A, B]",), "real[B, A]", "{0}.mT", "rows and columns swapped"),
+    ("cholesky", ("cov[A]",), "lower_cholesky[A]", "torch.linalg.cholesky({0})", "the lower-triangular factor"),
+    ("inverse", ("cov[A]",), "cov[A]", "torch.linalg.inv({0})", "the inverse of a positive definite matrix"),
+    ("solve", ("real[A, A]", "real[A]"), "real[A]", "fn.solve({0}, {1})", "x in M x = b"),
+    ("solve_lower", ("lower_cholesky[A]", "real[A]"), "real[A]", "fn.solve_lower({0}, {1})", "x in L x = b"),
+    ("quad_form", ("real[A, A]", "real[A]"), "real", "fn.quad_form({0}, {1})", "x' M x"),
+    ("logdet", ("cov[A]",), "real", "torch.logdet({0})", "log determinant of a positive definite matrix"),
+    ("exp_quad", ("real[A]", "positive", "positive"), "cov[A]", "fn.exp_quad({0}, {1}, {2})",
+     "squared-exponential kernel over inputs, by amplitude and length scale"),
+    ("add_diag", ("cov[A]", "nonnegative"), "cov[A]", "fn.add_diag({0}, {1})", "a scalar added to the diagonal"),
+    ("log_mix", ("unit", "real", "real"), "real", "fn.log_mix({0}, {1}, {2})",
+     "log(p exp(a) + (1 - p) exp(b))"),
+)
+
+_ROWS: tuple[Function, ...] = (
+    *(
+        Function(name, ("x",), "elementwise", range_rule, code, doc, number, number_code, domain)
+        for name, range_rule, code, doc, number, number_code, domain in _ELEMENTWISE
+    ),
+    Function("pow", ("x", "y"), "elementwise", lambda a, b: s.power(a, b.low if b.low == b.high else None),
+             "torch.pow", "x to the power of y", math.pow, "math.pow"),
+    Function("atan2", ("y", "x"), "elementwise", _real, "torch.atan2", "angle of a point", math.atan2, "math.atan2"),
+    Function("where", ("condition", "yes", "no"), "elementwise", _where, "fn.where", "one of two values"),
+    Function("maximum", ("a", "b"), "elementwise", _maximum, "fn.maximum", "the larger", max, "max"),
+    Function("minimum", ("a", "b"), "elementwise", _minimum, "fn.minimum", "the smaller", min, "min"),
+    *(Function(name, ("x",), "reduce", rule, code, doc) for name, rule, code, doc in _REDUCE),
+    *(Function(name, ("x",), "last", rule, code, doc) for name, rule, code, doc in _LAST),
+    *(
+        Function(name, tuple("abc"[: len(ins)]), "signature", _real, code, doc, signature=(ins, out))
+        for name, ins, out, code, doc in _SIGNED
+    ),
+    Function("zeros", ("dims",), "construct", _always(s.point(0)), "data.new_full(({sizes}), 0.0)", "all zero"),
+    Function("ones", ("dims",), "construct", _always(s.point(1)), "data.new_full(({sizes}), 1.0)", "all one"),
+    Function("full", ("dims", "value"), "construct", _same, "fn.full(({sizes}), {x})", "one value, shared on purpose"),
+    Function("eye", ("dim",), "construct", _always(Range(0, 1, True, True)), "data.new_eye({sizes})", "the identity"),
+    Function("normal", ("loc", "scale"), "construct", _real, "data.new_normal(({shape}), {a}, {b})",
+             "random numbers to start a parameter from"),
+    Function("range", ("dim",), "construct", _always(s.COUNT), "data.new_tensor(range({sizes}))", "0, 1, …, dim - 1"),
+)
+
+FUNCTIONS: dict[str, Function] = {row.name: row for row in _ROWS}
+
+SPECIAL: dict[str, str] = {
+    "log_prob": "log_prob(D, x): the log density of a distribution, element by element",
+    "size": "size(a, b): how many unconstrained coordinates the latents have",
+    "free": "free(a): the unconstrained coordinates of a latent, as a vector",
+    "concat": "concat(a, b, …): vectors one after another",
+    "lag": "lag(y, k): the vector without its last k entries, to stand beside y[k:]",
+}
+"""Functions whose shape rule is their own; the checker has one method for each."""

@@ -1,0 +1,64 @@
+"""What generated modules import. Names load on first use, so that one runtime module can be imported alone."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from guidedsl.runtime import constraints, distributions
+    from guidedsl.runtime.data import Data, Dim, Field, PlateSpec, Site
+    from guidedsl.runtime.model import Draw, Guide, Model
+    from guidedsl.runtime.noise import Noise
+    from guidedsl.runtime.params import ParamStore, get_param_store, param
+    from guidedsl.runtime.plates import Plate
+
+__all__ = [
+    "Data",
+    "Dim",
+    "Draw",
+    "Field",
+    "Guide",
+    "Model",
+    "Noise",
+    "ParamStore",
+    "Plate",
+    "PlateSpec",
+    "Site",
+    "constraints",
+    "distributions",
+    "get_param_store",
+    "param",
+]
+
+_HOMES = {
+    "Data": "data",
+    "Dim": "data",
+    "Draw": "model",
+    "Field": "data",
+    "Guide": "model",
+    "Model": "model",
+    "Noise": "noise",
+    "ParamStore": "params",
+    "Plate": "plates",
+    "PlateSpec": "data",
+    "Site": "data",
+    "get_param_store": "params",
+    "param": "params",
+}
+_MODULES = frozenset({"constraints", "distributions"})
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        value: object = import_module(f"guidedsl.runtime.{name}")
+    elif name in _HOMES:
+        value = getattr(import_module(f"guidedsl.runtime.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module 'guidedsl.runtime' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

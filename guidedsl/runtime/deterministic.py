@@ -1,0 +1,200 @@
+"""Fitting on fixed noise: the first thing that `fit` tries.
+
+A deterministic loss can be handed to a quasi-Newton method, which needs no step size and follows the narrow valleys of
+correlated posteriors, where stochastic gradients crawl. The noise is then drawn anew, more of it, until the posterior's
+means and sds stay where they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from guidedsl.runtime.fixed_noise import (
+    FixedNoiseLoss,
+    FlatParameters,
+    NoiseShape,
+    matched_normals,
+    mode_search_mask,
+    noise_shape,
+)
+from guidedsl.runtime.lbfgs import Minimum, minimise
+from guidedsl.runtime.model import Guide
+from guidedsl.runtime.moments import Moments, latent_moments, movement
+
+if TYPE_CHECKING:
+    from guidedsl.runtime.params import ParamStore
+
+FEWEST_PARTICLES = 32
+MOST_PARAMETERS = 50_000
+MOST_JOINT_COORDINATES = 500
+LARGEST_PASS = 2e7
+"""Numbers in one array of one evaluation (particles × entries): above it, minibatches and Adam are the better bargain."""
+CHUNK = 1e6
+ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an optimisation ended. `reason` is for a person; `iterations` counts evaluations of the loss."""
+
+    converged: bool
+    reason: str
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A fixed-noise fit that can be run: what the guide draws, and how much noise to begin with."""
+
+    shape: NoiseShape
+    flat: FlatParameters
+    particles: int
+    entries: int
+
+    @property
+    def chunk(self) -> int:
+        """Particles a pass."""
+        return max(1, int(CHUNK / self.entries))
+
+
+def plan(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator) -> Plan | str:
+    """How to fit the guide on fixed noise, or why that cannot be done. Creates the guide's parameters."""
+    shape = noise_shape(guide, data, store, generator)
+    flat = FlatParameters(list(store.trainable().values()))
+    if isinstance(shape, str):
+        return shape
+    if data.batches.rows or data.whole is not None:
+        return "a plate is subsampled"
+    if not flat.leaves:
+        return "there is no parameter to learn"
+    if len(flat) > MOST_PARAMETERS:
+        return f"{len(flat)} parameters are too many for a quasi-Newton method"
+    if shape.coordinates == 0:
+        return "the guide draws nothing"
+    particles = FEWEST_PARTICLES
+    if len(flat) > 3 * shape.coordinates:
+        # Covariances are learned: with fewer pairs than coordinates some direction sees no noise, and the loss has no
+        # bound there (Giordano et al. 2023, section 4.3).
+        if shape.coordinates > MOST_JOINT_COORDINATES:
+            return f"{shape.coordinates} correlated coordinates are too many for fixed noise"
+        particles = max(particles, 2 * shape.coordinates + 16)
+    tensors = [value for value in vars(data).values() if isinstance(value, Tensor)]
+    entries = max([shape.coordinates, *(value.numel() for value in tensors)])
+    if particles * entries > LARGEST_PASS:
+        return "the data is too large to pass over with many particles"
+    return Plan(shape, flat, particles, entries)
+
+
+class FixedNoiseFit:
+    """One fixed-noise fit: starts, then rounds of ever more noise."""
+
+    def __init__(
+        self,
+        guide: Guide,
+        data: Any,
+        store: ParamStore,
+        plan: Plan,
+        generator: torch.Generator,
+        tolerance: float,
+        report: Callable[[int, float], None],
+    ) -> None:
+        self.guide, self.data, self.store = guide, data, store
+        self.plan, self.generator, self.tolerance, self.report = plan, generator, tolerance, report
+        self.evaluations = 0
+        self.best = self.latest = plan.flat.read()
+        self.history: list[tuple[int, float]] = []
+
+    def _loss(self, particles: int, scale: float = 1.0) -> FixedNoiseLoss:
+        plan = self.plan
+        normals = matched_normals(particles, plan.shape.coordinates, self.generator, self.best) * scale
+        return FixedNoiseLoss(self.guide, self.data, self.store, plan.flat, plan.shape, normals, plan.chunk)
+
+    def _minimise(self, loss: FixedNoiseLoss, x: Tensor, iterations: int) -> Minimum:
+        base = self.evaluations
+
+        def each(iteration: int, value: float, at: Tensor) -> None:
+            self.latest = at
+            self.history.append((base + iteration, value))
+            self.report(base + iteration, value)
+
+        found = minimise(loss, x, max_iterations=iterations, max_evaluations=4 * iterations, on_iteration=each)
+        self.evaluations += found.evaluations
+        return found
+
+    def _mode(self, x: Tensor) -> Tensor:
+        """From x, the parameters of locations moved uphill at zero noise, the others as they are."""
+        loss = self._loss(2, scale=0.0)
+        mask = mode_search_mask(loss, x, self.generator)
+
+        def masked(y: Tensor) -> tuple[float, Tensor]:
+            value, gradient = loss(y)
+            return value, gradient * mask
+
+        found = minimise(masked, x, max_iterations=60, max_evaluations=240)
+        self.evaluations += found.evaluations
+        return found.x
+
+    def _starts(self) -> list[Tensor]:
+        """The initial values as declared, the way to the mode from there, and from a jittered copy."""
+        x = self.best
+        jitter = torch.randn(x.shape, generator=self.generator, dtype=torch.float64, device=self.generator.device)
+        moved = x + 0.5 * jitter.to(x.device, x.dtype)
+        return [x, self._mode(x), self._mode(moved)]
+
+    def _begin(self) -> Minimum | None:
+        """The best of short descents from several starts; None where no start has a finite loss."""
+        loss = self._loss(self.plan.particles)
+        found = [self._minimise(loss, start, 40) for start in self._starts()]
+        finite = [minimum for minimum in found if math.isfinite(minimum.value)]
+        if not finite:
+            return None
+        best = min(finite, key=lambda minimum: minimum.value)
+        return best if best.settled else self._minimise(loss, best.x, 1500)
+
+    def _moments(self, x: Tensor, seed: int) -> Moments:
+        self.plan.flat.write(x)
+        return latent_moments(self.guide, self.data, self.store, seed)
+
+    def run(self) -> Outcome | str:
+        """Fits; the store holds the result. A string says why this is not the way for this guide."""
+        minimum = self._begin()
+        if minimum is None:
+            return "no starting point has a finite loss"
+        seed = int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
+        self.best = minimum.x
+        before = self._moments(self.best, seed)
+        particles, moved = self.plan.particles, math.inf
+        for _ in range(ROUNDS):
+            particles *= 4
+            if particles * self.plan.entries > LARGEST_PASS:
+                break
+            minimum = self._minimise(self._loss(particles), self.best, 1000)
+            if not math.isfinite(minimum.value):
+                break
+            self.best = minimum.x
+            after = self._moments(self.best, seed)
+            moved, before = movement(before, after), after
+            if moved < self.tolerance and minimum.settled:
+                break
+        self.plan.flat.write(self.best)
+        return self._outcome(minimum, moved, particles)
+
+    def interrupted(self) -> None:
+        """Leaves the store at the last completed iteration."""
+        self.plan.flat.write(self.latest)
+
+    def _outcome(self, minimum: Minimum, moved: float, particles: int) -> Outcome:
+        if not math.isfinite(moved):
+            return Outcome(minimum.settled, f"quasi-Newton on {particles} fixed draws: {minimum.reason}", self.evaluations)
+        found = f"new noise ({particles} draws) moved means and sds by at most {moved:.2g} sd"
+        if moved >= self.tolerance:
+            return Outcome(False, f"{found}, more than the tolerance {self.tolerance:g}", self.evaluations)
+        if not minimum.settled:
+            return Outcome(False, f"{found}, but {minimum.reason}", self.evaluations)
+        return Outcome(True, found, self.evaluations)

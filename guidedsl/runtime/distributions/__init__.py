@@ -1,0 +1,161 @@
+"""A class for each form of a distribution in the registry, with static methods and no state.
+
+`log_prob(x, *args)`, `draw(noise, shape, *args)` → `(x, log_q)`, and where there is a distribution function
+`log_mass(low, high, *args)` = log P(low < x < high), a number where all its arguments are numbers. Arguments are
+tensors or Python numbers that broadcast from the right, event dims last: `particles..., plates..., event`. `shape`
+includes the event dims; `log_q` has `shape` without them. It is written in the noise, so that nothing is inverted,
+and its gradient is the whole one: through the sample and through the arguments.
+
+Booleans, counts and other numbers are floating tensors of the noise's dtype; indices (Categorical, OrderedLogistic) are
+int64, since they index. `log_prob` accepts either.
+
+Nothing is validated. The type system keeps a sample inside the support, so `log_prob` is the plain formula there. It is
+-inf outside only for families whose support depends on their arguments (Uniform, TruncatedNormal, DiscreteUniform,
+Pareto), and there only of a bound that is a tensor, and so may come from a latent.
+"""
+
+from guidedsl.runtime.distributions.bounded import (
+    Beta,
+    Kumaraswamy,
+    LogitNormal,
+    TruncatedNormal,
+    Uniform,
+    VonMises,
+)
+from guidedsl.runtime.distributions.categorical import (
+    Categorical,
+    CategoricalLogits,
+    Multinomial,
+    MultinomialLogits,
+    OneHotCategorical,
+    OneHotCategoricalLogits,
+    OrderedLogistic,
+)
+from guidedsl.runtime.distributions.continuous import (
+    AsymmetricLaplace,
+    Cauchy,
+    Gumbel,
+    Laplace,
+    Logistic,
+    Normal,
+    SoftLaplace,
+    StudentT,
+)
+from guidedsl.runtime.distributions.degenerate import (
+    Point,
+)
+from guidedsl.runtime.distributions.discrete import (
+    Bernoulli,
+    BernoulliLogits,
+    BetaBinomial,
+    Binomial,
+    BinomialLogits,
+    DiscreteUniform,
+    Geometric,
+    GeometricLogits,
+    NegativeBinomial,
+    NegativeBinomialLogits,
+    NegativeBinomialLogMean,
+    NegativeBinomialMean,
+    Poisson,
+    PoissonLog,
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedNegativeBinomialLogits,
+    ZeroInflatedPoisson,
+)
+from guidedsl.runtime.distributions.matrices import (
+    LKJ,
+    LKJCholesky,
+    Wishart,
+    WishartCovariance,
+)
+from guidedsl.runtime.distributions.multivariate import (
+    GaussianRandomWalk,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    MultivariateNormalCovariance,
+    MultivariateNormalPrecision,
+    MultivariateNormalUnit,
+    MultivariateStudentT,
+)
+from guidedsl.runtime.distributions.positive import (
+    Chi2,
+    Exponential,
+    Gamma,
+    GammaScale,
+    HalfCauchy,
+    HalfNormal,
+    HalfStudentT,
+    InverseGamma,
+    LogNormal,
+    Pareto,
+    Weibull,
+)
+from guidedsl.runtime.distributions.simplex import (
+    Dirichlet,
+)
+
+__all__ = [
+    "LKJ",
+    "AsymmetricLaplace",
+    "Bernoulli",
+    "BernoulliLogits",
+    "Beta",
+    "BetaBinomial",
+    "Binomial",
+    "BinomialLogits",
+    "Categorical",
+    "CategoricalLogits",
+    "Cauchy",
+    "Chi2",
+    "Dirichlet",
+    "DiscreteUniform",
+    "Exponential",
+    "Gamma",
+    "GammaScale",
+    "GaussianRandomWalk",
+    "Geometric",
+    "GeometricLogits",
+    "Gumbel",
+    "HalfCauchy",
+    "HalfNormal",
+    "HalfStudentT",
+    "InverseGamma",
+    "Kumaraswamy",
+    "LKJCholesky",
+    "Laplace",
+    "LogNormal",
+    "Logistic",
+    "LogitNormal",
+    "LowRankMultivariateNormal",
+    "Multinomial",
+    "MultinomialLogits",
+    "MultivariateNormal",
+    "MultivariateNormalCovariance",
+    "MultivariateNormalPrecision",
+    "MultivariateNormalUnit",
+    "MultivariateStudentT",
+    "NegativeBinomial",
+    "NegativeBinomialLogMean",
+    "NegativeBinomialLogits",
+    "NegativeBinomialMean",
+    "Normal",
+    "OneHotCategorical",
+    "OneHotCategoricalLogits",
+    "OrderedLogistic",
+    "Pareto",
+    "Point",
+    "Poisson",
+    "PoissonLog",
+    "SoftLaplace",
+    "StudentT",
+    "TruncatedNormal",
+    "Uniform",
+    "VonMises",
+    "Weibull",
+    "Wishart",
+    "WishartCovariance",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedNegativeBinomialLogits",
+    "ZeroInflatedPoisson",
+]

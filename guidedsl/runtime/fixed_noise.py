@@ -1,0 +1,179 @@
+"""The ELBO on noise drawn once: a deterministic function of the parameters (Giordano, Ingram and Broderick 2023).
+
+The draws are matched to the moments of a standard normal, under which the expectation of a quadratic is exact: where
+the posterior is Gaussian, so is the optimum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.model import Draw, Guide
+from guidedsl.runtime.noise import Noise, RecordedNoise, Shape
+
+if TYPE_CHECKING:
+    from guidedsl.runtime.params import ParamStore
+
+
+class FixedNormals(Noise):
+    """Hands out given normal draws, in order; any other kind of draw is an error."""
+
+    def __init__(self, normals: Sequence[Tensor], dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(None, dtype, device)
+        self._waiting = iter(normals)
+
+    def normal(self, shape: Shape) -> Tensor:
+        found = next(self._waiting, None)
+        if found is None or tuple(found.shape) != tuple(shape):
+            raise InferenceError(
+                f"the guide drew normals of shape {list(shape)} where it drew others before: a guide that changes its "
+                "draws from step to step cannot be optimised on fixed noise; pass steps=…"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class NoiseShape:
+    """What one pass of a guide draws, if that is normals alone: the shapes without the particle axis."""
+
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def coordinates(self) -> int:
+        """How many normals a particle takes."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    def split(self, normals: Tensor) -> list[Tensor]:
+        """[particles, coordinates] as the guide's draws: [particles, *shape] each."""
+        parts = normals.split([math.prod(shape) for shape in self.shapes], dim=1)
+        return [part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+
+def noise_shape(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator) -> NoiseShape | str:
+    """What a pass of the guide draws, or why it cannot run on fixed normals. Creates the guide's parameters."""
+    noise = RecordedNoise(generator, data.dtype, data.device)
+    with torch.no_grad():
+        draw = guide(data, particles=(2,), store=store, noise=noise)
+    if draw.score is not None:
+        return "a site has no pathwise gradient"
+    if not noise.only_normal:
+        return "it draws more than normals"
+    shapes = [tuple(normal.shape) for normal in noise.normals]
+    if any(shape[:1] != (2,) for shape in shapes):
+        return "particles share draws"
+    return NoiseShape(tuple(shape[1:] for shape in shapes))
+
+
+def matched_normals(particles: int, coordinates: int, generator: torch.Generator, like: Tensor) -> Tensor:
+    """Antithetic standard normals, [particles, coordinates], with the first two moments of the distribution.
+
+    Mean zero always. Where there are at least as many pairs as coordinates, the covariance is the identity; else each
+    coordinate has variance one. `particles` is rounded up to an even number.
+    """
+    pairs = (particles + 1) // 2
+    half = torch.randn((pairs, coordinates), generator=generator, dtype=torch.float64, device=generator.device)
+    if pairs >= coordinates > 0:
+        values, vectors = torch.linalg.eigh(half.T @ half / pairs)
+        half = half @ (vectors * values.clamp_min(1e-12).rsqrt()) @ vectors.T
+    else:
+        half = half / half.square().mean(0).sqrt()
+    return torch.cat([half, -half]).to(like.device, like.dtype)
+
+
+class FlatParameters:
+    """The leaves of a store that are optimised, as one vector [n]."""
+
+    def __init__(self, leaves: Sequence[Tensor]) -> None:
+        self.leaves = list(leaves)
+        self._sizes = [leaf.numel() for leaf in self.leaves]
+
+    def __len__(self) -> int:
+        return sum(self._sizes)
+
+    def read(self) -> Tensor:
+        """A copy of the leaves."""
+        return torch.cat([leaf.detach().reshape(-1) for leaf in self.leaves])
+
+    @torch.no_grad()
+    def write(self, x: Tensor) -> None:
+        """Sets the leaves, in place."""
+        for leaf, part in zip(self.leaves, x.split(self._sizes), strict=True):
+            leaf.copy_(part.view(leaf.shape))
+
+    def flatten(self, gradients: Sequence[Tensor | None]) -> Tensor:
+        """Gradients of the leaves as one vector; None is zero."""
+        return torch.cat(
+            [
+                torch.zeros_like(leaf).reshape(-1) if gradient is None else gradient.reshape(-1)
+                for leaf, gradient in zip(self.leaves, gradients, strict=True)
+            ]
+        )
+
+
+class FixedNoiseLoss:
+    """−ELBO of a guide on given normals [particles, coordinates], as a function of the flat parameters.
+
+    Evaluated `chunk` particles at a time. A value that is not finite, or a factorisation that fails, is +inf.
+    """
+
+    def __init__(
+        self,
+        guide: Guide,
+        data: Any,
+        store: ParamStore,
+        flat: FlatParameters,
+        shape: NoiseShape,
+        normals: Tensor,
+        chunk: int,
+    ) -> None:
+        self.guide, self.data, self.store, self.flat = guide, data, store, flat
+        self.particles = normals.shape[0]
+        self._chunks = [shape.split(part) for part in normals.split(chunk)]
+
+    def _draw(self, normals: list[Tensor]) -> tuple[Tensor, Draw[Any]]:
+        noise = FixedNormals(normals, self.data.dtype, self.data.device)
+        draw = self.guide(self.data, particles=(normals[0].shape[0],), store=self.store, noise=noise)
+        return self.guide.model(self.data, draw.latents, store=self.store), draw
+
+    def __call__(self, x: Tensor) -> tuple[float, Tensor]:
+        """Value and gradient [n] at the parameters x [n]."""
+        self.flat.write(x)
+        value, gradient = 0.0, torch.zeros_like(x)
+        try:
+            for normals in self._chunks:
+                log_p, draw = self._draw(normals)
+                loss = (draw.log_q - log_p).sum() / self.particles
+                value += loss.item()
+                if not math.isfinite(value):
+                    return math.inf, gradient
+                gradient += self.flat.flatten(torch.autograd.grad(loss, self.flat.leaves, allow_unused=True))
+        except InferenceError:
+            # A factorisation that fails far out on a search line. The line search turns back from there; a mistake that
+            # is there from the start surfaces in the plain evaluation that every fit begins with.
+            return math.inf, gradient
+        return value, gradient
+
+
+def mode_search_mask(loss: FixedNoiseLoss, x: Tensor, generator: torch.Generator) -> Tensor:
+    """1.0 for the parameters [n] that move the latents at zero noise (locations), 0.0 for the others (scales).
+
+    Found as the gradient of a random projection of the latents.
+    """
+    loss.flat.write(x)
+    _, draw = loss._draw([torch.zeros_like(normal[:1]) for normal in loss._chunks[0]])
+    total = torch.zeros((), dtype=x.dtype, device=x.device)
+    for latent in draw.latents:
+        if latent.is_floating_point():
+            weights = torch.rand(latent.shape, generator=generator, dtype=torch.float64, device=generator.device) + 0.5
+            total = total + (latent * weights.to(latent.device, latent.dtype)).sum()
+    if not total.requires_grad:
+        return torch.zeros_like(x)
+    gradient = loss.flat.flatten(torch.autograd.grad(total, loss.flat.leaves, allow_unused=True))
+    return (gradient != 0).to(x.dtype)

@@ -1,0 +1,185 @@
+"""Limited-memory BFGS with a strong-Wolfe line search that survives values which are not finite.
+
+Nocedal and Wright, Numerical Optimization (2nd ed. 2006), algorithms 7.4, 7.5, 3.5 and 3.6. torch.optim.LBFGS is not
+used: importing it costs a second, and it stops at the first inf.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+Objective = Callable[[Tensor], tuple[float, Tensor]]
+
+_SUFFICIENT = 1e-4
+_CURVATURE = 0.9
+_LONGEST = 1e10
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where a minimisation ended. `settled`: by its tolerances, and not by a limit or a failure."""
+
+    x: Tensor
+    value: float
+    gradient: Tensor
+    iterations: int
+    evaluations: int
+    settled: bool
+    reason: str
+
+
+class _Point(NamedTuple):
+    """A point on the search line: step, value, slope along the line, gradient."""
+
+    step: float
+    value: float
+    slope: float
+    gradient: Tensor
+
+
+class _Line:
+    """An objective along one direction, counting its evaluations."""
+
+    def __init__(self, objective: Objective, x: Tensor, direction: Tensor) -> None:
+        self.objective, self.x, self.direction = objective, x, direction
+        self.evaluations = 0
+
+    def at(self, step: float) -> _Point:
+        self.evaluations += 1
+        value, gradient = self.objective(self.x + step * self.direction)
+        slope = float(gradient.dot(self.direction))
+        if not (math.isfinite(value) and math.isfinite(slope)):
+            return _Point(step, math.inf, math.nan, gradient)
+        return _Point(step, value, slope, gradient)
+
+
+def _cubic(low: _Point, high: _Point) -> float:
+    """The minimiser of the cubic through two points and slopes, kept well inside; bisection where there is none."""
+    left, right = sorted((low.step, high.step))
+    width = right - left
+    if not (math.isfinite(high.value) and math.isfinite(high.slope)):
+        return low.step + 0.1 * (high.step - low.step)
+    d1 = low.slope + high.slope - 3 * (low.value - high.value) / (low.step - high.step)
+    square = d1 * d1 - low.slope * high.slope
+    if square < 0 or not math.isfinite(square):
+        return 0.5 * (left + right)
+    d2 = math.copysign(math.sqrt(square), high.step - low.step)
+    denominator = high.slope - low.slope + 2 * d2
+    if denominator == 0:
+        return 0.5 * (left + right)
+    step = high.step - (high.step - low.step) * (high.slope + d2 - d1) / denominator
+    return min(max(step, left + 0.1 * width), right - 0.1 * width)
+
+
+def _zoom(line: _Line, start: _Point, low: _Point, high: _Point, budget: int) -> _Point:
+    """A step between `low` (the better end) and `high` that meets the strong Wolfe conditions, or the best seen."""
+    for _ in range(budget):
+        if abs(high.step - low.step) <= 1e-14 * max(1.0, abs(low.step)):
+            break
+        trial = line.at(_cubic(low, high))
+        if trial.value > start.value + _SUFFICIENT * trial.step * start.slope or trial.value >= low.value:
+            high = trial
+            continue
+        if abs(trial.slope) <= -_CURVATURE * start.slope:
+            return trial
+        if trial.slope * (high.step - low.step) >= 0:
+            high = low
+        low = trial
+    return low
+
+
+def _search(line: _Line, start: _Point, first: float, budget: int) -> _Point:
+    """A strong-Wolfe step from `start`; `start` itself where none decreases the objective."""
+    previous, step = start, first
+    for _ in range(budget):
+        trial = line.at(step)
+        worse = trial.value > start.value + _SUFFICIENT * step * start.slope
+        if worse or (previous.step > 0 and trial.value >= previous.value):
+            return _zoom(line, start, previous, trial, budget)
+        if abs(trial.slope) <= -_CURVATURE * start.slope:
+            return trial
+        if trial.slope >= 0:
+            return _zoom(line, start, trial, previous, budget)
+        previous, step = trial, min(step * 4.0, _LONGEST)
+    return previous
+
+
+def _direction(gradient: Tensor, pairs: deque[tuple[Tensor, Tensor, float]]) -> Tensor:
+    """−H g by the two-loop recursion."""
+    q = gradient.clone()
+    weights: list[float] = []
+    for s, y, rho in reversed(pairs):
+        weights.append(rho * float(s.dot(q)))
+        q.add_(y, alpha=-weights[-1])
+    if pairs:
+        _, y, rho = pairs[-1]
+        q.mul_(1.0 / (rho * float(y.dot(y))))
+    for (s, y, rho), weight in zip(pairs, reversed(weights), strict=True):
+        q.add_(s, alpha=weight - rho * float(y.dot(q)))
+    return q.neg_()
+
+
+def minimise(
+    objective: Objective,
+    x: Tensor,
+    *,
+    max_iterations: int = 500,
+    max_evaluations: int = 2000,
+    memory: int = 30,
+    gradient_tolerance: float = 1e-5,
+    value_tolerance: float = 1e-9,
+    patience: int = 5,
+    on_iteration: Callable[[int, float, Tensor], None] | None = None,
+) -> Minimum:
+    """Minimises `objective`, which gives value and gradient at a vector [n]; a value that is not finite is a wall.
+
+    Ends when the largest entry of the gradient is below `gradient_tolerance`, or when `patience` iterations together
+    decrease the value by less than `value_tolerance` · (1 + |value|). `on_iteration(iteration, value, x)` is told
+    of each. `x` must have a finite value, else the result is `x`, not settled.
+    """
+    value, gradient = objective(x)
+    evaluations = 1
+    pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=memory)
+    recent: deque[float] = deque([value], maxlen=patience + 1)
+
+    def ended(iteration: int, settled: bool, reason: str) -> Minimum:
+        return Minimum(x, value, gradient, iteration, evaluations, settled, reason)
+
+    if not (math.isfinite(value) and bool(gradient.isfinite().all())):
+        return ended(0, False, "the start has no finite value and gradient")
+    for iteration in range(1, max_iterations + 1):
+        if float(gradient.abs().max()) <= gradient_tolerance:
+            return ended(iteration - 1, True, "the gradient vanishes")
+        direction = _direction(gradient, pairs)
+        slope = float(gradient.dot(direction))
+        if not (math.isfinite(slope) and slope < 0):
+            pairs.clear()
+            direction, slope = -gradient, -float(gradient.dot(gradient))
+        first = 1.0 if pairs else min(1.0, 1.0 / float(gradient.abs().sum()))
+        line = _Line(objective, x, direction)
+        found = _search(line, _Point(0.0, value, slope, gradient), first, 30)
+        evaluations += line.evaluations
+        if found.step == 0.0 or not bool(found.gradient.isfinite().all()):
+            if not pairs:
+                return ended(iteration, False, "no step decreases the loss")
+            pairs.clear()
+            continue
+        s, y = found.step * direction, found.gradient - gradient
+        curvature = float(s.dot(y))
+        if curvature > 1e-12 * float(y.dot(y)):
+            pairs.append((s, y, 1.0 / curvature))
+        x, value, gradient = x + s, found.value, found.gradient
+        recent.append(value)
+        if on_iteration is not None:
+            on_iteration(iteration, value, x)
+        if len(recent) > patience and recent[0] - value <= value_tolerance * (1.0 + abs(value)):
+            return ended(iteration, True, "the loss no longer decreases")
+        if evaluations >= max_evaluations:
+            return ended(iteration, False, f"{evaluations} evaluations were not enough")
+    return ended(max_iterations, False, f"{max_iterations} iterations were not enough")

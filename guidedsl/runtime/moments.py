@@ -1,0 +1,47 @@
+"""Means and sds of a guide's latents, and how far they moved: what convergence is judged by, whatever the parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from guidedsl.runtime.model import Guide
+
+if TYPE_CHECKING:
+    from guidedsl.runtime.params import ParamStore
+
+DRAWS = 1000
+LARGEST = 5e6
+
+
+class Moments(NamedTuple):
+    """Mean and sd of every scalar latent, [coordinates]."""
+
+    mean: Tensor
+    sd: Tensor
+
+
+@torch.no_grad()
+def latent_moments(guide: Guide, data: Any, store: ParamStore, seed: int) -> Moments:
+    """From up to 1000 draws at `seed`: the same noise at each call, so that two results differ by the parameters."""
+    generator = torch.Generator(data.device)
+    generator.manual_seed(seed)
+    noise = data.noise(generator)
+    size = sum(latent.numel() for latent in guide(data, particles=(1,), store=store, noise=noise).latents)
+    draws = max(50, min(DRAWS, int(LARGEST / max(size, 1))))
+    latents = guide(data, particles=(draws,), store=store, noise=noise).latents
+    values = torch.cat([latent.reshape(draws, -1).to(torch.float64) for latent in latents], dim=1)
+    return Moments(values.mean(0), values.std(0))
+
+
+def movement(before: Moments, after: Moments) -> float:
+    """The largest change of a mean, in sds, or of an sd, relative; 0 where there are no latents."""
+    if after.mean.numel() == 0:
+        return 0.0
+    sd = after.sd.maximum(before.sd)
+    sd = sd.clamp_min(1e-12 * (1.0 + after.mean.abs()))
+    mean = ((after.mean - before.mean).abs() / sd).max()
+    spread = ((after.sd - before.sd).abs() / sd).max()
+    return float(torch.maximum(mean, spread))

@@ -1,0 +1,145 @@
+"""What a fitted guide says: draws, moments, and the table of them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.metadata import Site, attribute_of
+from guidedsl.runtime.model import Guide
+from guidedsl.runtime.sizes import evaluate
+
+if TYPE_CHECKING:
+    from guidedsl.runtime.params import ParamStore
+
+CHUNK = 4e6
+"""Numbers in one array of one pass."""
+ROWS_SHOWN = 60
+QUANTILES = (0.05, 0.5, 0.95)
+
+
+def site_shape(site: Site, data: Any) -> tuple[int, ...]:
+    """The axes of a site as written in the `.guide`: plates, then event dims, with `data`'s sizes."""
+    plates = [getattr(data, attribute_of(name)).length for name in site.plates]
+    dims = {dim.name: getattr(data, attribute_of(dim.name)) for dim in data.schema.dims}
+    return (*plates, *(evaluate(size, dims) for size in site.event))
+
+
+def _entries(data: Any, shapes: Sequence[tuple[int, ...]]) -> int:
+    fields = [value.numel() for value in vars(data).values() if isinstance(value, Tensor)]
+    return max([1, sum(math.prod(shape) for shape in shapes), *fields])
+
+
+@torch.no_grad()
+def sample(guide: Guide, data: Any, store: ParamStore, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """`n` draws of the latents and of the model's quantities: [n, plates..., event...] each, by name.
+
+    `data` with all rows. Drawn some at a time, so that memory is bounded by the result.
+    """
+    if n < 1:
+        raise InferenceError(f"sample({n}): at least one draw is needed")
+    model = guide.model
+    sites = (*model.sites, *model.quantity_sites)
+    shapes = {site.name: site_shape(site, data) for site in sites}
+    chunk = max(1, int(CHUNK / _entries(data, list(shapes.values()))))
+    noise = data.noise(generator)
+    parts: dict[str, list[Tensor]] = {site.name: [] for site in sites}
+    for start in range(0, n, chunk):
+        count = min(chunk, n - start)
+        latents = guide(data, particles=(count,), store=store, noise=noise).latents
+        values = dict(zip((site.name for site in model.sites), latents, strict=True))
+        values |= model.evaluate_quantities(data, latents, store=store)
+        for site in sites:
+            rank = 1 + len(site.plates) + len(site.event)
+            value = values[site.name]
+            # A quantity of data alone has no particle axis.
+            value = site.to_written(value if value.ndim == rank else value.expand(count, *value.shape))
+            parts[site.name].append(value.expand(count, *shapes[site.name]))
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scalar of the posterior."""
+
+    name: str
+    mean: float
+    sd: float
+    q5: float
+    q50: float
+    q95: float
+
+
+def rows_of(draws: dict[str, Tensor]) -> tuple[Row, ...]:
+    """A row for each scalar of draws [n, ...], named `theta[0]`, `x[2, 1]`: positions count from 0."""
+    rows: list[Row] = []
+    for name, values in draws.items():
+        shape = values.shape[1:]
+        flat = values.reshape(values.shape[0], -1).to(torch.float64)
+        order = flat.sort(0).values
+        # torch.quantile refuses more than 16 million numbers
+        marks = [order[round(q * (flat.shape[0] - 1))].tolist() for q in QUANTILES]
+        means, sds = flat.mean(0).tolist(), flat.std(0, correction=min(1, flat.shape[0] - 1)).tolist()
+        for position, index in enumerate(itertools.product(*map(range, shape))):
+            label = f"{name}[{', '.join(map(str, index))}]" if index else name
+            rows.append(Row(label, means[position], sds[position], *(mark[position] for mark in marks)))
+    return tuple(rows)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The posterior as a table. `str()` shows it; `to_dict()` has all of it."""
+
+    heading: str
+    rows: tuple[Row, ...]
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """By scalar: mean, sd, q5, q50, q95."""
+        return {
+            row.name: {key: value for key, value in asdict(row).items() if key != "name"} for row in self.rows
+        }
+
+    def __getitem__(self, name: str) -> Row:
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+    def __str__(self) -> str:
+        shown, left_out = self._shown()
+        header = ("", "mean", "sd", "5%", "50%", "95%")
+        cells = [header, *(_cells(row) for row in shown)]
+        widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+        lines = [
+            "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+            for line in cells
+        ]
+        if left_out:
+            lines.append(f"… {left_out} more rows: summary().to_dict() has all {len(self.rows)}")
+        return "\n".join([*self.heading.split("\n"), "", *(line.rstrip() for line in lines)])
+
+    def _shown(self) -> tuple[list[Row], int]:
+        """The rows to print: all, or of each site the first few, so that no site is out of sight."""
+        if len(self.rows) <= ROWS_SHOWN:
+            return list(self.rows), 0
+        groups = [list(group) for _, group in itertools.groupby(self.rows, key=lambda row: row.name.split("[")[0])]
+        share = max(2, ROWS_SHOWN // len(groups))
+        shown = [row for group in groups for row in (group if len(group) <= share else group[:share])]
+        return shown, len(self.rows) - len(shown)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """The numbers of a row, to two digits of its sd."""
+    spread = row.sd if math.isfinite(row.sd) and row.sd > 0 else abs(row.mean)
+    decimals = 2 if not math.isfinite(spread) or spread == 0 else max(0, 1 - math.floor(math.log10(spread)))
+    numbers = (row.mean, row.sd, row.q5, row.q50, row.q95)
+    if decimals > 7 or max(abs(number) for number in numbers) >= 1e7:
+        return (row.name, *(f"{number:.4g}" for number in numbers))
+    return (row.name, *(f"{number:.{decimals}f}" for number in numbers))

@@ -1,0 +1,202 @@
+"""Fitting by stochastic gradients: Adam in phases of ever smaller steps, with averaged iterates.
+
+A phase ends when its iterates are stationary: when the two halves of a window agree, by a split R-hat of each parameter
+(Dhaka et al. 2020; Welandawe et al. 2022, section 3). The average over that window is the phase's answer, and the fit
+has converged when a phase of smaller steps gives the same posterior.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from guidedsl.runtime.deterministic import Outcome
+from guidedsl.runtime.elbo import ELBO
+from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.fixed_noise import FlatParameters
+from guidedsl.runtime.model import Guide
+from guidedsl.runtime.moments import Moments, latent_moments, movement
+from guidedsl.runtime.nonfinite import explain_nonfinite
+from guidedsl.runtime.optim import Adam
+
+if TYPE_CHECKING:
+    from guidedsl.runtime.params import ParamStore
+
+FIRST_LR = 0.1
+LR_FACTOR = 0.25
+PHASES = 6
+FIRST_WINDOW = 200
+LONGEST_PHASE = 6400
+PARTICLES = 4
+MIXED = 1.1
+MOST_SKIPPED_IN_A_ROW = 20
+
+
+class Window:
+    """Running sums of the iterates of one window, its halves apart."""
+
+    def __init__(self, flat: FlatParameters, length: int) -> None:
+        x = flat.read()
+        self.length = length
+        self.taken = 0
+        self._sums = [torch.zeros_like(x), torch.zeros_like(x)]
+        self._squares = [torch.zeros_like(x), torch.zeros_like(x)]
+        self._start = x
+
+    def add(self, x: Tensor) -> None:
+        """Takes one iterate."""
+        half = 0 if self.taken < self.length // 2 else 1
+        offset = x - self._start  # sums of squares of the iterates themselves would cancel
+        self._sums[half] += offset
+        self._squares[half].addcmul_(offset, offset)
+        self.taken += 1
+
+    def mean(self) -> Tensor:
+        """The average iterate."""
+        return self._start + (self._sums[0] + self._sums[1]) / max(self.taken, 1)
+
+    def r_hat(self) -> float:
+        """Split R-hat of the window: its 95 % quantile over parameters. 1 where the halves agree."""
+        n = self.length // 2
+        if self.taken < self.length or n < 2:
+            return math.inf
+        means = torch.stack(self._sums) / n
+        within = (torch.stack(self._squares) / n - means.square()).clamp_min(0).mean(0)
+        between = means.var(0)
+        moving = within > 0
+        if not bool(moving.any()):
+            return 1.0
+        ratio = ((within[moving] + between[moving]) / within[moving]).sqrt()
+        return float(ratio.sort().values[int(0.95 * (ratio.numel() - 1))])
+
+
+class StochasticFit:
+    """One stochastic fit: steps of Adam on a guide, skipping those that are not finite."""
+
+    def __init__(
+        self,
+        guide: Guide,
+        data: Any,
+        store: ParamStore,
+        flat: FlatParameters,
+        names: list[str],
+        generator: torch.Generator,
+        *,
+        particles: int,
+        tolerance: float,
+        report: Callable[[int, float], None],
+    ) -> None:
+        self.guide, self.data, self.store, self.flat, self.names = guide, data, store, flat, names
+        self.generator, self.tolerance, self.report = generator, tolerance, report
+        self.loss = ELBO(num_particles=particles)
+        self.adam = Adam(lr=FIRST_LR)
+        self.steps = 0
+        self.skipped = 0
+        self._skipped_in_a_row = 0
+        self.history: list[tuple[int, float]] = []
+
+    def _step(self) -> float:
+        """One step; returns the loss before it. A step that is not finite is skipped and counted."""
+        state = self.generator.get_state()
+        noise = self.data.noise(self.generator)
+        objective, value = self.loss(self.guide.model, self.guide, self.data.subsample(noise), self.store, noise)
+        loss = value.item()
+        gradients: tuple[Tensor | None, ...] = ()
+        if math.isfinite(loss):
+            gradients = torch.autograd.grad(objective, self.flat.leaves, allow_unused=True)
+        self.steps += 1
+        if gradients and all(bool(gradient.isfinite().all()) for gradient in gradients if gradient is not None):
+            self.adam.step(self.store, self.names, self.flat.leaves, gradients)
+            self._skipped_in_a_row = 0
+        else:
+            self._skip(state, loss)
+        if self.steps % 10 == 0:
+            self.history.append((self.steps, loss))
+            self.report(self.steps, loss)
+        return loss
+
+    def _skip(self, state: Tensor, loss: float) -> None:
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row < MOST_SKIPPED_IN_A_ROW:
+            return
+        if math.isfinite(loss):
+            raise InferenceError(
+                f"the gradient was not finite in {MOST_SKIPPED_IN_A_ROW} steps in a row, though the loss is; look for "
+                "sqrt, log or a division at the edge of its domain"
+            )
+        self.generator.set_state(state)
+        noise = self.data.noise(self.generator)
+
+        def again() -> object:
+            return self.loss(self.guide.model, self.guide, self.data.subsample(noise), self.store, noise)
+
+        raise InferenceError(explain_nonfinite(again, self.guide.model, self.guide, self.store, loss))
+
+    def _window(self, length: int) -> Window:
+        window = Window(self.flat, length)
+        for _ in range(length):
+            self._step()
+            window.add(self.flat.read())
+        return window
+
+    def _skips(self) -> str:
+        return f"; {self.skipped} steps were not finite and skipped" if self.skipped else ""
+
+    def given(self, steps: int, lr: float | None) -> Outcome:
+        """Exactly `steps` steps: half of them at `lr`, then decaying to a tenth of it; the last quarter averaged."""
+        rate = 0.01 if lr is None else lr
+        self.adam.set_lr(rate)
+        tail = max(steps // 4, 1)
+        window: Window | None = None
+        for step in range(steps):
+            late = max(0.0, (step - steps / 2) / max(steps / 2, 1))
+            self.adam.set_lr(rate * 0.1**late)
+            if step == steps - tail:
+                window = Window(self.flat, tail)
+            self._step()
+            if window is not None:
+                window.add(self.flat.read())
+        if window is None:
+            return Outcome(False, "no step was taken", 0)
+        self.flat.write(window.mean())
+        r_hat = window.r_hat()
+        settled = r_hat < MIXED
+        said = "stationary" if settled else "not stationary: take more steps"
+        return Outcome(settled, f"the last {tail} of {steps} iterates are {said} (R-hat {r_hat:.3g}){self._skips()}", steps)
+
+    def _phase(self, lr: float) -> tuple[Tensor, bool]:
+        """Steps at one rate until a window is stationary; its average, and whether it was."""
+        self.adam.set_lr(lr)
+        length, taken = FIRST_WINDOW, 0
+        while True:
+            window = self._window(length)
+            taken += length
+            if window.r_hat() < MIXED:
+                return window.mean(), True
+            if taken >= LONGEST_PHASE:
+                return window.mean(), False
+            length = taken
+
+    def adaptive(self, lr: float | None) -> Outcome:
+        """Phases of ever smaller steps until one changes the posterior by less than the tolerance."""
+        seed = int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
+        rate = FIRST_LR if lr is None else lr
+        before: Moments | None = None
+        moved = math.inf
+        for _ in range(PHASES):
+            mean, stationary = self._phase(rate)
+            self.flat.write(mean)
+            after = latent_moments(self.guide, self.data, self.store, seed)
+            moved = math.inf if before is None else movement(before, after)
+            before = after
+            if stationary and moved < self.tolerance:
+                reason = f"steps of {rate:.2g} moved means and sds by at most {moved:.2g} sd{self._skips()}"
+                return Outcome(True, reason, self.steps)
+            rate *= LR_FACTOR
+        reason = f"the smallest steps still moved means or sds by {moved:.2g} sd, more than {self.tolerance:g}"
+        return Outcome(False, reason + self._skips(), self.steps)

@@ -1,0 +1,291 @@
+"""The syntax tree: what was written, with its place, and nothing inferred."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from guidedsl.source import Span
+
+
+@dataclass(frozen=True)
+class Name:
+    text: str
+    span: Span
+
+
+# Expressions
+
+
+@dataclass(frozen=True)
+class Number:
+    text: str
+    span: Span
+
+    @property
+    def value(self) -> float:
+        return float(self.text)
+
+
+@dataclass(frozen=True)
+class Text:
+    value: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Ref:
+    name: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Argument:
+    keyword: Name | None
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Call:
+    function: Name
+    arguments: tuple[Argument, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class Slice:
+    """`a:b`, with open ends as None; `:` alone selects all."""
+
+    low: Expr | None
+    high: Expr | None
+    span: Span
+
+
+@dataclass(frozen=True)
+class Index:
+    base: Expr
+    subscripts: tuple[Expr | Slice, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class Negative:
+    operand: Expr
+    span: Span
+
+
+@dataclass(frozen=True)
+class Term:
+    """One operand of a chain with the operator before it (`+` before the first of a sum, `*` of a product)."""
+
+    operator: str
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A left-associative chain of operators of one precedence, kept flat so that long sums are not deep."""
+
+    terms: tuple[Term, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class Power:
+    base: Expr
+    exponent: Expr
+    span: Span
+
+
+@dataclass(frozen=True)
+class Compare:
+    operator: str
+    left: Expr
+    right: Expr
+    span: Span
+
+
+@dataclass(frozen=True)
+class Vector:
+    items: tuple[Expr, ...]
+    span: Span
+
+
+Expr = Number | Text | Ref | Call | Index | Negative | Chain | Power | Compare | Vector
+
+
+@dataclass(frozen=True)
+class TypeExpr:
+    """`name(bounds)[dims]`."""
+
+    name: Name
+    arguments: tuple[Argument, ...]
+    dims: tuple[Expr, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class DistExpr:
+    name: Name
+    arguments: tuple[Argument, ...]
+    span: Span
+
+
+# Statements
+
+
+@dataclass(frozen=True)
+class DimDecl:
+    name: Name
+    default: Expr | None
+    span: Span
+
+
+@dataclass(frozen=True)
+class Data:
+    name: Name
+    type: TypeExpr
+    default: Expr | None
+    span: Span
+
+
+@dataclass(frozen=True)
+class Latent:
+    name: Name
+    type: TypeExpr
+    dist: DistExpr | None
+    span: Span
+
+
+@dataclass(frozen=True)
+class Observed:
+    name: Name
+    type: TypeExpr
+    dist: DistExpr | None
+    when: Expr | None
+    span: Span
+
+
+@dataclass(frozen=True)
+class Factor:
+    value: Expr
+    span: Span
+
+
+@dataclass(frozen=True)
+class Let:
+    name: Name
+    type: TypeExpr | None
+    value: Expr
+    span: Span
+
+
+@dataclass(frozen=True)
+class Option:
+    name: Name
+    value: Expr | None
+
+
+@dataclass(frozen=True)
+class Param:
+    name: Name
+    type: TypeExpr
+    init: Expr | None
+    via: Name | None
+    options: tuple[Option, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class Sample:
+    name: Name
+    dist: DistExpr
+    via: TypeExpr | None
+    span: Span
+
+
+@dataclass(frozen=True)
+class Joint:
+    names: tuple[Name, ...]
+    dist: DistExpr
+    span: Span
+
+
+@dataclass(frozen=True)
+class Aux:
+    name: Name
+    type: TypeExpr
+    dist: DistExpr
+    span: Span
+
+
+@dataclass(frozen=True)
+class Auto:
+    family: Name
+    arguments: tuple[Argument, ...]
+    names: tuple[Name, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class PlateItem:
+    name: Name
+    size: Expr | None
+    batching: Name | None
+    batch: Expr | None
+    span: Span
+
+
+@dataclass(frozen=True)
+class Plate:
+    items: tuple[PlateItem, ...]
+    body: tuple[Statement, ...]
+    span: Span
+
+
+Statement = (
+    DimDecl | Data | Latent | Observed | Factor | Let | Param | Sample | Joint | Aux | Auto | Plate
+)
+
+
+@dataclass(frozen=True)
+class Origin:
+    framework: Name | None
+    path: Text
+    span: Span
+
+
+@dataclass(frozen=True)
+class Model:
+    name: Name
+    origin: Origin | None
+    docstring: str | None
+    body: tuple[Statement, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class Guide:
+    name: Name
+    model: Name
+    docstring: str | None
+    body: tuple[Statement, ...]
+    span: Span
+
+
+Item = DimDecl | Model | Guide
+
+
+@dataclass(frozen=True)
+class File:
+    docstring: str | None
+    items: tuple[Item, ...]
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        return tuple(item for item in self.items if isinstance(item, Model))
+
+    @property
+    def guides(self) -> tuple[Guide, ...]:
+        return tuple(item for item in self.items if isinstance(item, Guide))
+
+

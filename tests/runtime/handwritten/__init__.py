@@ -1,0 +1,1 @@
+"""Modules in the exact shape that the compiler generates, written by hand."""
