@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.arrays import ArrayProblem, array, number_text, place, whole_number
+from guidedsl.runtime.arrays import ArrayProblem, array, place, whole_number
 from guidedsl.runtime.constraints import Constraint
 from guidedsl.runtime.data import Batches, Data
 from guidedsl.runtime.errors import DataError
@@ -83,7 +83,10 @@ class Binding:
     def _axis_sizes(self, entry: Field) -> list[tuple[str, PlateSpec | None]]:
         """(size string, plate or None), an axis at a time, as written."""
         plates = [self.schema.plate(name) for name in entry.plates]
-        return [*((plate.size, plate) for plate in plates if plate is not None), *((size, None) for size in entry.event)]
+        return [
+            *((plate.size, plate) for plate in plates if plate is not None),
+            *((size, None) for size in entry.event),
+        ]
 
     def bind_dims(self, caller: Mapping[str, object], given: Mapping[str, object]) -> None:
         """Finds every dim's size: caller, data field of its name, array shapes, default."""
@@ -134,7 +137,9 @@ class Binding:
         if len(distinct) > 1:
             self.conflicting.add(dim.name)
             listed = ", ".join(f"{value} from {source}" for value, source in distinct.items())
-            mend = f"pass {dim.name}=… to override the default" if "its default" in distinct.values() else "mend the data"
+            mend = (
+                f"pass {dim.name}=… to override the default" if "its default" in distinct.values() else "mend the data"
+            )
             self.problems.append(f"{dim.name} is {listed}; {mend}")
         self.dims[dim.name] = sources[0][0]
 
@@ -148,7 +153,9 @@ class Binding:
         ]
         if any(name not in self.raw for name in binders):
             return  # the arrays that would bind it are reported already
-        fed = [plate.name for plate in self.schema.plates if plate.minibatch is not None and dim.name in names(plate.size)]
+        fed = [
+            plate.name for plate in self.schema.plates if plate.minibatch is not None and dim.name in names(plate.size)
+        ]
         why = f"plate {fed[0]} is fed in batches, so no array tells its size" if fed else "no array's shape tells it"
         self.problems.append(f"dim {dim.name} is not known: {why}; pass {dim.name}=…")
 
@@ -304,7 +311,9 @@ def _check_late(binding: Binding, data: Data) -> None:
         constraint = entry.constraint if isinstance(entry.constraint, Constraint) else entry.constraint(data)
         size = binding.index_size(entry)
         skip_nan = entry.nan_ok or entry.when is not None
-        binding.problems += value_problems(entry.name, value, value.dtype, constraint, skip_nan, 0, size, entry.index_of)
+        binding.problems += value_problems(
+            entry.name, value, value.dtype, constraint, skip_nan, 0, size, entry.index_of
+        )
 
 
 def bind(

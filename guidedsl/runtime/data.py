@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.metadata import Dim, Field, PlateSpec, Role, Schema, Site, attribute_of
+from guidedsl.runtime.metadata import Dim, Field, PlateSpec, Role, Schema, Site
 from guidedsl.runtime.noise import Noise
 from guidedsl.runtime.plates import Plate
 

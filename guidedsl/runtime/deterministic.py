@@ -191,7 +191,9 @@ class FixedNoiseFit:
 
     def _outcome(self, minimum: Minimum, moved: float, particles: int) -> Outcome:
         if not math.isfinite(moved):
-            return Outcome(minimum.settled, f"quasi-Newton on {particles} fixed draws: {minimum.reason}", self.evaluations)
+            return Outcome(
+                minimum.settled, f"quasi-Newton on {particles} fixed draws: {minimum.reason}", self.evaluations
+            )
         found = f"new noise ({particles} draws) moved means and sds by at most {moved:.2g} sd"
         if moved >= self.tolerance:
             return Outcome(False, f"{found}, more than the tolerance {self.tolerance:g}", self.evaluations)

@@ -120,7 +120,9 @@ def _check_start(guide: Guide, data: Any, store: ParamStore, generator: torch.Ge
 class _Run:
     """One call of `fit`: which method, and what became of it."""
 
-    def __init__(self, guide: Guide, data: Any, store: ParamStore, generator: torch.Generator, tolerance: float) -> None:
+    def __init__(
+        self, guide: Guide, data: Any, store: ParamStore, generator: torch.Generator, tolerance: float
+    ) -> None:
         self.guide, self.data, self.store = guide, data, store
         self.generator, self.tolerance = generator, tolerance
         self.history: list[tuple[int, float]] = []

@@ -140,7 +140,6 @@ class Model:
                 raise
             raise explained from error
 
-
     def evaluate_quantities(self, data: Any, latents: Any, *, store: ParamStore | None = None) -> dict[str, Tensor]:
         """The model's lets at `latents`, by name; {} where it has none. A function that takes `store` gets it."""
         if self.quantities is None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import torch
@@ -180,7 +179,7 @@ def constraint_and_event_dim(name: str, constraint: Any, event_dim: int | None) 
 
 def check_lr(name: str, lr: object) -> None:
     """Raises ParamError for a learning rate that cannot be one."""
-    if lr is None or (isinstance(lr, Real) and not isinstance(lr, bool) and 0 <= float(lr) < math.inf):
+    if lr is None or (isinstance(lr, int | float) and not isinstance(lr, bool) and 0 <= lr <= sys.float_info.max):
         return
     raise ParamError(f"parameter {name!r}: lr is a number from 0 on, or None for the optimiser's, got {shorten(lr)}.")
 

@@ -7,9 +7,9 @@ JSON object: `format`, `params` (a `Record` for each name) and whatever else the
 from __future__ import annotations
 
 import json
-import math
 import os
 import secrets
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ def _record_problem(record: object) -> str | None:
         return "its event_dim is not a whole number"
     if not isinstance(record["frozen"], bool):
         return "its `frozen` is neither true nor false"
-    if lr is not None and not (type(lr) in (int, float) and 0 <= lr < math.inf):
+    if lr is not None and not (type(lr) in (int, float) and 0 <= lr <= sys.float_info.max):
         return "its learning rate is not a number from 0 on"
     return None
 

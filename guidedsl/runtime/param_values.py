@@ -15,21 +15,22 @@ from guidedsl.runtime.plates import Plate
 _SHOWN = 8
 
 
-def initial_tensor(name: str, init: object) -> Tensor:
+def initial_tensor(name: str, init: object, dtype: torch.dtype | None = None) -> Tensor:
     """The floating-point tensor of an init: a number, a tensor, or a callable that gives one. Not a copy.
 
-    Numbers and integer tensors get the default dtype. Raises ParamError for anything else; what a callable raises
-    passes through, with a note.
+    Numbers and integer tensors get `dtype`, the default dtype if None. Raises ParamError for anything else; what a
+    callable raises passes through, with a note.
     """
     if callable(init) and not isinstance(init, Tensor):
         init = _called(name, init)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
     if isinstance(init, Tensor):
         if init.is_complex():
             raise ParamError(f"parameter {name!r}: the init is {init.dtype}; give a real tensor.")
-        return init.detach() if init.is_floating_point() else init.to(torch.get_default_dtype())
+        return init.detach() if init.is_floating_point() else init.to(dtype)
     if isinstance(init, Real):
         try:
-            return torch.tensor(float(init), dtype=torch.get_default_dtype())
+            return torch.tensor(float(init), dtype=dtype)
         except OverflowError:
             raise ParamError(f"parameter {name!r}: {shorten(init)} is too large for a float.") from None
     raise ParamError(

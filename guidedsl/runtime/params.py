@@ -75,8 +75,8 @@ class ParamStore:
     def __init__(self) -> None:
         self.version = 0
         self._entries: dict[str, Entry] = {}
-        self._leaves: Mapping[str, Tensor] | None = None
-        self._trainable: Mapping[str, Tensor] | None = None
+        self._leaves: dict[str, Tensor] | None = None
+        self._trainable: dict[str, Tensor] | None = None
 
     # Registering and reading
 
@@ -115,7 +115,7 @@ class ParamStore:
             and frozen is entry.frozen
             and (init is None or callable(init))
         ):
-            entry = self._register_again(entry, init, constraint, event_dim, lr, frozen)
+            entry = self._register_again(entry, init, constraint, event_dim, plates, lr, frozen)
         return value_of(entry, plates)
 
     def setdefault(self, name: str, init: Init, constraint: Any = constraints.real) -> Tensor:
@@ -179,7 +179,14 @@ class ParamStore:
         return entry
 
     def _register_again(
-        self, entry: Entry, init: Init | None, constraint: Any, event_dim: int | None, lr: float | None, frozen: bool
+        self,
+        entry: Entry,
+        init: Init | None,
+        constraint: Any,
+        event_dim: int | None,
+        plates: Sequence[Plate],
+        lr: float | None,
+        frozen: bool,
     ) -> Entry:
         name = entry.name
         if init is not None or constraint is not constraints.real:
@@ -202,6 +209,7 @@ class ParamStore:
             if frozen and not entry.frozen:
                 raise conflict(name, "state", "learnable", "frozen")
             return entry
+        row_picks(name, entry.shape, entry.event_dim, plates)
         # A file's learning rate and frozenness are what the program was; the program that runs now decides.
         claimed = replace(entry, lr=lr, frozen=frozen, claimed=True)
         claimed.leaf.requires_grad_(not frozen)
@@ -224,13 +232,14 @@ class ParamStore:
         if entry is None:
             self._register(name, value, constraints.real, None, (), None, False)
             return
-        tensor = initial_tensor(name, value).to(entry.leaf.device, entry.leaf.dtype)
+        leaf = entry.leaf
+        tensor = initial_tensor(name, value, leaf.dtype).to(leaf.device, leaf.dtype)
         if tuple(tensor.shape) != entry.shape:
             raise ParamError(
                 f"parameter {name!r} has shape {list(entry.shape)}, the new value {list(tensor.shape)}; "
                 f"assign one of its shape, or delete it first."
             )
-        overwrite(entry.leaf, free_coordinates(name, tensor, entry.constraint, "new value"))
+        overwrite(leaf, free_coordinates(name, tensor, entry.constraint, "new value"))
 
     def __delitem__(self, name: str) -> None:
         del self._entries[self.entry(name).name]
@@ -298,17 +307,17 @@ class ParamStore:
         return self.entry(name).lr
 
     def leaves(self) -> Mapping[str, Tensor]:
-        """Leaf by name, in the order of registration; the same mapping until `version` changes."""
+        """Leaf by name, in the order of registration. Read-only, and later registrations do not change it."""
         if self._leaves is None:
-            self._leaves = MappingProxyType({name: entry.leaf for name, entry in self._entries.items()})
-        return self._leaves
+            self._leaves = {name: entry.leaf for name, entry in self._entries.items()}
+        return MappingProxyType(self._leaves)
 
     def trainable(self) -> Mapping[str, Tensor]:
-        """Leaf by name without the frozen ones; the same mapping until `version` changes."""
+        """Leaf by name without the frozen ones. Read-only, and later registrations do not change it."""
         if self._trainable is None:
             entries = self._entries.values()
-            self._trainable = MappingProxyType({entry.name: entry.leaf for entry in entries if not entry.frozen})
-        return self._trainable
+            self._trainable = {entry.name: entry.leaf for entry in entries if not entry.frozen}
+        return MappingProxyType(self._trainable)
 
     def named_parameters(self) -> ItemsView[str, Tensor]:
         """Names and leaves."""

@@ -102,9 +102,7 @@ class Summary:
 
     def to_dict(self) -> dict[str, dict[str, float]]:
         """By scalar: mean, sd, q5, q50, q95."""
-        return {
-            row.name: {key: value for key, value in asdict(row).items() if key != "name"} for row in self.rows
-        }
+        return {row.name: {key: value for key, value in asdict(row).items() if key != "name"} for row in self.rows}
 
     def __getitem__(self, name: str) -> Row:
         for row in self.rows:
@@ -118,7 +116,9 @@ class Summary:
         cells = [header, *(_cells(row) for row in shown)]
         widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
         lines = [
-            "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+            "  ".join(
+                [line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]
+            )
             for line in cells
         ]
         if left_out:

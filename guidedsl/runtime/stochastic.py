@@ -1,8 +1,8 @@
 """Fitting by stochastic gradients: Adam in phases of ever smaller steps, with averaged iterates.
 
-A phase ends when its iterates are stationary: when the two halves of a window agree, by a split R-hat of each parameter
-(Dhaka et al. 2020; Welandawe et al. 2022, section 3). The average over that window is the phase's answer, and the fit
-has converged when a phase of smaller steps gives the same posterior.
+The first phase ends when its iterates are stationary: when the two halves of a window agree, by a split R-hat of each
+parameter (Dhaka et al. 2020; Welandawe et al. 2022, section 3). Each later phase takes smaller steps over a longer
+window. The average over a window is its phase's answer, and the fit has converged when the next gives the same posterior.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from guidedsl.runtime.elbo import ELBO
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.fixed_noise import FlatParameters
 from guidedsl.runtime.model import Guide
-from guidedsl.runtime.moments import Moments, latent_moments, movement
+from guidedsl.runtime.moments import latent_moments, movement
 from guidedsl.runtime.nonfinite import explain_nonfinite
 from guidedsl.runtime.optim import Adam
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 FIRST_LR = 0.1
 LR_FACTOR = 0.25
-PHASES = 6
+PHASES = 5
 FIRST_WINDOW = 200
-LONGEST_PHASE = 6400
+LONGEST_WINDOW = 3200
 PARTICLES = 4
-MIXED = 1.1
+MIXED = 1.2
 MOST_SKIPPED_IN_A_ROW = 20
 
 
@@ -167,36 +167,40 @@ class StochasticFit:
         r_hat = window.r_hat()
         settled = r_hat < MIXED
         said = "stationary" if settled else "not stationary: take more steps"
-        return Outcome(settled, f"the last {tail} of {steps} iterates are {said} (R-hat {r_hat:.3g}){self._skips()}", steps)
+        return Outcome(
+            settled, f"the last {tail} of {steps} iterates are {said} (R-hat {r_hat:.3g}){self._skips()}", steps
+        )
 
-    def _phase(self, lr: float) -> tuple[Tensor, bool]:
-        """Steps at one rate until a window is stationary; its average, and whether it was."""
-        self.adam.set_lr(lr)
-        length, taken = FIRST_WINDOW, 0
+    def _first_phase(self) -> tuple[Window, bool]:
+        """Windows of doubling length until one is stationary; the last, and whether it was."""
+        length = FIRST_WINDOW
         while True:
             window = self._window(length)
-            taken += length
-            if window.r_hat() < MIXED:
-                return window.mean(), True
-            if taken >= LONGEST_PHASE:
-                return window.mean(), False
-            length = taken
+            if window.r_hat() < MIXED or length >= LONGEST_WINDOW:
+                return window, window.r_hat() < MIXED
+            length *= 2
 
     def adaptive(self, lr: float | None) -> Outcome:
         """Phases of ever smaller steps until one changes the posterior by less than the tolerance."""
         seed = int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
         rate = FIRST_LR if lr is None else lr
-        before: Moments | None = None
+        self.adam.set_lr(rate)
+        window, stationary = self._first_phase()
+        self.flat.write(window.mean())
+        before = latent_moments(self.guide, self.data, self.store, seed)
         moved = math.inf
         for _ in range(PHASES):
-            mean, stationary = self._phase(rate)
-            self.flat.write(mean)
-            after = latent_moments(self.guide, self.data, self.store, seed)
-            moved = math.inf if before is None else movement(before, after)
-            before = after
-            if stationary and moved < self.tolerance:
-                reason = f"steps of {rate:.2g} moved means and sds by at most {moved:.2g} sd{self._skips()}"
-                return Outcome(True, reason, self.steps)
             rate *= LR_FACTOR
-        reason = f"the smallest steps still moved means or sds by {moved:.2g} sd, more than {self.tolerance:g}"
-        return Outcome(False, reason + self._skips(), self.steps)
+            self.adam.set_lr(rate)
+            window = self._window(min(2 * window.length, 2 * LONGEST_WINDOW))
+            self.flat.write(window.mean())
+            after = latent_moments(self.guide, self.data, self.store, seed)
+            moved, before = movement(before, after), after
+            if moved < self.tolerance:
+                break
+        found = f"steps of {rate:.2g} moved means and sds by at most {moved:.2g} sd"
+        if moved >= self.tolerance:
+            return Outcome(False, f"{found}, more than the tolerance {self.tolerance:g}{self._skips()}", self.steps)
+        if not stationary:
+            return Outcome(False, f"{found}, but larger steps never became stationary{self._skips()}", self.steps)
+        return Outcome(True, found + self._skips(), self.steps)

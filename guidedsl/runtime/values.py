@@ -8,6 +8,7 @@ from torch import Tensor
 from guidedsl.runtime.arrays import number_text, place
 from guidedsl.runtime.constraints import Constraint
 
+
 def _not_of_type(constraint: Constraint) -> str:
     text = str(constraint)
     return f"is not {text}" if text in {"real", "positive", "nonnegative"} else f"is not {constraint.meaning} ({text})"

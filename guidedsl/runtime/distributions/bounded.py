@@ -13,6 +13,7 @@ from guidedsl.runtime.distributions.incomplete import beta_log_cdf, beta_log_sur
 from guidedsl.runtime.distributions.mass import (
     fold_numbers,
     hazard_mass,
+    log1mexp,
     mirror,
     standard_bound,
     two_sided_mass,
@@ -108,8 +109,7 @@ class Kumaraswamy:
         below, above = _unit_bounds(low, high)
 
         def hazard(x: Value) -> Tensor:
-            power = torch.as_tensor(log(x) * concentration1)
-            return -concentration0 * (-torch.expm1(power)).log()
+            return -concentration0 * log1mexp(-torch.as_tensor(log(x) * concentration1))
 
         return hazard_mass(0.0 if below is None else hazard(below), math.inf if above is None else hazard(above))
 

@@ -10,7 +10,7 @@ from typing import ParamSpec
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.distributions.special import Value
+from guidedsl.runtime.distributions.special import LOG_2, Value
 
 P = ParamSpec("P")
 
@@ -52,8 +52,10 @@ def as_tensors(a: Value, b: Value) -> tuple[Tensor, Tensor]:
 
 
 def log1mexp(d: Tensor) -> Tensor:
-    """log(1 - exp(-d)) for d >= 0."""
-    return (-torch.expm1(-d)).log()
+    """log(1 - exp(-d)) for d >= 0, to full relative precision (Mächler 2012)."""
+    near = d < LOG_2
+    # each branch sees only its own values: at the other's its gradient may be infinite
+    return torch.where(near, (-torch.expm1(-d)).log(), torch.log1p(-torch.exp(-torch.where(near, LOG_2, d))))
 
 
 def log_difference(larger: Tensor, smaller: Tensor) -> Tensor:

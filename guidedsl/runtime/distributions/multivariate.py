@@ -142,7 +142,8 @@ class LowRankMultivariateNormal:
 
 def _capacitance(a: Tensor) -> Tensor:
     """Cholesky factor of I + aᵀa, for a [..., K, R]: [..., R, R]."""
-    tril: Tensor = torch.linalg.cholesky(torch.eye(a.shape[-1], dtype=a.dtype, device=a.device) + a.mT @ a)
+    # always positive definite: without cholesky's check, which on a GPU waits
+    tril: Tensor = torch.linalg.cholesky_ex(torch.eye(a.shape[-1], dtype=a.dtype, device=a.device) + a.mT @ a).L
     return tril
 
 

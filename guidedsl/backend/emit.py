@@ -1,0 +1,420 @@
+"""Typed expressions as Python text.
+
+A tensor's axes are `particles..., plates..., event...`; every emitted operation indexes from the right. `aligned`
+gives an expression the axes of its target by `[..., None]`, which is the only broadcasting that generated code needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from guidedsl import ir
+from guidedsl.backend.names import data_attribute
+from guidedsl.ir import Bounds, Stage, Type
+from guidedsl.library.supports import Support
+from guidedsl.sizes import Size
+
+COMPARE, SUM, PRODUCT, UNARY, POWER, ATOM = range(6)
+_CHUNK = 40
+"""Longer sums are bracketed in groups, which keeps Python's and black's own recursion shallow."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Python text and how tightly its outermost operator binds."""
+
+    text: str
+    level: int = ATOM
+
+    def at(self, level: int) -> str:
+        """The text, bracketed unless it binds at least as tightly as `level`."""
+        return self.text if self.level >= level else f"({self.text})"
+
+
+class Emitter:
+    """Emits expressions of one model or guide.
+
+    `local` spells the variables of the function; `full` reads data with all rows, for what is made once.
+    """
+
+    def __init__(self, plates: Mapping[str, ir.Plate], local: Callable[[str], str], *, full: bool = False) -> None:
+        self.plates = plates
+        self.local = local
+        self.full = full
+        self.dims: set[str] = set()
+        self.init_shape = "()"
+
+    # Sizes
+
+    def size(self, size: Size) -> str:
+        self.dims |= size.names
+        return size.render(self.local)
+
+    def length(self, plate: str) -> str:
+        """The rows of a plate in this step."""
+        if self.plates[plate].batching is not None and not self.full:
+            return f"data.{data_attribute(plate)}.length"
+        return self.size(self.plates[plate].size)
+
+    def shape(self, plates: Sequence[str], event: Sequence[Size], *, particles: bool = False) -> str:
+        """A tuple display: `(*particles, J, K)`."""
+        parts = [*(self.length(plate) for plate in plates), *(self.size(size) for size in event)]
+        if particles:
+            return f"(*particles, {', '.join(parts)})" if parts else "particles"
+        return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+    def stored_shape(self, plates: Sequence[str], event: Sequence[Size]) -> str:
+        """The shape of a parameter in the store: every row of its plates."""
+        parts = [*(self.size(self.plates[plate].size) for plate in plates), *(self.size(size) for size in event)]
+        return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+    # Alignment
+
+    def aligned(self, expr: ir.Expr, plates: Sequence[str], rank: int) -> Code:
+        """`expr` with axes for `plates` and `rank` event dims, those that it lacks of size 1."""
+        code, type = self.emit(expr), expr.type
+        if type.number:
+            return code
+        own = len(type.event)
+        slots = [*(plate in type.plates for plate in plates), *[False] * (rank - own), *[True] * own]
+        return Code(f"{code.at(ATOM)}{_new_axes(slots, type.stage)}") if _new_axes(slots, type.stage) else code
+
+    def materialised(self, expr: ir.Expr, plates: Sequence[str], event: Sequence[Size]) -> str:
+        """`expr` with every axis at full size, so that it can be indexed and summed."""
+        code = self.aligned(expr, plates, len(event)).text
+        if expr.type.number and (plates or event):
+            return f"data.new_full({self.shape(plates, event)}, {code})"
+        if tuple(expr.type.plates) == tuple(plates) and expr.type.event == tuple(event):
+            return code
+        return f"fn.expand({code}, {self.shape(plates, event)})"
+
+    # Expressions
+
+    def emit(self, expr: ir.Expr) -> Code:
+        match expr:
+            case ir.Const():
+                return _number(expr.value)
+            case ir.DimValue():
+                text = self.size(expr.size)
+                return Code(text, ATOM if text.isidentifier() or text.isdigit() else SUM)
+            case ir.Var():
+                return Code(self._variable(expr))
+            case ir.Chain():
+                return self._chain(expr)
+            case ir.Negative():
+                return Code(f"-{self.emit(expr.operand).at(UNARY)}", UNARY)
+            case ir.Power():
+                return self._power(expr)
+            case ir.Compare():
+                left = self.aligned(expr.left, expr.type.plates, len(expr.type.event)).at(SUM)
+                right = self.aligned(expr.right, expr.type.plates, len(expr.type.event)).at(SUM)
+                return Code(f"fn.indicator({left} {expr.operator} {right}, data)")
+            case ir.MatMul():
+                return self._matmul(expr)
+            case ir.Apply():
+                return self._apply(expr)
+            case ir.Gather():
+                return self._gather(expr)
+            case ir.AllRows():
+                return self._all_rows(expr)
+            case ir.RowOf():
+                return self._row_of(expr)
+            case ir.Subscript():
+                return self._subscript(expr)
+            case ir.Stack():
+                return self._stack(expr)
+            case ir.Concat():
+                parts = [self.materialised(p, expr.type.plates, p.type.event) for p in expr.parts]
+                return Code(f"torch.cat(fn.broadcast({', '.join(parts)}), -1)")
+            case ir.LogProb():
+                return self._log_prob(expr)
+            case ir.Free():
+                return self._free(expr)
+
+    def _variable(self, var: ir.Var) -> str:
+        if var.role in ("data", "observed", "derived"):
+            return f"data{'.full' if self.full else ''}.{data_attribute(var.name)}"
+        return self.local(var.name)
+
+    def _operand(self, expr: ir.Expr, type: Type) -> Code:
+        return self.aligned(expr, type.plates, len(type.event))
+
+    def _chain(self, expr: ir.Chain) -> Code:
+        additive = expr.terms[-1][0] in "+-"
+        level = SUM if additive else PRODUCT
+        texts: list[str] = []
+        for position, (operator, operand) in enumerate(expr.terms):
+            strict = position > 0 and operator in "-/"
+            code = self._operand(operand, expr.type)
+            texts.append(code.at(level + 1 if strict or (position and code.level == level) else level))
+        operators = [operator for operator, _ in expr.terms]
+        return Code(_join(texts, operators), level)
+
+    def _power(self, expr: ir.Power) -> Code:
+        base, exponent = self._operand(expr.base, expr.type), self._operand(expr.exponent, expr.type)
+        return Code(f"{base.at(ATOM)} ** {exponent.at(UNARY)}", POWER)
+
+    def _matmul(self, expr: ir.MatMul) -> Code:
+        left, right = expr.left, expr.right
+        a, b = len(left.type.event), len(right.type.event)
+        if a == 2 and b == 2:
+            x = self.aligned(left, expr.type.plates, 2).at(PRODUCT)
+            return Code(f"{x} @ {self.aligned(right, expr.type.plates, 2).at(UNARY)}", PRODUCT)
+        plates = expr.type.plates
+        rows = self.aligned(left, plates, a).text if a == 2 else ""
+        if a == 2:
+            return Code(f"fn.matvec({rows}, {self.aligned(right, plates, 1).text})")
+        if b == 2:
+            vector, matrix = self.aligned(left, plates, 1).text, self.aligned(right, plates, 2).text
+            return Code(f"fn.vecmat({vector}, {matrix})")
+        return self._dot(left, right, plates)
+
+    def _dot(self, left: ir.Expr, right: ir.Expr, plates: Sequence[str]) -> Code:
+        """A dot product a row; data rows against one vector are a matrix product."""
+        for rows, vector in ((left, right), (right, left)):
+            if len(rows.type.plates) == 1 and not vector.type.plates and rows.type.stage < Stage.LATENT:
+                return Code(f"fn.matvec({self.emit(rows).text}, {self.emit(vector).text})")
+        x, y = self.aligned(left, plates, 1).text, self.aligned(right, plates, 1).text
+        return Code(f"fn.dot({x}, {y})")
+
+    def _apply(self, expr: ir.Apply) -> Code:
+        function = expr.function
+        match function.shape:
+            case "elementwise":
+                if expr.type.number:
+                    name, values = function.number_code, [self.emit(a).text for a in expr.arguments]
+                    return Code(f"{name}({', '.join(values)})")
+                values = [self._tensor(self._operand(a, expr.type).text, a) for a in expr.arguments]
+                return Code(f"{function.code}({', '.join(values)})")
+            case "signature":
+                return self._signed(expr)
+            case "construct":
+                return self._construct(expr)
+            case _:
+                x = self.emit(expr.arguments[0])
+                event = len(expr.arguments[0].type.event)
+                axes = str(expr.axis) if expr.axis is not None else _axes(event)
+                level = ATOM if function.code.startswith("{x}.") else COMPARE
+                return Code(function.code.format(x=x.at(level), axes=axes))
+
+    def _tensor(self, text: str, expr: ir.Expr) -> str:
+        """torch's functions do not take numbers."""
+        return f"data.new_tensor({text})" if expr.type.number else text
+
+    def _signed(self, expr: ir.Apply) -> Code:
+        function = expr.function
+        if function.name == "dot":
+            return self._dot(expr.arguments[0], expr.arguments[1], expr.type.plates)
+        values = [
+            self.aligned(argument, expr.type.plates, len(argument.type.event)) for argument in expr.arguments
+        ]
+        level = ATOM if function.code.startswith("{0}.") else COMPARE
+        return Code(function.code.format(*(value.at(level) for value in values)))
+
+    def _construct(self, expr: ir.Apply) -> Code:
+        function = expr.function
+        sizes = ", ".join(self.size(size) for size in expr.sizes)
+        comma = "," if len(expr.sizes) == 1 and function.name != "eye" else ""
+        match function.name:
+            case "normal":
+                a, b = (self.emit(argument).text for argument in expr.arguments)
+                return Code(function.code.format(shape=self.init_shape, a=a, b=b).replace("((", "(").replace("))", ")"))
+            case "full":
+                value = expr.arguments[0]
+                event = (*expr.sizes, *value.type.event)
+                if value.type.number:
+                    return Code(f"data.new_full({self.shape((), event)}, {self.emit(value).text})")
+                slots = [*(True for _ in value.type.plates), *[False] * len(expr.sizes), *[True] * len(value.type.event)]
+                inner = f"{self.emit(value).at(ATOM)}{_new_axes(slots, Stage.LATENT)}"
+                return Code(f"fn.expand({inner}, {self.shape(value.type.plates, event)})")
+        return Code(function.code.format(sizes=sizes + comma))
+
+    def _gather(self, expr: ir.Gather) -> Code:
+        base, target = expr.base, expr.type
+        indexed = dict(expr.indices)
+        kept = [plate for plate in base.type.plates if plate not in indexed]
+        present = [(plate, index) for plate, index in expr.indices if plate in base.type.plates]
+        if not present:
+            return self.emit(base)
+        read = self._full_base(base, [plate for plate, _ in present])
+        tail = ", :" * len(base.type.event)
+        if not kept and all(index.type.stage < Stage.LATENT for _, index in present):
+            rows = ", ".join(self._row(index, target.plates) for _, index in present)
+            return Code(f"{read}[..., {rows}{tail}]")
+        if not kept and len(present) == 1:
+            row = self.aligned(present[0][1], target.plates, 0).text
+            return Code(f"fn.gather({read}, {row}, {len(base.type.event)})")
+        rows = []
+        for plate in base.type.plates:
+            if plate in indexed:
+                rows.append(self._row(indexed[plate], target.plates))
+            else:
+                after = len(target.plates) - 1 - target.plates.index(plate)
+                rows.append(f"fn.rows({self.length(plate)}, {after}, data)")
+        return Code(f"{read}[..., {', '.join(rows)}{tail}]")
+
+    def _row(self, index: ir.Expr, plates: Sequence[str]) -> str:
+        if isinstance(index, ir.Const):
+            return str(int(index.value))
+        return self.aligned(index, plates, 0).text
+
+    def _full_base(self, base: ir.Expr, plates: Sequence[str]) -> str:
+        """Data of a subsampled plate is gathered from all of its rows."""
+        batched = any(self.plates[plate].batching is not None for plate in plates)
+        if batched and isinstance(base, ir.Var) and base.role in ("data", "observed", "derived"):
+            return f"data.full.{data_attribute(base.name)}"
+        return self.emit(base).at(ATOM)
+
+    def _all_rows(self, expr: ir.AllRows) -> Code:
+        base = expr.base
+        plates = list(base.type.plates)
+        read = Code(self._full_base(base, [expr.plate]))
+        if expr.plate not in plates:
+            event = (self.plates[expr.plate].size, *base.type.event)
+            slots = [*(True for _ in plates), False, *(True for _ in base.type.event)]
+            inner = f"{read.at(ATOM)}{_new_axes(slots, Stage.LATENT)}"
+            return Code(f"fn.expand({inner}, {self.shape(plates, event)})")
+        events = len(base.type.event)
+        source = -(len(plates) - plates.index(expr.plate) + events)
+        target = -(events + 1)
+        return read if source == target else Code(f"{read.at(ATOM)}.movedim({source}, {target})")
+
+    def _row_of(self, expr: ir.RowOf) -> Code:
+        base, plates = expr.base, expr.type.plates
+        events = len(base.type.event)
+        read = self.emit(base)
+        if self.plates[expr.plate].batching is not None and not self.full:
+            tail = ", :" * (events - 1)
+            read = Code(f"{read.at(ATOM)}[..., data.{data_attribute(expr.plate)}.row_index{tail}]")
+        source = -events
+        target = -(len(plates) - plates.index(expr.plate) + events - 1)
+        return read if source == target else Code(f"{read.at(ATOM)}.movedim({source}, {target})")
+
+    def _subscript(self, expr: ir.Subscript) -> Code:
+        base = expr.base
+        rest = len(base.type.event) - sum(not isinstance(item, ir.NewAxis) for item in expr.items)
+        gathers = [item for item in expr.items if not isinstance(item, ir.Range | ir.NewAxis) and not item.type.number]
+        if gathers and (base.type.plates or any(g.type.stage is Stage.LATENT for g in gathers) or len(expr.items) > 1):
+            row = self.aligned(gathers[0], expr.type.plates, 0).text
+            read = self.aligned(base, expr.type.plates, len(base.type.event)).text
+            return Code(f"fn.gather({read}, {row}, {rest})")
+        items = [self._position(item) for item in expr.items]
+        return Code(f"{self.emit(base).at(ATOM)}[..., {', '.join(items)}{', :' * rest}]")
+
+    def _position(self, item: ir.Expr | ir.Range | ir.NewAxis) -> str:
+        if isinstance(item, ir.NewAxis):
+            return "None"
+        if isinstance(item, ir.Range):
+            low = self._whole(item.low) if item.low is not None else ""
+            high = self._whole(item.high) if item.high is not None else ""
+            return f"{low}:{high}"
+        return self._whole(item)
+
+    def _whole(self, expr: ir.Expr) -> str:
+        value = expr.type.value
+        return str(int(value)) if value is not None else self.emit(expr).text
+
+    def _stack(self, expr: ir.Stack) -> Code:
+        if all(item.type.number for item in expr.items):
+            return Code(f"data.new_tensor([{', '.join(self.emit(item).text for item in expr.items)}])")
+        if expr.type.stage <= Stage.DATA and _literal(expr):
+            return Code(f"data.new_tensor({self._literal_rows(expr)})")
+        rank = len(expr.type.event) - 1
+        parts = [self._tensor(self.aligned(item, expr.type.plates, rank).text, item) for item in expr.items]
+        return Code(f"torch.stack(fn.broadcast({', '.join(parts)}), {-1 - rank})")
+
+    def _literal_rows(self, expr: ir.Expr) -> str:
+        if isinstance(expr, ir.Stack):
+            return f"[{', '.join(self._literal_rows(item) for item in expr.items)}]"
+        return self.emit(expr).text
+
+    # Distributions
+
+    def arguments(self, dist: ir.Dist, plates: Sequence[str], batch: int) -> list[str]:
+        """A distribution's arguments aligned with `plates` and `batch` event dims in front of the family's own."""
+        return [
+            self.aligned(argument, plates, batch + rank).text
+            for argument, rank in zip(dist.arguments, dist.ranks, strict=True)
+        ]
+
+    def _log_prob(self, expr: ir.LogProb) -> Code:
+        dist, plates = expr.dist, expr.type.plates
+        batch = len(expr.type.event)
+        value = self._tensor(self.aligned(expr.value, plates, batch + dist.own).text, expr.value)
+        arguments = [value, *self.arguments(dist, plates, batch)]
+        return Code(f"dist.{dist.form.runtime}.log_prob({', '.join(arguments)})")
+
+    def _free(self, expr: ir.Free) -> Code:
+        latent = expr.latent
+        constraint = self.constraint(latent.type.support, latent.bounds, None, latent.plates)
+        return Code(f"fn.free({constraint}, {self.emit(expr.base).text}, {self.shape((), expr.type.event)})")
+
+    def constraint(
+        self, support: Support, bounds: Bounds, transform: str | None, plates: Sequence[str] = (), rank: int = 0
+    ) -> str:
+        """The runtime constraint of a type."""
+        row = support.row
+        name = row.constraint or row.name
+        via = f'.via("{transform}")' if transform is not None else ""
+        if support.target is not None:
+            return "constraints.count"
+        given = [bound for bound in (bounds.low, bounds.high) if bound is not None]
+        if not given:
+            return f"constraints.{name}{via}"
+        if row.discrete:
+            texts = [self._whole(bound) for bound in given]
+            return f"constraints.integer_interval({', '.join(texts)})"
+        texts = [self.aligned(bound, plates, rank).text for bound in given]
+        return f"constraints.{name}({', '.join(texts)}){via}"
+
+
+def _new_axes(slots: Sequence[bool], stage: Stage) -> str:
+    """The index that puts an axis of size 1 in every empty slot; none to the left where no particle axis may be."""
+    items = [":" if full else "None" for full in slots]
+    if stage < Stage.LATENT:
+        while items and items[0] == "None":
+            items.pop(0)
+    while items and items[0] == ":":
+        items.pop(0)
+    return f"[..., {', '.join(items)}]" if "None" in items else ""
+
+
+def _axes(count: int) -> str:
+    return "-1" if count == 1 else f"({', '.join(str(-k) for k in range(count, 0, -1))})"
+
+
+def summed(text: str, count: int) -> str:
+    """`text` summed over its last `count` axes."""
+    return text if count == 0 else f"{text}.sum({_axes(count)})"
+
+
+def _number(value: float) -> Code:
+    text = repr(float(value))
+    if value < 0:
+        return Code(text, UNARY)
+    return Code("math.inf" if text == "inf" else text)
+
+
+def number(value: float) -> str:
+    return {"inf": "math.inf", "-inf": "-math.inf"}.get(repr(float(value)), repr(float(value)))
+
+
+def _literal(expr: ir.Expr) -> bool:
+    if isinstance(expr, ir.Stack):
+        return all(_literal(item) for item in expr.items)
+    return expr.type.number
+
+
+def _join(texts: list[str], operators: list[str]) -> str:
+    """A chain of operators; a long sum or product in bracketed groups, with the signs of a sum on its operands."""
+    if len(texts) <= _CHUNK or "/" in operators:
+        text = texts[0]
+        for operator, operand in zip(operators[1:], texts[1:], strict=True):
+            text = f"{text} {operator} {operand}"
+        return text
+    joiner = "*" if operators[-1] == "*" else "+"
+    signed = [f"-{text}" if op == "-" else text for op, text in zip(operators, texts, strict=True)]
+    starts = range(0, len(signed), _CHUNK)
+    groups = [f"({f' {joiner} '.join(signed[start : start + _CHUNK])})" for start in starts]
+    return _join(groups, [joiner] * len(groups))

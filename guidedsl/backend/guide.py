@@ -1,0 +1,195 @@
+"""A guide as Python: one function that registers its params, samples the latents and returns their log density."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from guidedsl import ir
+from guidedsl.backend.emit import Emitter, summed
+from guidedsl.backend.model import ModelContext, needed_lets, scaled, used_dims
+from guidedsl.backend.names import Module, local_name, snake_case
+from guidedsl.backend.statements import Statement, doc_type, let_statement, param_statement
+from guidedsl.check.walk import variables
+from guidedsl.library import supports as s
+from guidedsl.sizes import Size, product
+
+
+@dataclass(frozen=True)
+class GuideContext:
+    name: str
+    docstring: str | None
+    function: str
+    model: ModelContext
+    params_doc: tuple[str, ...]
+    has_params: bool
+    dims: tuple[str, ...]
+    body: tuple[Statement, ...]
+    latents: str
+    log_q: str
+    score: str | None
+    span_line: int
+
+
+def guide_context(guide: ir.Guide, model: ModelContext, names: Module) -> GuideContext:
+    """Lower a guide."""
+    snake = snake_case(guide.name)
+    writer = _Writer(guide)
+    writer.write()
+    latents = ", ".join(writer.local(latent.name) for latent in guide.model.latents)
+    return GuideContext(
+        name=guide.name,
+        docstring=guide.docstring,
+        function=names.take(snake, f"{snake}_guide"),
+        model=model,
+        params_doc=tuple(_param_doc(param) for param in guide.params),
+        has_params=writer.has_params,
+        dims=used_dims(writer.emitter, guide.model),
+        body=tuple(writer.body),
+        latents=latents,
+        log_q=" + ".join(writer.log_q) or "data.new_full((), 0.0)",
+        score=" + ".join(writer.score) or None,
+        span_line=guide.span.line,
+    )
+
+
+def _param_doc(param: ir.Param) -> str:
+    return f"{param.store_name}: {doc_type(param.type, param.type.plates)}"
+
+
+class _Writer:
+    """Writes the statements of one guide."""
+
+    def __init__(self, guide: ir.Guide) -> None:
+        self.guide = guide
+        self.model = guide.model
+        self.taken: set[str] = {local_name(name) for name in self._declared()}
+        self.emitter = Emitter({plate.name: plate for plate in self.model.plates}, self.local)
+        self.body: list[Statement] = []
+        self.log_q: list[str] = []
+        self.score: list[str] = []
+        self.has_params = False
+
+    def local(self, name: str) -> str:
+        return local_name(name)
+
+    def fresh(self, wish: str) -> str:
+        """A variable of our own that no declared name is."""
+        while wish in self.taken:
+            wish += "_"
+        self.taken.add(wish)
+        return wish
+
+    def _declared(self) -> list[str]:
+        names = [latent.name for latent in self.model.latents] + [dim.name for dim in self.model.dims]
+        return names + [s.name for s in self.guide.statements if not isinstance(s, ir.JointDraw)]
+
+    def write(self) -> None:
+        self._model_params()
+        lets = {s.name: s for s in self.guide.statements if isinstance(s, ir.Let)}
+        draws = [s for s in self.guide.statements if isinstance(s, ir.Draw | ir.JointDraw)]
+        needed = needed_lets(draws, lets)
+        read = {var.name for node in (*draws, *(lets[n] for n in needed)) for var in variables(node) if var.role == "param"}
+        for statement in self.guide.statements:
+            match statement:
+                case ir.Param() if statement.name in read:
+                    self.has_params = True
+                    self.body.append(param_statement(statement, self.emitter))
+                case ir.Let() if statement.name in needed:
+                    self.body.append(let_statement(statement, self.emitter, ""))
+                case ir.Draw():
+                    self._draw(statement)
+                case ir.JointDraw():
+                    self._joint(statement)
+
+    def _model_params(self) -> None:
+        own = {param.name for param in self.guide.params}
+        read = {var.name for var in variables(self.guide.statements) if var.role == "param"} - own
+        for statement in self.model.statements:
+            if isinstance(statement, ir.Param) and statement.name in read:
+                self.has_params = True
+                self.body.append(param_statement(statement, self.emitter))
+
+    def _add(self, code: str, line: int) -> None:
+        self.body.append(Statement(code, line))
+
+    def _draw(self, draw: ir.Draw) -> None:
+        name, line = self.local(draw.name), draw.span.line
+        pushed = draw.via is not None and s.support("real") != draw.via[0]
+        value = self.fresh(f"{name}_free") if pushed else name
+        log_q = "_" if draw.latent is None else self.fresh(f"log_q_{name}")
+        event = draw.dist.type.event
+        self._add(f"{value}, {log_q} = {self._call(draw.dist, draw.plates, event)}", line)
+        if draw.latent is None:
+            return
+        batch = len(event) - draw.dist.own
+        terms = [summed(log_q, len(draw.plates) + batch)]
+        if pushed:
+            assert draw.via is not None
+            terms.append(self._push(name, value, draw.via, draw.latent, line))
+        self._record(terms, draw.plates, draw.dist)
+
+    def _call(self, dist: ir.Dist, plates: tuple[str, ...], event: tuple[Size, ...]) -> str:
+        shape = self.emitter.shape(plates, event, particles=True)
+        arguments = self.emitter.arguments(dist, plates, len(event) - dist.own)
+        return f"dist.{dist.form.runtime}.draw({', '.join(['noise', shape, *arguments])})"
+
+    def _push(
+        self, name: str, free: str, via: tuple[s.Support, ir.Bounds], latent: ir.Latent, line: int
+    ) -> str:
+        """Push unconstrained coordinates onto a support; gives the summed log-determinant."""
+        log_det = self.fresh(f"log_det_{name}")
+        rank = len(latent.type.event)
+        constraint = self.emitter.constraint(via[0], via[1], None, latent.plates, rank)
+        self._add(f"{name}, {log_det} = {constraint}.push({free})", line)
+        return summed(log_det, len(latent.plates) + rank - via[0].row.rank)
+
+    def _record(self, terms: list[str], plates: tuple[str, ...], dist: ir.Dist) -> None:
+        """Add a site to log q: its density less the log-determinant of the bijection."""
+        scales = scaled("", plates, self.model)
+        if scales and len(terms) > 1:
+            self.log_q.append(f"{scales}({' - '.join(terms)})")
+        else:
+            self.log_q.append(f"{scales}{' - '.join(terms)}")
+        if not dist.row.reparameterised:
+            self.score.append(" - ".join(terms))
+
+    def _joint(self, draw: ir.JointDraw) -> None:
+        line = draw.span.line
+        block = self.fresh("joint_free")
+        log_q = self.fresh("log_q_joint")
+        self._add(f"{block}, {log_q} = {self._call(draw.dist, draw.plates, draw.dist.type.event)}", line)
+        parts = [self._part(latent, draw) for latent in draw.latents]
+        sizes = [self.emitter.size(product((*self._rows(z, draw), s.free_size(z.type.support, z.type.event)))) for z in draw.latents]
+        self._add(f"{', '.join(parts)}{',' if len(parts) == 1 else ''} = {block}.split([{', '.join(sizes)}], -1)", line)
+        terms = [summed(log_q, len(draw.plates))]
+        for latent, part in zip(draw.latents, parts, strict=True):
+            name = self.local(latent.name)
+            shaped = self._reshaped(part, latent, draw)
+            if latent.type.support == s.support("real"):
+                if shaped != name:
+                    self._add(f"{name} = {shaped}", line)
+            else:
+                terms.append(self._push(name, shaped, (latent.type.support, latent.bounds), latent, line))
+        self._record(terms, draw.plates, draw.dist)
+
+    def _part(self, latent: ir.Latent, draw: ir.JointDraw) -> str:
+        """The variable of a latent's slice: the latent itself where nothing is left to do."""
+        name = self.local(latent.name)
+        vector = len((*self._rows(latent, draw), *latent.type.event)) == 1
+        return name if vector and latent.type.support == s.support("real") else self.fresh(f"{name}_free")
+
+    def _rows(self, latent: ir.Latent, draw: ir.JointDraw) -> tuple[Size, ...]:
+        return tuple(self.model.plate(plate).size for plate in latent.plates if plate not in draw.plates)
+
+    def _reshaped(self, part: str, latent: ir.Latent, draw: ir.JointDraw) -> str:
+        """A slice of the joint vector in the latent's own free shape, rows first."""
+        free = s.free_shape(latent.type.support, latent.type.event)
+        assert free is not None
+        shape = (*self._rows(latent, draw), *free)
+        if not shape:
+            return f"{part}[..., 0]"
+        if len(shape) == 1:
+            return part
+        return f"{part}.unflatten(-1, ({', '.join(self.emitter.size(size) for size in shape)}))"
+
+

@@ -1,0 +1,53 @@
+"""Names of the generated module: those of the `.guide` file, changed only where Python or the module needs it."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable
+
+from guidedsl.runtime.metadata import attribute_of
+
+RESERVED_LOCALS = frozenset(
+    {"data", "latents", "store", "noise", "particles", "param", "log_p", "log_q", "score"}
+    | {"torch", "math", "dist", "fn", "constraints", "replace", "range", "tuple", "int", "dict"}
+)
+_TUPLE_METHODS = frozenset({"count", "index"})
+
+
+def data_attribute(name: str) -> str:
+    """The attribute of the generated data class."""
+    return attribute_of(name)
+
+
+def local_name(name: str) -> str:
+    """A variable of a generated function."""
+    return f"{name}_" if keyword.iskeyword(name) or name in RESERVED_LOCALS else name
+
+
+def field_name(name: str) -> str:
+    """A field of the generated latents tuple."""
+    if name.startswith("_"):
+        name = f"latent{name}"
+    return f"{name}_" if keyword.iskeyword(name) or name in _TUPLE_METHODS else name
+
+
+def snake_case(name: str) -> str:
+    """`EightSchools` → `eight_schools`."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return words.lower()
+
+
+class Module:
+    """Hands out names at the top level of a module, each once."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self.taken = set(taken)
+
+    def take(self, *wishes: str) -> str:
+        """The first wish that is free, or the last one with underscores."""
+        for wish in wishes:
+            if wish not in self.taken and not keyword.iskeyword(wish):
+                self.taken.add(wish)
+                return wish
+        return self.take(f"{wishes[-1]}_")

@@ -1,0 +1,104 @@
+"""Prints a module context: the template, then black, then the table of source lines."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+
+from guidedsl.assets import asset_text
+from guidedsl.backend.context import ModuleContext
+from guidedsl.backend.statements import Statement
+
+LINE_LENGTH = 100
+_DROPPED = "# dropped"
+
+
+@cache
+def _environment(target: str) -> Environment:
+    names = ("module.py.jinja", "model.py.jinja", "guide.py.jinja")
+    loader = DictLoader({name: asset_text(f"templates/{target}/{name}") for name in names})
+    environment = Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["docstring"] = _docstring
+    return environment
+
+
+def render_module(context: ModuleContext, target: str = "torch") -> str:
+    """The text of the generated module."""
+    text = _environment(target).get_template("module.py.jinja").render(module=context)
+    formatted = format_python(_without_unused_imports(text))
+    return format_python(formatted.replace("LINES = ()", f"LINES = {_lines(context, formatted)}"))
+
+
+def format_python(text: str) -> str:
+    """black, which promises no stable interface, in one place."""
+    import black
+
+    return black.format_str(text, mode=black.Mode(line_length=LINE_LENGTH, target_versions={black.TargetVersion.PY311}))
+
+
+def _docstring(text: str, indent: int = 0) -> str:
+    """Text that is safe between triple quotes."""
+    safe = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"').strip()
+    safe = safe[:-1] + '\\"' if safe.endswith('"') else safe
+    return safe.replace("\n", "\n" + " " * indent)
+
+
+def _without_unused_imports(text: str) -> str:
+    """Drop what the module does not use from its imports, so that nobody reads a name for nothing."""
+    tree = ast.parse(text)
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    lines = text.split("\n")
+    for node in tree.body:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            continue
+        kept = [alias for alias in node.names if (alias.asname or alias.name) in used]
+        names = ", ".join(f"{a.name} as {a.asname}" if a.asname else a.name for a in kept)
+        source = f"from {node.module} import {names}" if isinstance(node, ast.ImportFrom) else f"import {names}"
+        for line in range(node.lineno - 1, node.end_lineno or node.lineno):
+            lines[line] = _DROPPED
+        lines[node.lineno - 1] = source if kept else _DROPPED
+    text = "\n".join(line for line in lines if line is not _DROPPED)
+    return re.sub(r"(\n\n)\n*(?=from |import )", r"\1", text)
+
+
+def _lines(context: ModuleContext, text: str) -> str:
+    """Pairs of (line of the module, line of the source), from the statements of each function in order."""
+    written: dict[str, tuple[Statement, ...]] = {}
+    for model in context.models:
+        written[model.function] = model.body
+        if model.quantities is not None:
+            written[model.quantities] = model.quantity_body
+        if model.derive is not None:
+            written[model.derive] = model.derive_body
+    for guide in context.guides:
+        written[guide.function] = guide.body
+    pairs: list[tuple[int, int]] = []
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef) and node.name in written:
+            statements = written[node.name]
+            body = [child for child in node.body if not _is_frame(child)]
+            pairs.extend(
+                (child.lineno, statement.line) for child, statement in zip(body, statements, strict=False)
+            )
+    thinned: list[tuple[int, int]] = []
+    for pair in sorted(pairs):
+        if not thinned or thinned[-1][1] != pair[1]:
+            thinned.append(pair)
+    return repr(tuple(thinned))
+
+
+def _is_frame(node: ast.stmt) -> bool:
+    """Whether a statement is the template's own: docstring, unpacking, sizes, `param`, `noise`."""
+    if isinstance(node, ast.Expr):
+        return True
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute | ast.BoolOp | ast.Name):
+        names = {"data", "get_param_store", "noise", "latents"}
+        return any(isinstance(child, ast.Name) and child.id in names for child in ast.walk(node.value))
+    return False

@@ -1,0 +1,75 @@
+"""What models and guides have in common: statements, params and lets as Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from guidedsl import ir
+from guidedsl.backend.emit import Emitter, number
+from guidedsl.library.supports import support
+from guidedsl.ir import Stage
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One Python statement and the line of the `.guide` file that it comes from."""
+
+    code: str
+    line: int
+
+
+def param_statement(param: ir.Param, emitter: Emitter) -> Statement:
+    """`w = param("Guide.w", …)`: stored shape, constraint, event_dim and plates in plain sight."""
+    type = param.type
+    rank = len(type.event)
+    arguments = [
+        f'"{param.store_name}"',
+        f"lambda: {initial_value(param, emitter)}",
+        f"constraint={emitter.constraint(type.support, param.bounds, param.transform, type.plates, rank)}",
+        f"event_dim={rank}",
+    ]
+    if type.plates:
+        arguments.append(f"plates=({', '.join(f'data.{plate}' for plate in type.plates)},)")
+    if param.lr is not None:
+        arguments.append(f"lr={number(param.lr)}")
+    if param.frozen:
+        arguments.append("frozen=True")
+    return Statement(f"{emitter.local(param.name)} = param({', '.join(arguments)})", param.span.line)
+
+
+def initial_value(param: ir.Param, emitter: Emitter) -> str:
+    """The expression of a param's first value, at the shape that it is stored in."""
+    type = param.type
+    shape = emitter.stored_shape(type.plates, type.event)
+    if param.init is None:
+        if type.support == support("real"):
+            return f"data.new_full({shape}, 0.0)"
+        constraint = emitter.constraint(type.support, param.bounds, param.transform, type.plates, len(type.event))
+        return f"{constraint}.default({shape}, data.dtype, data.device)"
+    whole = Emitter(emitter.plates, emitter.local, full=_reads_data(param.init))
+    whole.init_shape = shape
+    value = whole.aligned(param.init, type.plates, len(type.event)).text
+    emitter.dims |= whole.dims
+    if isinstance(param.init, ir.Apply) and param.init.function.name == "normal":
+        return value
+    if not param.init.type.number and param.init.type.event == type.event and not type.plates:
+        return value
+    return f"data.new_full({shape}, {value})"
+
+
+def _reads_data(init: ir.Expr) -> bool:
+    return init.type.stage is Stage.DATA
+
+
+def let_statement(let: ir.Let, emitter: Emitter, source: str) -> Statement:
+    value = emitter.materialised(let.value, let.plates, let.event)
+    if let.asserted is not None:
+        constraint = emitter.constraint(let.asserted, ir.Bounds(None, None), None)
+        value = f'fn.checked({value}, {constraint}, "{let.name}")'
+    return Statement(f"{emitter.local(let.name)} = {value}", let.span.line)
+
+
+def doc_type(type: ir.Type, plates: tuple[str, ...]) -> str:
+    """A type as a docstring shows it: `[schools, K] positive`."""
+    axes = [*plates, *(str(size) for size in type.event)]
+    return f"[{', '.join(axes)}] {type.support}"

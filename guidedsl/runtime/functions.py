@@ -1,0 +1,205 @@
+"""What generated expressions call beyond torch. Axes are `particles..., plates..., event...`, as everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from guidedsl.runtime.constraint_base import Constraint
+from guidedsl.runtime.errors import GuidedslError, InferenceError
+
+if TYPE_CHECKING:
+    from guidedsl.runtime.data import Data
+
+Value = Tensor | float
+
+
+def expand(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """`x` [..., 1 or n, ...] with its last axes expanded to `shape`; axes in front stay."""
+    shape = tuple(shape)
+    kept = x.shape[: max(0, x.ndim - len(shape))]
+    return x.expand(*kept, *shape)
+
+
+def broadcast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """All tensors at one common shape but for their last axis when these differ (parts of a concatenation)."""
+    if len({t.shape[-1:] for t in tensors}) <= 1:
+        return tuple(torch.broadcast_tensors(*tensors))
+    batch = torch.broadcast_shapes(*(t.shape[:-1] for t in tensors))
+    return tuple(t.expand(*batch, t.shape[-1]) for t in tensors)
+
+
+def indicator(condition: Tensor | bool, data: Data) -> Tensor:
+    """A comparison as 0 and 1 in the data's dtype."""
+    return torch.as_tensor(condition, device=data.device).to(data.dtype)
+
+
+def masked(mask: Tensor, log_prob: Tensor) -> Tensor:
+    """`log_prob` where `mask`, else 0. Gradients stay finite: masked data was replaced by a value inside its type."""
+    return torch.where(mask.bool(), log_prob, torch.zeros_like(log_prob))
+
+
+def where(condition: Value, yes: Value, no: Value) -> Tensor:
+    """Element by element `yes` where `condition` is not 0, else `no`."""
+    chosen = torch.as_tensor(condition) != 0
+    if isinstance(yes, Tensor) or isinstance(no, Tensor):
+        return torch.where(chosen, yes, no)
+    return torch.where(chosen, torch.tensor(yes), torch.tensor(no))
+
+
+def maximum(a: Tensor, b: Tensor) -> Tensor:
+    """The larger of two values, element by element."""
+    return torch.maximum(a, b)
+
+
+def minimum(a: Tensor, b: Tensor) -> Tensor:
+    """The smaller of two values, element by element."""
+    return torch.minimum(a, b)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), without torch's linear cut-off, which would break gradients' continuity."""
+    return torch.logaddexp(x, torch.zeros_like(x))
+
+
+def prod(x: Tensor, axes: int | tuple[int, ...]) -> Tensor:
+    """The product over axes counted from the right."""
+    for axis in sorted((axes,) if isinstance(axes, int) else axes):
+        x = x.prod(axis, keepdim=True)
+    return x.flatten(-len((axes,) if isinstance(axes, int) else axes))[..., 0]
+
+
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    """Sum of products over the last axis: [..., A], [..., A] → [...]."""
+    return (x * y).sum(-1)
+
+
+def outer(x: Tensor, y: Tensor) -> Tensor:
+    """[..., A], [..., B] → [..., A, B]."""
+    return x[..., :, None] * y[..., None, :]
+
+
+def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
+    """[..., A, B], [..., B] → [..., A]. One matrix against many vectors is a single matrix product."""
+    if matrix.ndim == 2:
+        return vector @ matrix.mT
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def vecmat(vector: Tensor, matrix: Tensor) -> Tensor:
+    """[..., A], [..., A, B] → [..., B]."""
+    if matrix.ndim == 2:
+        return vector @ matrix
+    return (vector[..., None, :] @ matrix)[..., 0, :]
+
+
+def solve(matrix: Tensor, vector: Tensor) -> Tensor:
+    """x in `matrix` x = `vector`: [..., A, A], [..., A] → [..., A]."""
+    return torch.linalg.solve(matrix, vector[..., None])[..., 0]
+
+
+def solve_lower(factor: Tensor, vector: Tensor) -> Tensor:
+    """x in `factor` x = `vector`, `factor` lower-triangular: [..., A, A], [..., A] → [..., A]."""
+    return torch.linalg.solve_triangular(factor, vector[..., None], upper=False)[..., 0]
+
+
+def quad_form(matrix: Tensor, vector: Tensor) -> Tensor:
+    """x' M x: [..., A, A], [..., A] → [...]."""
+    return (vector * matvec(matrix, vector)).sum(-1)
+
+
+def exp_quad(x: Tensor, amplitude: Value, scale: Value) -> Tensor:
+    """amplitude² exp(−(xᵢ − xⱼ)² / (2 scale²)), with 1e-8 amplitude² on the diagonal (Rasmussen & Williams 2006, 2.16)."""
+    if isinstance(amplitude, Tensor):
+        amplitude = amplitude[..., None, None]
+    if isinstance(scale, Tensor):
+        scale = scale[..., None, None]
+    distance = (x[..., :, None] - x[..., None, :]) / scale
+    jitter = 1e-8 * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    return amplitude**2 * (torch.exp(-0.5 * distance**2) + jitter)
+
+
+def add_diag(matrix: Tensor, value: Value) -> Tensor:
+    """`value` ([...] or a number) added to the diagonal of [..., A, A]."""
+    if isinstance(value, Tensor):
+        value = value[..., None, None]
+    return matrix + value * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+
+
+def log_mix(p: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """log(p exp(a) + (1 − p) exp(b))."""
+    return torch.logaddexp(torch.log(p) + a, torch.log1p(-p) + b)
+
+
+def rows(length: int, after: int, data: Data) -> Tensor:
+    """0, 1, …, length − 1 along an axis that has `after` axes to its right."""
+    return torch.arange(length, device=data.device).reshape(-1, *(1,) * after)
+
+
+def gather(base: Tensor, index: Tensor, rank: int) -> Tensor:
+    """`base` [..., n, event...] at `index` [...], whose leading axes line up with base's from the left or are absent.
+
+    `rank` is the number of event axes after the gathered one. Serves indices that are themselves random.
+    """
+    index = index.long()
+    lead = base.shape[: base.ndim - rank - 1]
+    if not lead:
+        return base[index]
+    if len(lead) == index.ndim:
+        spread = index[(..., None, *(None,) * rank)].expand(*index.shape, 1, *base.shape[base.ndim - rank :])
+        whole = base.expand(*torch.broadcast_shapes(lead, index.shape), *base.shape[base.ndim - rank - 1 :])
+        return whole.gather(index.ndim, spread).squeeze(index.ndim)
+    extra = index.ndim - len(lead)
+    flat = index.flatten(len(lead))
+    spread = flat[(..., *(None,) * rank)].expand(*flat.shape, *base.shape[base.ndim - rank :])
+    taken = base.expand(*flat.shape[:-1], *base.shape[base.ndim - rank - 1 :]).gather(len(lead), spread)
+    return taken.unflatten(len(lead), index.shape[len(index.shape) - extra :])
+
+
+def free(constraint: Constraint, value: Tensor, shape: Sequence[int]) -> Tensor:
+    """The unconstrained coordinates of a latent as one vector [..., size]."""
+    coordinates = constraint.free(value)
+    kept = coordinates.ndim
+    size = 1
+    while size < shape[0] and kept:
+        kept -= 1
+        size *= coordinates.shape[kept]
+    return coordinates.reshape(*coordinates.shape[:kept], shape[0])
+
+
+def checked(value: Tensor, constraint: Constraint, name: str) -> Tensor:
+    """`value`, which the `.guide` file declares to lie in `constraint`.
+
+    Raises:
+        InferenceError: it does not.
+    """
+    inside = constraint.check(value)
+    if not bool(inside.all()):
+        wrong = value[~inside].flatten()[0].item()
+        raise InferenceError(f"`{name}` is {wrong:g}, which is not {constraint}")
+    return value
+
+
+def external_density(path: str | None, model: str, data: Any, latents: Any) -> Tensor:
+    """The log density of an interface model, from the Python function that the `.guide` file names.
+
+    Raises:
+        GuidedslError: no function is named, or it cannot be imported.
+    """
+    if path is None:
+        raise GuidedslError(
+            f"{model} is an interface without a density: declare `model {model} from \"module:function\" {{ … }}`, "
+            f"or give SVI a density of your own"
+        )
+    from importlib import import_module
+
+    module, _, name = path.partition(":")
+    try:
+        function = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise GuidedslError(f"{model} takes its density from {path}, which cannot be imported: {error}") from error
+    result: Tensor = function(latents, data)
+    return result
