@@ -18,3 +18,15 @@ def asset_path(relative: str) -> Path:
 
 def asset_text(relative: str) -> str:
     return asset_path(relative).read_text(encoding="utf-8")
+
+
+def error_cases() -> Path:
+    """The folder of programs that are refused, one folder a case; in a checkout they stand among the tests.
+
+    Raises:
+        FileNotFoundError: the installation lacks it.
+    """
+    for path in (PACKAGE / "cases", PACKAGE.parent / "tests" / "cases" / "errors"):
+        if path.is_dir():
+            return path
+    raise FileNotFoundError(f"there are no cases in {PACKAGE}: guidedsl is not installed completely")

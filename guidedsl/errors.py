@@ -53,7 +53,10 @@ def reserved_word(word: str, span: Span) -> Diagnostic:
 
 def nested_too_deep(span: Span) -> Diagnostic:
     return Diagnostic(
-        "E108", "nested too deep", Label(span, "this is nested deeper than anyone could read"), hint="split it with `let`"
+        "E108",
+        "nested too deep",
+        Label(span, "this is nested deeper than anyone could read"),
+        hint="split it with `let`",
     )
 
 
@@ -72,7 +75,10 @@ def not_declared(name: str, span: Span, candidates: Iterable[str], what: str = "
     otherwise = f"declare it, or use one of: {', '.join(known[:8])}" if known else "declare it first"
     noun = f"{what} " if what else ""
     return Diagnostic(
-        "E104", f"{noun}`{name}` is not declared", Label(span, "not known here"), hint=_did_you_mean(name, known, otherwise)
+        "E104",
+        f"{noun}`{name}` is not declared",
+        Label(span, "not known here"),
+        hint=_did_you_mean(name, known, otherwise),
     )
 
 
@@ -100,12 +106,20 @@ def unknown_option(name: str, owner: str, span: Span, known: Iterable[str]) -> D
     options = sorted(known)
     otherwise = f"{owner} takes {', '.join(options)}" if options else f"{owner} takes no options"
     return Diagnostic(
-        "E105", f"{owner} has no option `{name}`", Label(span, "not known"), hint=_did_you_mean(name, options, otherwise)
+        "E105",
+        f"{owner} has no option `{name}`",
+        Label(span, "not known"),
+        hint=_did_you_mean(name, options, otherwise),
     )
 
 
 def bad_option(name: str, wanted: str, span: Span) -> Diagnostic:
-    return Diagnostic("E105", f"option `{name}` must be {wanted}", Label(span, "this is not"), hint=f"write `{name} = …` with {wanted}")
+    return Diagnostic(
+        "E105",
+        f"option `{name}` must be {wanted}",
+        Label(span, "this is not"),
+        hint=f"write `{name} = …` with {wanted}",
+    )
 
 
 def no_argument(owner: str, name: str, span: Span, signatures: tuple[str, ...]) -> Diagnostic:
@@ -171,7 +185,9 @@ def shapes_differ(left: str, left_span: Span, right: str, right_span: Span, why:
 
 
 def wrong_shape(what: str, wanted: str, got: str, span: Span, hint: str) -> Diagnostic:
-    return Diagnostic("E201", f"{what} must have event shape {wanted}, not {got}", Label(span, f"event shape {got}"), hint=hint)
+    return Diagnostic(
+        "E201", f"{what} must have event shape {wanted}, not {got}", Label(span, f"event shape {got}"), hint=hint
+    )
 
 
 def missing_event_dims(name: str, model: str, guide: str, span: Span, site: Span, hint: str) -> Diagnostic:
@@ -214,7 +230,10 @@ def no_plate(owner: str, name: str, span: Span, candidates: Iterable[str]) -> Di
     known = list(candidates)
     otherwise = f"its plates are {', '.join(known)}" if known else f"{owner} has no plates"
     return Diagnostic(
-        "E205", f"{owner} has no plate `{name}`", Label(span, "no such plate"), hint=_did_you_mean(name, known, otherwise)
+        "E205",
+        f"{owner} has no plate `{name}`",
+        Label(span, "no such plate"),
+        hint=_did_you_mean(name, known, otherwise),
     )
 
 
@@ -319,7 +338,9 @@ def discrete_not_sampled(guide: str, name: str, span: Span, site: Span) -> Diagn
 # E4xx: supports
 
 
-def support_leaves(name: str, model: str, dist: str, dist_support: str, span: Span, site: Span, hint: str) -> Diagnostic:
+def support_leaves(
+    name: str, model: str, dist: str, dist_support: str, span: Span, site: Span, hint: str
+) -> Diagnostic:
     return Diagnostic(
         "E401",
         f"`{name}` lives on {model}; {dist} covers {dist_support}",
@@ -418,7 +439,9 @@ def bounds_on_latent(name: str, span: Span) -> Diagnostic:
 
 
 def option_needed(family: str, option: str, span: Span, example: str) -> Diagnostic:
-    return Diagnostic("E501", f"{family} needs `{option}`", Label(span, "not given"), hint=f"write `{family}({example})`")
+    return Diagnostic(
+        "E501", f"{family} needs `{option}`", Label(span, "not given"), hint=f"write `{family}({example})`"
+    )
 
 
 def joint_in_subsampled(family: str, name: str, plate: str, mode: str, span: Span, site: Span) -> Diagnostic:
@@ -478,7 +501,12 @@ def not_reparameterised(name: str, dist: str, span: Span) -> Diagnostic:
 
 
 def many_parameters(family: str, size: int, count: str, span: Span) -> Diagnostic:
-    return Diagnostic("W605", f"{family} over dim {size}: {count} parameters", Label(span, "quadratic in the dim"), hint="try `low_rank(rank = 8)`")
+    return Diagnostic(
+        "W605",
+        f"{family} over dim {size}: {count} parameters",
+        Label(span, "quadratic in the dim"),
+        hint="try `low_rank(rank = 8)`",
+    )
 
 
 def odd_scale(dist: str, value: str, span: Span) -> Diagnostic:

@@ -122,20 +122,20 @@ def _typed(
     ]
     if not all(fine):
         return None
-    own = signatures.read(row.support)
-    if target is not None and len(target) >= len(own.dims):
-        for letter, size in zip(own.dims, target[len(target) - len(own.dims) :], strict=True):
+    over = signatures.read(row.support)
+    if target is not None and len(target) >= len(over.dims):
+        for letter, size in zip(over.dims, target[len(target) - len(over.dims) :], strict=True):
             letters.setdefault(letter, size)
-    if any(letter not in letters for letter in own.dims):
-        wanted = f"[{', '.join(own.dims)}]"
-        hint = f"declare it with brackets: `{own.kind}[K]`"
+    if any(letter not in letters for letter in over.dims):
+        wanted = f"[{', '.join(over.dims)}]"
+        hint = f"declare it with brackets: `{over.kind}[K]`"
         report.add(errors.wrong_shape(f"what {row.name} is over", wanted, show(target or ()), node.span, hint))
         return None
-    event = (*batch, *(letters[letter] for letter in own.dims))
+    event = (*batch, *(letters[letter] for letter in over.dims))
     plates = scope.sort(plate for value in values for plate in value.type.plates)
-    support = _support(own, form, values, nodes, letters, expressions)
+    support = _support(over, form, values, nodes, letters, expressions)
     type = Type(event, support, plates, latest(value.type for value in values))
-    return Dist(row, form, tuple(values), tuple(len(n.dims) for n in notations), len(own.dims), type)
+    return Dist(row, form, tuple(values), tuple(len(n.dims) for n in notations), len(over.dims), type)
 
 
 def _support_fits(

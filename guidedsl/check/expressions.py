@@ -102,7 +102,9 @@ class Expressions:
             return None
         t = operand.type
         if isinstance(operand, ir.Const):
-            return ir.Const(-operand.value, replace(t, support=s.elementwise(s.negate(t.support.range)), value=-operand.value))
+            return ir.Const(
+                -operand.value, replace(t, support=s.elementwise(s.negate(t.support.range)), value=-operand.value)
+            )
         value = None if t.value is None else -t.value
         return ir.Negative(operand, replace(t, support=s.elementwise(s.negate(t.support.range)), value=value))
 
@@ -341,7 +343,9 @@ class Expressions:
             return None
         if axis is not None and axis >= len(event):
             hint = f"its axes are 0 to {len(event) - 1}"
-            self.report.add(errors.wrong_shape(f"axis {axis} of the argument", f"rank above {axis}", show(event), node.span, hint))
+            self.report.add(
+                errors.wrong_shape(f"axis {axis} of the argument", f"rank above {axis}", show(event), node.span, hint)
+            )
             return None
         range = function.range(value.type.support.range)
         support = s.elementwise(range)
@@ -351,7 +355,9 @@ class Expressions:
                 support = s.support("simplex")
             return ir.Apply(function, (value,), -1, (), replace(value.type, support=support, number=False))
         left = () if axis is None else (*event[:axis], *event[axis + 1 :])
-        return ir.Apply(function, (value,), from_right, (), replace(value.type, event=left, support=support, number=False))
+        return ir.Apply(
+            function, (value,), from_right, (), replace(value.type, event=left, support=support, number=False)
+        )
 
     def _signed(
         self, function: Function, node: ast.Call, nodes: tuple[ast.Expr, ...], values: list[ir.Expr]
@@ -505,7 +511,9 @@ class Expressions:
         for part, at in zip(parts, given, strict=True):
             if len(part.type.event) != 1:
                 shape = show(part.type.event)
-                self.report.add(errors.wrong_shape("a part of concat", "[K]", shape, at.span, "write `[x]` for one number"))
+                self.report.add(
+                    errors.wrong_shape("a part of concat", "[K]", shape, at.span, "write `[x]` for one number")
+                )
                 return None
         range = parts[0].type.support.range
         for part in parts[1:]:

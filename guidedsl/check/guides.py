@@ -70,9 +70,7 @@ class GuideChecker:
         return guide
 
     def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
-        return Scope(
-            self.symbols, self.dims, self.plates, self.latents, enclosing, in_guide=True, later=self.later
-        )
+        return Scope(self.symbols, self.dims, self.plates, self.latents, enclosing, in_guide=True, later=self.later)
 
     def _named_by_autos(self, body: tuple[ast.Statement, ...]) -> set[str]:
         names: set[str] = set()
@@ -83,7 +81,9 @@ class GuideChecker:
                 names |= {name.text for name in statement.names if name.text != "rest"}
         return names
 
-    def _body(self, body: tuple[ast.Statement, ...], enclosing: tuple[str, ...], named: set[str], *, in_auto: bool) -> None:
+    def _body(
+        self, body: tuple[ast.Statement, ...], enclosing: tuple[str, ...], named: set[str], *, in_auto: bool
+    ) -> None:
         for statement in body:
             self._statement(statement, enclosing, named, in_auto)
 
@@ -196,13 +196,9 @@ class GuideChecker:
             return
         if not self._covers(node, latent, dist, pushed, target):
             return
-        self.statements.append(
-            ir.Draw(latent.name, dist, latent, pushed, latent.type, enclosing, node.span)
-        )
+        self.statements.append(ir.Draw(latent.name, dist, latent, pushed, latent.type, enclosing, node.span))
 
-    def _via(
-        self, node: ast.Sample, latent: ir.Latent, expressions: Expressions
-    ) -> tuple[Support, Bounds] | None:
+    def _via(self, node: ast.Sample, latent: ir.Latent, expressions: Expressions) -> tuple[Support, Bounds] | None:
         """The support that `via` pushes onto, with its bounds."""
         if node.via is None:
             return None
@@ -220,7 +216,13 @@ class GuideChecker:
             hint = f"write `via type`, which pushes onto {latent.type.support}"
             self.report.add(
                 errors.support_leaves(
-                    latent.name, str(latent.type.support), f"via {support}", str(support), node.via.span, latent.span, hint
+                    latent.name,
+                    str(latent.type.support),
+                    f"via {support}",
+                    str(support),
+                    node.via.span,
+                    latent.span,
+                    hint,
                 )
             )
             return None
@@ -343,7 +345,13 @@ class GuideChecker:
             hint = "a joint is over unconstrained coordinates: take a distribution on real"
             self.report.add(
                 errors.support_leaves(
-                    names, "real, unconstrained", dist.row.name, str(dist.type.support), node.dist.span, latents[0].span, hint
+                    names,
+                    "real, unconstrained",
+                    dist.row.name,
+                    str(dist.type.support),
+                    node.dist.span,
+                    latents[0].span,
+                    hint,
                 )
             )
             return
@@ -364,7 +372,8 @@ class GuideChecker:
                 mode = self.plates[plate].batching
                 if plate not in enclosing and mode is not None:
                     self.report.add(
-                        errors.joint_in_subsampled("joint", latent.name, plate, mode, name.span, latent.span), latent.name
+                        errors.joint_in_subsampled("joint", latent.name, plate, mode, name.span, latent.span),
+                        latent.name,
                     )
                     return False
         return True
@@ -383,7 +392,8 @@ class GuideChecker:
             wanted, got = show(target), show(dist.type.event)
             hint = _share_hint(node.name.text, target, dist)
             self.report.add(
-                errors.missing_event_dims(node.name.text, wanted, got, node.dist.span, node.type.span, hint), node.name.text
+                errors.missing_event_dims(node.name.text, wanted, got, node.dist.span, node.type.span, hint),
+                node.name.text,
             )
             return
         if not dist.type.support.within(declared.support, almost=True):
@@ -409,7 +419,9 @@ class GuideChecker:
             if latent.name in self.sampled:
                 continue
             if latent.type.support.row.discrete:
-                finding = errors.discrete_not_sampled(self.node.name.text, latent.name, self.node.name.span, latent.span)
+                finding = errors.discrete_not_sampled(
+                    self.node.name.text, latent.name, self.node.name.span, latent.span
+                )
             else:
                 finding = errors.not_sampled(
                     self.node.name.text, latent.name, self.node.name.span, latent.span, self._suggestion(latent)
@@ -445,5 +457,3 @@ def _share_hint(name: str, target: tuple[Size, ...], dist: ir.Dist) -> str:
     if params:
         return f"declare `{params[0]}` with brackets, `[{dims}]`; to share one on purpose write `full({dims}, {params[0]})`"
     return f"give an argument event shape {show(target)}: `full({dims}, …)` shares one value on purpose"
-
-

@@ -76,7 +76,9 @@ class Indexing:
                 result.type,
                 event=(size, *result.type.event),
                 plates=tuple(name for name in result.type.plates if name != plate),
-                support=s.elementwise(result.type.support.range) if result.type.support.structured else result.type.support,
+                support=(
+                    s.elementwise(result.type.support.range) if result.type.support.structured else result.type.support
+                ),
             )
             result = ir.AllRows(result, plate, type)
         return result
@@ -117,7 +119,9 @@ class Indexing:
                 continue
             if symbol.type.stage is Stage.LATENT or symbol.role == "param" or plate.batching == "minibatch":
                 text = self.report.text(node.span)
-                self.report.add(errors.all_rows_of_batch(text, name, plate.batching, node.span, plate.span), symbol.name)
+                self.report.add(
+                    errors.all_rows_of_batch(text, name, plate.batching, node.span, plate.span), symbol.name
+                )
                 return False
         return True
 
@@ -230,7 +234,9 @@ class Indexing:
         stop = as_size(high) if high is not None else size
         if start is None or stop is None:
             hint = "the ends of a slice are whole numbers or dims: `y[1:]`, `y[:T - 1]`"
-            self.report.add(errors.not_a_value(self.report.text(node.span), "not a slice of known size", node.span, hint))
+            self.report.add(
+                errors.not_a_value(self.report.text(node.span), "not a slice of known size", node.span, hint)
+            )
             return None
         if start.constant is not None and start.constant < 0:
             start = size + start

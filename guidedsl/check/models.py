@@ -16,7 +16,6 @@ from guidedsl.ir import Stage
 from guidedsl.library import supports as s
 from guidedsl.library.distributions import DISTRIBUTIONS
 from guidedsl.sizes import Size
-from guidedsl.source import Span
 from guidedsl.syntax import ast
 
 
@@ -178,7 +177,7 @@ class ModelChecker:
     def _field(
         self,
         name: ast.Name,
-        role: ir.Literal["data", "observed"],
+        role: ir.Literal[data, observed],
         declared: Declared,
         plates: tuple[str, ...],
         default: ir.Expr | None = None,
@@ -186,7 +185,9 @@ class ModelChecker:
         type = declared.type(plates, Stage.DATA)
         if self._declare(name, Symbol(name.text, role, type, plates, name.span)):
             self.fields.append(
-                ir.Field(name.text, role, type, declared.bounds, plates, plates, default, declared.index_base, name.span)
+                ir.Field(
+                    name.text, role, type, declared.bounds, plates, plates, default, declared.index_base, name.span
+                )
             )
 
     def _site(self, node: ast.Latent | ast.Observed, expressions: Expressions, role: str) -> None:
@@ -239,9 +240,7 @@ class ModelChecker:
             return None
         return FLAT
 
-    def _when(
-        self, node: ast.Observed, at: ast.Expr, declared: Declared, expressions: Expressions
-    ) -> ir.Expr | None:
+    def _when(self, node: ast.Observed, at: ast.Expr, declared: Declared, expressions: Expressions) -> ir.Expr | None:
         when = expressions.check(at)
         if when is None:
             return None
@@ -256,7 +255,12 @@ class ModelChecker:
         return when
 
     def _term(
-        self, node: ast.Latent | ast.Observed, declared: Declared, dist: ir.Dist | str, when: ir.Expr | None, scope: Scope
+        self,
+        node: ast.Latent | ast.Observed,
+        declared: Declared,
+        dist: ir.Dist | str,
+        when: ir.Expr | None,
+        scope: Scope,
     ) -> None:
         if isinstance(dist, str):
             return
@@ -268,9 +272,7 @@ class ModelChecker:
             return
         truncated, normalised = restricted
         value = ir.Var(name, symbol.role, symbol.type)
-        self.statements.append(
-            ir.Term(name, value, dist, truncated, normalised, scope.enclosing, when, node.span)
-        )
+        self.statements.append(ir.Term(name, value, dist, truncated, normalised, scope.enclosing, when, node.span))
 
     def _supports(
         self, node: ast.Latent | ast.Observed, at: ast.DistExpr, declared: Declared, dist: ir.Dist, scope: Scope
@@ -283,7 +285,8 @@ class ModelChecker:
         if isinstance(node, ast.Observed):
             if not family.within(site, almost=True):
                 self.report.add(
-                    errors.observed_narrower(name, str(declared.support), shown, str(family), span, node.type.span), name
+                    errors.observed_narrower(name, str(declared.support), shown, str(family), span, node.type.span),
+                    name,
                 )
                 return None
             return None, True
@@ -378,4 +381,6 @@ def check_let(node: ast.Let, expressions: Expressions) -> tuple[ir.Let, Symbol] 
     if not enclosing and not event and value.type.number:
         type = replace(type, number=True)
     let = ir.Let(node.name.text, value, asserted, enclosing, event, node.span)
-    return let, Symbol(node.name.text, "derived" if type.stage <= Stage.DATA else "let", type, enclosing, node.name.span)
+    return let, Symbol(
+        node.name.text, "derived" if type.stage <= Stage.DATA else "let", type, enclosing, node.name.span
+    )

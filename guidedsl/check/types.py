@@ -90,7 +90,7 @@ def _bounds(node: ast.TypeExpr, kind: Kind, expressions: Expressions) -> tuple[S
         kind.discrete,
     )
     literal = all(value.type.value is not None for value in values)
-    if literal and (range.low > range.high or range.low == range.high and not kind.discrete):
+    if literal and (range.low > range.high or (range.low == range.high and not kind.discrete)):
         report.add(errors.empty_support(f"{kind.name}({', '.join(texts)})", node.span))
         return None
     return Support(kind.name, range, texts), Bounds(low, high)

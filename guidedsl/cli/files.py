@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import keyword
 import os
 import secrets
@@ -141,8 +142,13 @@ def write(path: Path, content: bytes) -> None:
             shutil.copymode(target, temporary)
         os.replace(temporary, target)
     except OSError as problem:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise Stop(USAGE, f"{path} cannot be written: {problem.strerror or problem}") from None
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()

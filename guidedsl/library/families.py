@@ -84,9 +84,7 @@ _ROWS = (
     Family("map", "a point estimate of each latent", False, _map),
     Family("mean_field", "an independent normal for every unconstrained coordinate", False, _mean_field),
     Family("full_rank", "one normal with a full covariance over all coordinates", True, _full_rank, quadratic=True),
-    Family(
-        "low_rank", "one normal with a covariance of low rank plus a diagonal", True, _low_rank, required=("rank",)
-    ),
+    Family("low_rank", "one normal with a covariance of low rank plus a diagonal", True, _low_rank, required=("rank",)),
 )
 
 FAMILIES: dict[str, Family] = {row.name: row for row in _ROWS}

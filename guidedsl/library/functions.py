@@ -137,8 +137,12 @@ _REDUCE = (
     ("var", _always(s.NONNEGATIVE), "{x}.var({axes})", "sample variance (n - 1)"),
     ("min", _same, "{x}.amin({axes})", "smallest"),
     ("max", _same, "{x}.amax({axes})", "largest"),
-    ("prod", lambda a: s.POSITIVE if a.low > 0 or a.low == 0 and not a.low_closed else s.REAL, "fn.prod({x}, {axes})",
-     "product"),
+    (
+        "prod",
+        lambda a: s.POSITIVE if a.low > 0 or (a.low == 0 and not a.low_closed) else s.REAL,
+        "fn.prod({x}, {axes})",
+        "product",
+    ),
     ("logsumexp", _real, "torch.logsumexp({x}, {axes})", "log of the sum of exponentials"),
 )
 
@@ -161,11 +165,15 @@ _SIGNED = (
     ("solve_lower", ("lower_cholesky[A]", "real[A]"), "real[A]", "fn.solve_lower({0}, {1})", "x in L x = b"),
     ("quad_form", ("real[A, A]", "real[A]"), "real", "fn.quad_form({0}, {1})", "x' M x"),
     ("logdet", ("cov[A]",), "real", "torch.logdet({0})", "log determinant of a positive definite matrix"),
-    ("exp_quad", ("real[A]", "positive", "positive"), "cov[A]", "fn.exp_quad({0}, {1}, {2})",
-     "squared-exponential kernel over inputs, by amplitude and length scale"),
+    (
+        "exp_quad",
+        ("real[A]", "positive", "positive"),
+        "cov[A]",
+        "fn.exp_quad({0}, {1}, {2})",
+        "squared-exponential kernel over inputs, by amplitude and length scale",
+    ),
     ("add_diag", ("cov[A]", "nonnegative"), "cov[A]", "fn.add_diag({0}, {1})", "a scalar added to the diagonal"),
-    ("log_mix", ("unit", "real", "real"), "real", "fn.log_mix({0}, {1}, {2})",
-     "log(p exp(a) + (1 - p) exp(b))"),
+    ("log_mix", ("unit", "real", "real"), "real", "fn.log_mix({0}, {1}, {2})", "log(p exp(a) + (1 - p) exp(b))"),
 )
 
 _ROWS: tuple[Function, ...] = (
@@ -173,8 +181,16 @@ _ROWS: tuple[Function, ...] = (
         Function(name, ("x",), "elementwise", range_rule, code, doc, number, number_code, domain)
         for name, range_rule, code, doc, number, number_code, domain in _ELEMENTWISE
     ),
-    Function("pow", ("x", "y"), "elementwise", lambda a, b: s.power(a, b.low if b.low == b.high else None),
-             "torch.pow", "x to the power of y", math.pow, "math.pow"),
+    Function(
+        "pow",
+        ("x", "y"),
+        "elementwise",
+        lambda a, b: s.power(a, b.low if b.low == b.high else None),
+        "torch.pow",
+        "x to the power of y",
+        math.pow,
+        "math.pow",
+    ),
     Function("atan2", ("y", "x"), "elementwise", _real, "torch.atan2", "angle of a point", math.atan2, "math.atan2"),
     Function("where", ("condition", "yes", "no"), "elementwise", _where, "fn.where", "one of two values"),
     Function("maximum", ("a", "b"), "elementwise", _maximum, "fn.maximum", "the larger", max, "max"),
@@ -189,8 +205,14 @@ _ROWS: tuple[Function, ...] = (
     Function("ones", ("dims",), "construct", _always(s.point(1)), "data.new_full(({sizes}), 1.0)", "all one"),
     Function("full", ("dims", "value"), "construct", _same, "fn.full(({sizes}), {x})", "one value, shared on purpose"),
     Function("eye", ("dim",), "construct", _always(Range(0, 1, True, True)), "data.new_eye({sizes})", "the identity"),
-    Function("normal", ("loc", "scale"), "construct", _real, "data.new_normal(({shape}), {a}, {b})",
-             "random numbers to start a parameter from"),
+    Function(
+        "normal",
+        ("loc", "scale"),
+        "construct",
+        _real,
+        "data.new_normal(({shape}), {a}, {b})",
+        "random numbers to start a parameter from",
+    ),
     Function("range", ("dim",), "construct", _always(s.COUNT), "data.new_tensor(range({sizes}))", "0, 1, …, dim - 1"),
 )
 

@@ -29,7 +29,7 @@ class Range:
         """Whether every value here is in `other`; `almost` forgives end points, which have no mass."""
         if other.integer and not self.integer and self.low != self.high:
             return False
-        low = self.low > other.low or self.low == other.low and (almost or other.low_closed or not self.low_closed)
+        low = self.low > other.low or (self.low == other.low and (almost or other.low_closed or not self.low_closed))
         high = self.high < other.high or (
             self.high == other.high and (almost or other.high_closed or not self.high_closed)
         )
@@ -37,7 +37,7 @@ class Range:
 
     @property
     def empty(self) -> bool:
-        return self.low > self.high or self.low == self.high and not (self.low_closed and self.high_closed)
+        return self.low > self.high or (self.low == self.high and not (self.low_closed and self.high_closed))
 
 
 REAL = Range()
@@ -101,9 +101,7 @@ _ROWS = (
     Kind("nonnegative", "zero or above", NONNEGATIVE, free=_same, initial="1", transforms=_EXP),
     Kind("unit", "strictly between 0 and 1", UNIT, free=_same, initial="0.5"),
     Kind("interval", "strictly between two bounds", REAL, bounds=("low", "high"), free=_same, initial="middle"),
-    Kind(
-        "greater_than", "above a bound", REAL, bounds=("low",), free=_same, initial="low + 1", transforms=_EXP
-    ),
+    Kind("greater_than", "above a bound", REAL, bounds=("low",), free=_same, initial="low + 1", transforms=_EXP),
     Kind("less_than", "below a bound", REAL, bounds=("high",), free=_same, initial="high - 1", transforms=_EXP),
     Kind("simplex", "positive numbers that sum to one", UNIT, rank=1, free=_less_one, initial="uniform"),
     Kind("ordered", "a strictly increasing vector", REAL, rank=1, free=_same, initial="increasing"),
@@ -145,9 +143,7 @@ _ROWS = (
         free=_strict_triangle,
         initial="identity",
     ),
-    Kind(
-        "cov", "a positive definite matrix", REAL, rank=2, square=True, free=_triangle, initial="identity"
-    ),
+    Kind("cov", "a positive definite matrix", REAL, rank=2, square=True, free=_triangle, initial="identity"),
     Kind(
         "corr",
         "a correlation matrix",
@@ -313,9 +309,11 @@ def _corner(x: float, x_closed: bool, y: float, y_closed: bool) -> tuple[float, 
 
 
 def reciprocal(a: Range) -> Range:
-    if a.low > 0 or a.low == 0 and not a.low_closed:
-        return Range(0.0 if a.high == INF else 1 / a.high, INF if a.low == 0 else 1 / a.low, a.high_closed, a.low_closed)
-    if a.high < 0 or a.high == 0 and not a.high_closed:
+    if a.low > 0 or (a.low == 0 and not a.low_closed):
+        return Range(
+            0.0 if a.high == INF else 1 / a.high, INF if a.low == 0 else 1 / a.low, a.high_closed, a.low_closed
+        )
+    if a.high < 0 or (a.high == 0 and not a.high_closed):
         return negate(reciprocal(negate(a)))
     return REAL
 
@@ -329,7 +327,7 @@ def power(a: Range, exponent: float | None) -> Range:
         return Range(least, bound**exponent if bound < INF else INF, not nonzero or least > 0, bound < INF, a.integer)
     if exponent is not None and exponent > 0 and a.low >= 0:
         return monotone(a, lambda x: x**exponent if x < INF else INF, a.integer and float(exponent).is_integer())
-    if a.low > 0 or a.low == 0 and not a.low_closed:
+    if a.low > 0 or (a.low == 0 and not a.low_closed):
         return POSITIVE
     return REAL
 

@@ -110,16 +110,15 @@ def array(name: str, value: object) -> Tensor:
             raise ArrayProblem(f"{name} is a sparse tensor; pass {name}.to_dense()")
         return value.detach()
     numpy = sys.modules.get("numpy")
-    if numpy is not None and not isinstance(value, (list, tuple, str, bytes, dict, set, bool, int, float)):
-        if value is not None and type(value).__module__ != "builtins":
-            value = numpy.asarray(value)
-            if value.dtype.kind in "fiub":
-                kind = numpy.int64 if value.dtype.kind in "iu" else numpy.float64
-                dtype = numpy.dtype(bool) if value.dtype.kind == "b" else numpy.dtype(kind)
-                return torch.from_numpy(numpy.array(value, dtype=dtype))
-            if value.dtype.kind != "O":
-                raise ArrayProblem(f"{name} has numpy dtype {value.dtype}; convert it to numbers")
-    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (Tensor, bool)):
+    if numpy is not None and type(value).__module__ != "builtins":
+        items = numpy.asarray(value)
+        if items.dtype.kind in "fiub":
+            kinds = {"f": numpy.float64, "i": numpy.int64, "u": numpy.int64, "b": numpy.bool_}
+            return torch.from_numpy(numpy.array(items, dtype=kinds[items.dtype.kind]))
+        if items.dtype.kind != "O":
+            raise ArrayProblem(f"{name} has numpy dtype {items.dtype}; convert it to numbers")
+        value = items.tolist()
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (int, float, list, tuple)):
         # The quick way; whatever it refuses is walked item by item, which can say where the trouble is.
         try:
             return torch.tensor(value, dtype=torch.float64)

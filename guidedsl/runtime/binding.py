@@ -167,12 +167,12 @@ class Binding:
 
     def check_shapes(self) -> None:
         """Every axis against its size. Drops the arrays that do not fit."""
-        for plate in self.schema.plates:
+        for spec in self.schema.plates:
             try:
-                self._size(plate.size)
+                self._size(spec.size)
             except SizeError as error:
-                self.problems.append(f"the size of plate {plate.name}: {error}")
-                self.conflicting.update(names(plate.size))
+                self.problems.append(f"the size of plate {spec.name}: {error}")
+                self.conflicting.update(names(spec.size))
         for entry in self.schema.fields:
             value = self.raw.get(entry.name)
             if value is None:
@@ -191,10 +191,9 @@ class Binding:
                     rows = None
                 expected.append(rows)
             if any(rows is not None and rows != length for rows, length in zip(expected, value.shape, strict=True)):
-                self.problems.append(
-                    f"{entry.name} has shape {list(value.shape)}; expected {describe_shape(entry, self.schema, self.dims)}"
-                    + ("; a size-1 axis is not broadcast" if 1 in value.shape else "")
-                )
+                want = describe_shape(entry, self.schema, self.dims)
+                hint = "; a size-1 axis is not broadcast" if 1 in value.shape else ""
+                self.problems.append(f"{entry.name} has shape {list(value.shape)}; expected {want}{hint}")
                 del self.raw[entry.name]
 
     # Values.

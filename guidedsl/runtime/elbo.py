@@ -30,7 +30,7 @@ class ELBO:
     """−E_q[log p − log q] by Monte Carlo over `num_particles` draws, all in one pass.
 
     The gradient is pathwise; at sites that `Draw.score` covers it is that of the score function, with the mean over
-    the other particles as control variate (leave-one-out, Kool, van Hoof and Welling 2019) where there is more than one.
+    the other particles as control variate where there is more than one (leave-one-out, Kool et al. 2019).
     """
 
     num_particles: int = 1

@@ -1,4 +1,4 @@
-"""Means and sds of a guide's latents, and how far they moved: what convergence is judged by, whatever the parameters."""
+"""Means and sds of a guide's latents, and how far they moved: convergence is judged by these, not by parameters."""
 
 from __future__ import annotations
 

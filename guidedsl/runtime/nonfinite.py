@@ -102,13 +102,12 @@ def _site_of(filename: str, line: int, known: frozenset[str]) -> str | None:
     statement = min(statements, key=lambda node: (node.end_lineno or node.lineno) - node.lineno)
     names: list[str] = []
     for node in ast.walk(statement):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-            if node.func.attr.startswith("log_"):
-                first = node.args[0]
-                if isinstance(first, ast.Attribute):
-                    names.append(first.attr)
-                elif isinstance(first, ast.Name):
-                    names.append(first.id)
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+            continue
+        if node.func.attr.startswith("log_"):
+            first = node.args[0]
+            names += [first.attr] if isinstance(first, ast.Attribute) else []
+            names += [first.id] if isinstance(first, ast.Name) else []
     if isinstance(statement, ast.Assign):
         names += [node.id for target in statement.targets for node in ast.walk(target) if isinstance(node, ast.Name)]
     return next((name for name in names if name in known), None)

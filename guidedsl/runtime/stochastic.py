@@ -2,7 +2,7 @@
 
 The first phase ends when its iterates are stationary: when the two halves of a window agree, by a split R-hat of each
 parameter (Dhaka et al. 2020; Welandawe et al. 2022, section 3). Each later phase takes smaller steps over a longer
-window. The average over a window is its phase's answer, and the fit has converged when the next gives the same posterior.
+window. The average over a window is its phase's answer; the fit has converged when the next phase gives the same.
 """
 
 from __future__ import annotations

@@ -242,9 +242,7 @@ class Plate:
     span: Span
 
 
-Statement = (
-    DimDecl | Data | Latent | Observed | Factor | Let | Param | Sample | Joint | Aux | Auto | Plate
-)
+Statement = DimDecl | Data | Latent | Observed | Factor | Let | Param | Sample | Joint | Aux | Auto | Plate
 
 
 @dataclass(frozen=True)
@@ -287,5 +285,3 @@ class File:
     @property
     def guides(self) -> tuple[Guide, ...]:
         return tuple(item for item in self.items if isinstance(item, Guide))
-
-

@@ -56,9 +56,7 @@ class Build(Transformer_NonRecursive[Token, ast.File]):
     def origin(self, meta: Meta, framework: ast.Name | None, path: ast.Text) -> ast.Origin:
         return ast.Origin(framework, path, _span(meta))
 
-    def guide(
-        self, meta: Meta, name: ast.Name, model: ast.Name, doc: str | None, *body: ast.Statement
-    ) -> ast.Guide:
+    def guide(self, meta: Meta, name: ast.Name, model: ast.Name, doc: str | None, *body: ast.Statement) -> ast.Guide:
         return ast.Guide(name, model, doc, _flat(body), _span(meta))
 
     def dim_decl(self, meta: Meta, *items: ast.DimDecl) -> tuple[ast.DimDecl, ...]:
@@ -84,9 +82,7 @@ class Build(Transformer_NonRecursive[Token, ast.File]):
     def let(self, meta: Meta, target: tuple[ast.Name, ast.TypeExpr | None], value: ast.Expr) -> ast.Let:
         return ast.Let(target[0], target[1], value, _span(meta))
 
-    def let_target(
-        self, meta: Meta, name: ast.Name, type: ast.TypeExpr | None
-    ) -> tuple[ast.Name, ast.TypeExpr | None]:
+    def let_target(self, meta: Meta, name: ast.Name, type: ast.TypeExpr | None) -> tuple[ast.Name, ast.TypeExpr | None]:
         return name, type
 
     def param(

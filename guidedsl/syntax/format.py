@@ -24,8 +24,8 @@ WIDTH = 100
 INDENT = "  "
 HANGING = "    "
 
-_LONGEST_ALIGNED = 60
-"""A declaration takes part in alignment if it has at most this many columns before its `~` or `=`."""
+_LAST_ALIGNED = 70
+"""Columns that would begin further right than this in their statement are not lined up."""
 
 _OPERAND_END = frozenset(("NAME", "NUMBER", "STRING", "RPAR", "RSQB"))
 _BINDING = {"COMPARE": 5, "PLUS": 6, "MINUS": 6, "STAR": 7, "SLASH": 7, "AT": 7, "CIRCUMFLEX": 8}
@@ -217,7 +217,8 @@ def _words(tokens: Sequence[Lexeme]) -> list[_Word]:
             cost = 15 if number == 1 or (here.type == "EQUAL" and not typed) else 0
         words.append(_Word(space, here.text, cost))
         unary = here.type == "MINUS" and not operand
-        typed = not brackets and (here.type == "COLON" or (typed and here.type != "COMMA")) or (bool(brackets) and typed)
+        if not brackets and here.type in ("COLON", "COMMA"):
+            typed = here.type == "COLON"
         if here.type in ("LPAR", "LSQB"):
             brackets.append(here.type)
     return words
@@ -275,21 +276,59 @@ def _align(statements: tuple[_Statement, ...]) -> list[list[_Word]]:
     A `let` between the sites of a model does not part them.
     """
     result = [_words(statement.head) for statement in statements]
-    groups: dict[str, list[int]] = {}
+    columns = [
+        {column: at for column, at in _columns(statement.head).items() if _position(words, at) <= _LAST_ALIGNED}
+        for statement, words in zip(statements, result, strict=True)
+    ]
+    groups: list[list[int]] = []
+    current: dict[str, list[int]] = {}
     for number, statement in enumerate(statements):
         first = statement.head[0]
-        columns = _columns(statement.head)
         if first.blank or first.above:
-            groups = {}
-        if statement.is_docstring or statement.close or statement.has_inner_comments or _is_long(result[number], columns):
-            groups = {}
+            current = {}
+        if statement.is_docstring or statement.close or statement.has_inner_comments:
+            current = {}
             continue
-        kind = "site" if first.type in _SITES else first.type
+        kind = "SITE" if first.type in _SITES else first.type
         if kind == "LET":
-            kind += " typed" if "colon" in columns else ""
-            groups = {key: rows for key, rows in groups.items() if key in (kind, "site")}
+            kind = "LET :" if "colon" in columns[number] else "LET"
+            current = {key: rows for key, rows in current.items() if key in (kind, "SITE")}
         else:
-            groups = {key: rows for key, rows in groups.items() if key == kind}
-        rows = groups.setdefault(kind, [])
-        rows.append(number)
+            current = {key: rows for key, rows in current.items() if key == kind}
+        if kind not in current:
+            groups.append([])
+            current[kind] = groups[-1]
+        current[kind].append(number)
+    for rows in groups:
+        for column in ("name", "colon", "value"):
+            having = [row for row in rows if column in columns[row]]
+            target = max((_position(result[row], columns[row][column]) for row in having), default=0)
+            for row in having:
+                at = columns[row][column]
+                word = result[row][at]
+                missing = target - _position(result[row], at)
+                result[row][at] = word._replace(space=word.space + " " * missing)
     return result
+
+
+def _position(words: Sequence[_Word], at: int) -> int:
+    """How many columns stand before a word."""
+    return sum(word.width for word in words[:at]) + len(words[at].space)
+
+
+def _columns(tokens: Sequence[Lexeme]) -> dict[str, int]:
+    """Which tokens of a declaration line up: its name, its `:`, and its `~` or `=`."""
+    columns = {} if tokens[0].type == "NAME" or len(tokens) == 1 else {"name": 1}
+    depth = 0
+    for number, token in enumerate(tokens):
+        depth += (token.type in ("LPAR", "LSQB")) - (token.type in ("RPAR", "RSQB"))
+        if depth > 0:
+            continue
+        if token.type == "COLON":
+            columns["colon"] = number
+        elif token.type in ("TILDE", "EQUAL"):
+            columns["value"] = number
+            break
+        elif token.type in _CLAUSES or (token.type == "COMMA" and tokens[0].type != "JOINT"):
+            break
+    return columns

@@ -9,8 +9,8 @@ from typing import Any
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedToken
-from lark.parsers.lalr_interactive_parser import InteractiveParser
 from lark.parsers.lalr_analysis import Shift
+from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from guidedsl import errors
 from guidedsl.assets import asset_text
@@ -143,9 +143,7 @@ class _Parser:
         accepted = frozenset(self.interactive.accepts())
         unclosed = [token for token in self.open if token.type in ("LPAR", "LSQB")]
         self.diagnostics.append(
-            syntax_errors.describe(
-                self.tokens, position, accepted, unclosed[-1] if unclosed else None, bool(self.open)
-            )
+            syntax_errors.describe(self.tokens, position, accepted, unclosed[-1] if unclosed else None, bool(self.open))
         )
 
     def _recover(self, position: int, statement_start: int) -> int:

@@ -59,7 +59,9 @@ def is_misplaced_keyword(tokens: Sequence[Token], position: int) -> bool:
 def unknown(text: str, span: Span) -> Diagnostic:
     """The diagnostic for characters that begin no token."""
     if text.startswith('"'):
-        return errors.unknown_character(span, "a string that does not end", 'a longer string stands between """ and """')
+        return errors.unknown_character(
+            span, "a string that does not end", 'a longer string stands between """ and """'
+        )
     return errors.unknown_character(
         span, f"`{text}`", _FOREIGN.get(text[0], "it has no meaning in a .guide file: remove it")
     )
@@ -114,7 +116,7 @@ def _expected(accepted: frozenset[str], before: Token | None, in_block: bool) ->
             "FOR": "a name",
             "DIM": "a dim's name",
         }.get(before.type, "a name")
-    names = [name for name in accepted if name not in _OPERATORS or name == "LSQB" and len(accepted) <= 4]
+    names = [name for name in accepted if name not in _OPERATORS or (name == "LSQB" and len(accepted) <= 4)]
     shown = [_SYMBOLS.get(name, f"`{name.lower()}`") for name in sorted(names, key=_order)]
     return _join(tuple(shown)) if shown else "an operator"
 

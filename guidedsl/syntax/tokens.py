@@ -39,8 +39,9 @@ def lexemes(source: Source) -> list[Lexeme]:
     """The tokens of a text without syntax errors, in order; the last is the end of the text."""
     tokens = [(token.type, str(token), token.start_pos or 0, token.end_pos or 0) for token in tokenize(source)]
     tokens.append(("$END", "", len(source.text), len(source.text)))
-    gaps = [_gap(source, before, start) for before, (_, _, start, _) in zip([0, *(t[3] for t in tokens)], tokens)]
-    trailing = [trailing for trailing, _, _ in gaps[1:]] + [""]
+    ends = [0, *(end for _, _, _, end in tokens[:-1])]
+    gaps = [_gap(source, end, start) for end, (_, _, start, _) in zip(ends, tokens, strict=True)]
+    trailing = [*(trailing for trailing, _, _ in gaps[1:]), ""]
     return [
         Lexeme(*token, above, blank, behind)
         for token, (_, above, blank), behind in zip(tokens, gaps, trailing, strict=True)
@@ -50,13 +51,12 @@ def lexemes(source: Source) -> list[Lexeme]:
 def comment_spans(source: Source, start: int, end: int) -> list[tuple[int, int]]:
     """Where the comments between two places stand."""
     tokens = [token for token in tokenize(source) if start <= (token.start_pos or 0) < end]
-    edges = zip([start, *(t.end_pos or 0 for t in tokens)], [*(t.start_pos or 0 for t in tokens), end])
-    return [
-        match.span()
-        for edge in edges
-        for match in _COMMENT_OR_NEWLINE.finditer(source.text, *edge)
-        if match[0] != "\n"
-    ]
+    before = [start, *(token.end_pos or 0 for token in tokens)]
+    behind = [*(token.start_pos or 0 for token in tokens), end]
+    found: list[tuple[int, int]] = []
+    for edges in zip(before, behind, strict=True):
+        found.extend(m.span() for m in _COMMENT_OR_NEWLINE.finditer(source.text, *edges) if m[0] != "\n")
+    return found
 
 
 def _gap(source: Source, start: int, end: int) -> tuple[str, tuple[Comment, ...], bool]:

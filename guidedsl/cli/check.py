@@ -1,0 +1,27 @@
+"""`guidedsl check`: what is wrong with each file."""
+
+from __future__ import annotations
+
+import click
+
+from guidedsl.cli.command import Command, files_argument
+from guidedsl.cli.files import checked
+from guidedsl.cli.render import counted
+from guidedsl.cli.session import OK, Session
+
+
+@click.command("check", cls=Command)
+@files_argument()
+@click.pass_obj
+def command(session: Session, files: tuple[str, ...]) -> int:
+    """Report what is wrong with each .guide file; `-` is stdin."""
+    return session.each(files, lambda name: _check(name, session))
+
+
+def _check(name: str, session: Session) -> int:
+    result = checked(name, session)
+    if not result.diagnostics:
+        program = result.program
+        models, guides = counted(len(program.models), "model"), counted(len(program.guides), "guide")
+        session.note(f"{program.source.name}: ok ({models}, {guides})")
+    return OK

@@ -1,0 +1,40 @@
+"""`guidedsl diff`: whether generated files are current."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import click
+
+from guidedsl.cli.command import Command, files_argument
+from guidedsl.cli.excerpts import paint, printable
+from guidedsl.cli.files import compiled, current, targets
+from guidedsl.cli.session import FOUND, OK, Session
+
+
+@click.command("diff", cls=Command)
+@files_argument()
+@click.option("--out", metavar="DIR|FILE", help="Where the generated files are, as for build.")
+@click.pass_obj
+def command(session: Session, files: tuple[str, ...], out: str | None) -> int:
+    """Exit 1 and show the difference where a generated file is not what build would write."""
+    paths = targets(files, out)
+    return session.each(paths, lambda name: _diff(name, paths[name], session))
+
+
+def _diff(name: str, path: Path, session: Session) -> int:
+    new = compiled(name, session).python
+    before = current(path)
+    if before == new.encode():
+        return OK
+    if before is None:
+        session.fail(f"{path} is missing", f"guidedsl build {name}")
+        return FOUND
+    old = before.decode("utf-8", errors="replace")
+    for line in difflib.unified_diff(old.split("\n"), new.split("\n"), str(path), f"{path} (built now)", lineterm=""):
+        style = {"+": "added", "-": "removed", "@": "secondary"}.get(line[:1])
+        shown = printable(line)
+        session.say(paint(shown, style, session.color) if style else shown)
+    session.fail(f"{path} is not current", f"guidedsl build {name}")
+    return FOUND

@@ -1,0 +1,92 @@
+"""`guidedsl info`: what a file declares."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from guidedsl.cli.command import Command, file_argument
+from guidedsl.cli.excerpts import paint
+from guidedsl.cli.files import checked
+from guidedsl.cli.session import OK, Session
+from guidedsl.cli.tables import table
+
+
+@click.command("info", cls=Command)
+@file_argument()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def command(session: Session, file: str, as_json: bool) -> int:
+    """Show a file's models and every parameter of its guides, with its stored shape and constraint."""
+    from guidedsl.cli.describe import describe
+
+    found = describe(checked(file, session))
+    if as_json:
+        session.say(json.dumps(found, indent=2, ensure_ascii=False))
+        return OK
+    blocks = [*(_model(model, session.color) for model in found["models"])]
+    blocks += [_guide(guide, session.color) for guide in found["guides"]]
+    session.say("\n\n".join(blocks))
+    return OK
+
+
+def _model(model: dict[str, Any], color: bool) -> str:
+    kind = " (interface)" if model["interface"] else ""
+    origin = f" from {model['from']}" if model["from"] else ""
+    parts = [paint(f"model {model['name']}", "bold", color) + origin + kind]
+    if model["dims"]:
+        parts.append("  dims    " + ", ".join(map(_dim, model["dims"])))
+    if model["plates"]:
+        parts.append("  plates  " + ", ".join(map(_plate, model["plates"])))
+    if model["data"]:
+        header = ("data", "shape", "plates", "type", "")
+        parts.append(table(header, [(*_place(row), row["type"], _note(row)) for row in model["data"]]))
+    if model["sites"]:
+        header = ("latent", "shape", "plates", "type", "prior")
+        rows = [(*_place(row), row["type"], row["distribution"] or "") for row in model["sites"]]
+        parts.append(table(header, rows))
+    if model["params"]:
+        parts.append(_params(model["params"]))
+    return "\n".join(parts)
+
+
+def _guide(guide: dict[str, Any], color: bool) -> str:
+    head = paint(f"guide {guide['name']}", "bold", color) + f" for {guide['model']}"
+    if not guide["params"]:
+        return f"{head}\n  no parameters"
+    total = f"  {guide['unconstrained_size']} unconstrained numbers in all"
+    return "\n".join((head, _params(guide["params"]), total))
+
+
+def _params(params: list[dict[str, Any]]) -> str:
+    header = ("param", "shape", "plates", "event_dim", "constraint", "unconstrained", "init", "options")
+    return table(header, [_param(param) for param in params])
+
+
+def _param(param: dict[str, Any]) -> tuple[str, ...]:
+    init = f"{param['init']} (default)" if param["default_init"] else str(param["init"])
+    options = [f"lr = {param['lr']:g}"] if param["lr"] is not None else []
+    options += ["frozen"] if param["frozen"] else []
+    rest = (str(param["event_dim"]), param["constraint"], param["unconstrained_size"], init, ", ".join(options))
+    return (*_place(param), *rest)
+
+
+def _place(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["name"], f"[{', '.join(row['shape'])}]", ", ".join(row["plates"])
+
+
+def _dim(dim: dict[str, Any]) -> str:
+    return str(dim["name"]) if dim["default"] is None else f"{dim['name']} = {dim['default']}"
+
+
+def _plate(plate: dict[str, Any]) -> str:
+    batching = f" {plate['batching']}({plate['batch']})" if plate["batching"] else ""
+    return f"{plate['name']}[{plate['size']}]{batching}"
+
+
+def _note(row: dict[str, Any]) -> str:
+    notes = ["observed"] if row["role"] == "observed" else []
+    notes += ["optional"] if row["optional"] else []
+    return ", ".join(notes)

@@ -1,0 +1,66 @@
+"""Fits of real posteriors against their reference draws; the figures are printed whether or not they are met."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+TOP_LEVEL = {"mu_alpha", "sigma_alpha", "sigma_y", "beta[1]", "beta[2]"}
+
+
+@pytest.fixture(scope="module")
+def compare(root: Path) -> ModuleType:
+    path = root / "examples" / "posteriors" / "compare.py"
+    spec = importlib.util.spec_from_file_location("posteriors_compare", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "eight_schools-eight_schools_noncentered",
+        "kidiq-kidscore_momhsiq",
+        "wells_data-wells_dist100ars_model",
+    ],
+)
+@pytest.mark.parametrize("family", ["full_rank", "mean_field"])
+def test_a_posterior_meets_its_tolerances(
+    compare: ModuleType, cases_dir: Path, case: str, family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = compare.compare(cases_dir, case, family, seed=1)
+    with capsys.disabled():
+        print("\n" + compare.line(result))
+        for scalar in result.scalars:
+            print(
+                f"    {scalar.name:<12} reference {scalar.reference_mean:>9.4f} ± {scalar.reference_sd:<9.4f} "
+                f"here {scalar.mean:>9.4f} ± {scalar.sd:<9.4f} error {scalar.error:.3f} sd, ratio {scalar.ratio:.2f}"
+            )
+    missed = [scalar.name for scalar in result.scalars if not scalar.met]
+    assert result.met, missed
+    assert result.converged
+
+
+def test_radon_meets_its_tolerances_with_mean_field(
+    compare: ModuleType, cases_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "radon_mn-radon_hierarchical_intercept_noncentered"
+    result = compare.compare(cases_dir, name, "mean_field", seed=1)
+    top = [scalar for scalar in result.scalars if scalar.name in TOP_LEVEL]
+    with capsys.disabled():
+        print("\n" + compare.line(result))
+        for scalar in top:
+            print(
+                f"    {scalar.name:<12} reference {scalar.reference_mean:>9.4f} ± {scalar.reference_sd:<9.4f} "
+                f"here {scalar.mean:>9.4f} ± {scalar.sd:<9.4f} error {scalar.error:.3f} sd, ratio {scalar.ratio:.2f}"
+            )
+    assert len(top) == len(TOP_LEVEL)
+    assert all(scalar.met for scalar in top), [scalar.name for scalar in top if not scalar.met]
+    assert result.converged
