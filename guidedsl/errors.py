@@ -1,4 +1,4 @@
-"""What the compiler says: one constructor for each finding, each with a stable code. `CODES` names them all.
+"""What the compiler says: one constructor for each finding, each with a stable code.
 
 A message says what is wrong, the label where, the hint which edit mends it.
 """
@@ -86,6 +86,38 @@ def not_a_value(name: str, what: str, span: Span, hint: str) -> Diagnostic:
     return Diagnostic("E104", f"`{name}` is {what}, not a value", Label(span, "a value is needed here"), hint=hint)
 
 
+def model_let(name: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E104",
+        f"`{name}` is a let of the model that depends on latents: a guide does not see it",
+        Label(span, "not known here"),
+        Label(declared, "declared in the model"),
+        f"write it out in the guide, under another name: `let {name}_q = …`",
+    )
+
+
+def not_a_size(text: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E104",
+        f"`{text}` is not a size",
+        Label(span, "not known when data is bound"),
+        hint="a size is a whole number, a dim, or a sum or product of these: `K - 1`",
+    )
+
+
+def empty_size(text: str, span: Span) -> Diagnostic:
+    return Diagnostic("E404", f"size {text} is empty", Label(span, "no entries"), hint="a size is at least 1")
+
+
+def init_not_known(name: str, text: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E104",
+        f"the init of `{name}` reads `{text}`, which has no value before sampling",
+        Label(span, "a latent or a param"),
+        hint="an init is made of numbers, dims and data",
+    )
+
+
 def unknown_distribution(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
     hint = _did_you_mean(name, candidates, "docs/reference.md lists the distributions")
     return Diagnostic("E104", f"there is no distribution `{name}`", Label(span, "not known"), hint=hint)
@@ -109,6 +141,26 @@ def unknown_option(name: str, owner: str, span: Span, known: Iterable[str]) -> D
         "E105",
         f"{owner} has no option `{name}`",
         Label(span, "not known"),
+        hint=_did_you_mean(name, options, otherwise),
+    )
+
+
+def bad_dim_default(name: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E105",
+        f"the default of dim `{name}` must be a whole number from 1",
+        Label(span, "this is not"),
+        hint=f"write `dim {name} = 8`; a size that depends on other dims is written where it is used: `[2 * {name}]`",
+    )
+
+
+def unknown_transform(name: str, type: str, span: Span, known: Iterable[str]) -> Diagnostic:
+    options = list(known)
+    otherwise = f"{type} takes via {' or '.join(options)}" if options else f"{type} has one bijection only: leave `via` out"
+    return Diagnostic(
+        "E105",
+        f"type `{type}` has no transform `{name}`",
+        Label(span, "not known for this type"),
         hint=_did_you_mean(name, options, otherwise),
     )
 
@@ -150,14 +202,37 @@ def malformed_type(name: str, problem: str, span: Span, usage: str) -> Diagnosti
     return Diagnostic("E106", f"type `{name}` {problem}", Label(span, problem), hint=f"write `{usage}`")
 
 
-def used_before(name: str, span: Span, later: Span, in_guide: bool) -> Diagnostic:
-    verb = "sampled" if in_guide else "declared"
+def not_optimised(name: str, type: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E106",
+        f"param `{name}` cannot be of the discrete type `{type}`",
+        Label(span, "has no gradient"),
+        hint="a param is optimised by its gradient: declare it real or positive, or make it `data`",
+    )
+
+
+def used_before(name: str, span: Span, later: Span, verb: str) -> Diagnostic:
+    """`verb` is what happens to the name further down: declared or sampled."""
+    if later.line == span.line:
+        hint = f"`{name}` cannot be made of itself: use another name"
+    else:
+        hint = f"move line {later.line} above line {span.line}"
     return Diagnostic(
         "E107",
         f"`{name}` is used before it is {verb} ({later.line}:{later.column})",
         Label(span, "used here"),
         Label(later, f"{verb} here"),
-        f"move line {later.line} above line {span.line}",
+        hint,
+    )
+
+
+def bounds_before(name: str, bound: str, span: Span, later: Span) -> Diagnostic:
+    return Diagnostic(
+        "E107",
+        f"the bounds of `{name}` use `{bound}` before it is sampled",
+        Label(span, f"needs `{bound}`"),
+        Label(later, f"`{bound}` is declared here"),
+        f"sample `{bound}` above this line",
     )
 
 
@@ -304,6 +379,16 @@ def not_a_latent(name: str, model: str, span: Span, candidates: Iterable[str]) -
     )
 
 
+def is_data(name: str, what: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E302",
+        f"`{name}` is {what}, not a latent",
+        Label(span, "sampled here"),
+        Label(declared, "declared here"),
+        f"only latents are sampled: remove this statement, or read `{name}` as it is",
+    )
+
+
 def is_observed(name: str, span: Span, site: Span) -> Diagnostic:
     return Diagnostic(
         "E303",
@@ -373,16 +458,38 @@ def init_outside(value: str, support: str, span: Span, declared: Span) -> Diagno
 
 
 def empty_support(text: str, span: Span) -> Diagnostic:
-    return Diagnostic("E404", f"{text} is empty", Label(span, "no value lies in it"), hint="swap the bounds")
+    return Diagnostic(
+        "E404", f"{text} is empty", Label(span, "no value lies in it"), hint="swap the bounds: the lower one comes first"
+    )
 
 
-def no_density(dist: str, name: str, span: Span, site: Span) -> Diagnostic:
+def no_density(dist: str, name: str, span: Span, site: Span, hint: str = "") -> Diagnostic:
     return Diagnostic(
         "E405",
         f"{dist} has no density on the continuous site `{name}`",
         Label(span, "a single point"),
         Label(site, "continuous"),
-        f"for a point estimate write `auto map for {name}`",
+        hint or f"for a point estimate write `auto map for {name}`",
+    )
+
+
+def moves_with_aux(dist: str, name: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "E405",
+        f"{dist} has no density on the continuous site `{name}`, whose value is a function of other draws",
+        Label(span, "nothing random is left here"),
+        Label(site, "continuous"),
+        f"sample `{name}` around that value: `{name} ~ Normal(…, scale)`",
+    )
+
+
+def improper(dist: str, name: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "E405",
+        f"{dist} is improper: `{name}` cannot be drawn from it",
+        Label(span, "has no draws"),
+        Label(site, "declared here"),
+        f"take a distribution that can be drawn, or `auto mean_field for {name}`",
     )
 
 
@@ -426,12 +533,29 @@ def cannot_restrict(name: str, type: str, dist: str, span: Span, declared: Span)
     )
 
 
-def bounds_on_latent(name: str, span: Span) -> Diagnostic:
+def bounds_move(what: str, name: str, source: str, span: Span, declared: Span | None) -> Diagnostic:
+    """`source` is the latent or param that the bounds read."""
+    hint = (
+        f"the bounds of a param are numbers or data; for a bound that moves with `{source}`, sample with `via`"
+        if what == "param"
+        else f"the bounds of {what} are numbers or other data"
+    )
     return Diagnostic(
         "E409",
-        f"the bounds of param `{name}` depend on a latent",
-        Label(span, "random"),
-        hint="a param's bounds may use numbers and data; for a bound that moves, sample with `via`",
+        f"the bounds of {what} `{name}` may not depend on `{source}`",
+        Label(span, f"moves with `{source}`"),
+        Label(declared, f"`{source}` is declared here") if declared is not None else None,
+        hint,
+    )
+
+
+def map_in_moving_bounds(name: str, type: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "E409",
+        f"map needs a param on {type} for `{name}`, whose bounds depend on a latent",
+        Label(span, "asked for here"),
+        Label(site, f"declared {type}"),
+        f"`auto mean_field for {name}`: it moves with its bounds",
     )
 
 

@@ -295,6 +295,7 @@ class Let:
     name: str
     value: Expr
     asserted: Support | None
+    bounds: Bounds
     plates: tuple[str, ...]
     event: tuple[Size, ...]
     span: Span

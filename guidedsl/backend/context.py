@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass
 
 from guidedsl import ir
@@ -15,6 +16,7 @@ CODEGEN = 1
 _MODULE_NAMES = (
     "Data", "Dim", "Draw", "Field", "Guide", "Model", "NamedTuple", "Noise", "ParamStore", "Plate", "PlateSpec", "Site",
     "Tensor", "constraints", "dataclass", "dist", "fn", "get_param_store", "math", "replace", "torch", "annotations",
+    "LINES", *dir(builtins),
 )  # fmt: skip
 
 
@@ -33,9 +35,10 @@ class ModuleContext:
 def module_context(program: ir.Program) -> ModuleContext:
     """Lower a checked program."""
     names = Module(_MODULE_NAMES)
-    for item in (*program.models, *program.guides):
-        names.take(item.name)
-    models = {model.name: model_context(model, names) for model in program.models}
-    guides = tuple(guide_context(guide, models[guide.model.name], names) for guide in program.guides)
+    variables = {item.name: names.take(item.name) for item in (*program.models, *program.guides)}
+    models = {model.name: model_context(model, variables[model.name], names) for model in program.models}
+    guides = tuple(
+        guide_context(guide, variables[guide.name], models[guide.model.name], names) for guide in program.guides
+    )
     name = program.source.name.replace("\\", "/").rsplit("/", 1)[-1]
     return ModuleContext(name, program.source.sha256, CODEGEN, program.docstring, tuple(models.values()), guides)

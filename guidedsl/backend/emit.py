@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from guidedsl import ir
 from guidedsl.backend.names import data_attribute
+from guidedsl.check.shapes import NEW
 from guidedsl.ir import Bounds, Stage, Type
-from guidedsl.library.supports import Support
+from guidedsl.library.supports import Support, free_shape
 from guidedsl.sizes import Size
 
 COMPARE, SUM, PRODUCT, UNARY, POWER, ATOM = range(6)
@@ -48,6 +49,8 @@ class Emitter:
     # Sizes
 
     def size(self, size: Size) -> str:
+        if size == NEW:
+            return "1"
         self.dims |= size.names
         return size.render(self.local)
 
@@ -78,7 +81,8 @@ class Emitter:
             return code
         own = len(type.event)
         slots = [*(plate in type.plates for plate in plates), *[False] * (rank - own), *[True] * own]
-        return Code(f"{code.at(ATOM)}{_new_axes(slots, type.stage)}") if _new_axes(slots, type.stage) else code
+        axes = _new_axes(slots, type.stage)
+        return Code(f"{code.at(ATOM)}{axes}") if axes else code
 
     def materialised(self, expr: ir.Expr, plates: Sequence[str], event: Sequence[Size]) -> str:
         """`expr` with every axis at full size, so that it can be indexed and summed."""
@@ -125,8 +129,7 @@ class Emitter:
             case ir.Stack():
                 return self._stack(expr)
             case ir.Concat():
-                parts = [self.materialised(p, expr.type.plates, p.type.event) for p in expr.parts]
-                return Code(f"torch.cat(fn.broadcast({', '.join(parts)}), -1)")
+                return self._concat(expr)
             case ir.LogProb():
                 return self._log_prob(expr)
             case ir.Free():
@@ -149,7 +152,7 @@ class Emitter:
             code = self._operand(operand, expr.type)
             texts.append(code.at(level + 1 if strict or (position and code.level == level) else level))
         operators = [operator for operator, _ in expr.terms]
-        return Code(_join(texts, operators), level)
+        return Code(chain(texts, operators), level)
 
     def _power(self, expr: ir.Power) -> Code:
         base, exponent = self._operand(expr.base, expr.type), self._operand(expr.exponent, expr.type)
@@ -185,7 +188,9 @@ class Emitter:
                 if expr.type.number:
                     name, values = function.number_code, [self.emit(a).text for a in expr.arguments]
                     return Code(f"{name}({', '.join(values)})")
-                values = [self._tensor(self._operand(a, expr.type).text, a) for a in expr.arguments]
+                plain = function.code.startswith("fn.")
+                operands = [(self._operand(a, expr.type).text, a) for a in expr.arguments]
+                values = [text if plain else self._tensor(text, a) for text, a in operands]
                 return Code(f"{function.code}({', '.join(values)})")
             case "signature":
                 return self._signed(expr)
@@ -214,37 +219,34 @@ class Emitter:
 
     def _construct(self, expr: ir.Apply) -> Code:
         function = expr.function
-        sizes = ", ".join(self.size(size) for size in expr.sizes)
-        comma = "," if len(expr.sizes) == 1 and function.name != "eye" else ""
         match function.name:
             case "normal":
                 a, b = (self.emit(argument).text for argument in expr.arguments)
-                return Code(function.code.format(shape=self.init_shape, a=a, b=b).replace("((", "(").replace("))", ")"))
+                return Code(f"data.new_normal({self.init_shape}, {a}, {b})")
             case "full":
-                value = expr.arguments[0]
-                event = (*expr.sizes, *value.type.event)
-                if value.type.number:
-                    return Code(f"data.new_full({self.shape((), event)}, {self.emit(value).text})")
-                slots = [*(True for _ in value.type.plates), *[False] * len(expr.sizes), *[True] * len(value.type.event)]
-                inner = f"{self.emit(value).at(ATOM)}{_new_axes(slots, Stage.LATENT)}"
-                return Code(f"fn.expand({inner}, {self.shape(value.type.plates, event)})")
-        return Code(function.code.format(sizes=sizes + comma))
+                return self._full(expr)
+        sizes = ", ".join(self.size(size) for size in expr.sizes)
+        tuple_of_one = len(expr.sizes) == 1 and "({sizes})," in function.code
+        return Code(function.code.format(sizes=f"{sizes}," if tuple_of_one else sizes))
+
+    def _full(self, expr: ir.Apply) -> Code:
+        value = expr.arguments[0]
+        event = (*expr.sizes, *value.type.event)
+        if value.type.number:
+            return Code(f"data.new_full({self.shape((), event)}, {self.emit(value).text})")
+        slots = [*(True for _ in value.type.plates), *[False] * len(expr.sizes), *[True] * len(value.type.event)]
+        inner = f"{self.emit(value).at(ATOM)}{_new_axes(slots, Stage.LATENT)}"
+        return Code(f"fn.expand({inner}, {self.shape(value.type.plates, event)})")
 
     def _gather(self, expr: ir.Gather) -> Code:
         base, target = expr.base, expr.type
-        indexed = dict(expr.indices)
-        kept = [plate for plate in base.type.plates if plate not in indexed]
         present = [(plate, index) for plate, index in expr.indices if plate in base.type.plates]
         if not present:
             return self.emit(base)
+        if any(index.type.stage is Stage.LATENT for _, index in present):
+            return self._gather_random(base, present)
+        indexed = dict(present)
         read = self._full_base(base, [plate for plate, _ in present])
-        tail = ", :" * len(base.type.event)
-        if not kept and all(index.type.stage < Stage.LATENT for _, index in present):
-            rows = ", ".join(self._row(index, target.plates) for _, index in present)
-            return Code(f"{read}[..., {rows}{tail}]")
-        if not kept and len(present) == 1:
-            row = self.aligned(present[0][1], target.plates, 0).text
-            return Code(f"fn.gather({read}, {row}, {len(base.type.event)})")
         rows = []
         for plate in base.type.plates:
             if plate in indexed:
@@ -252,12 +254,32 @@ class Emitter:
             else:
                 after = len(target.plates) - 1 - target.plates.index(plate)
                 rows.append(f"fn.rows({self.length(plate)}, {after}, data)")
-        return Code(f"{read}[..., {', '.join(rows)}{tail}]")
+        return Code(f"{read}[..., {', '.join(rows)}{', :' * len(base.type.event)}]")
+
+    def _gather_random(self, base: ir.Expr, indices: list[tuple[str, ir.Expr]]) -> Code:
+        """Rows that are themselves random differ from particle to particle: one plate at a time."""
+        events = len(base.type.event)
+        code = Code(self._full_base(base, [plate for plate, _ in indices]))
+        plates, stage = base.type.plates, base.type.stage
+        order = tuple(self.plates)
+        for plate, index in indices:
+            after = len(plates) - plates.index(plate) - 1
+            left = tuple(name for name in plates if name != plate)
+            target = tuple(name for name in order if name in left or name in index.type.plates)
+            read = code.at(ATOM)
+            if after:
+                read = f"{read}.movedim({-(after + events + 1)}, {-(events + 1)})"
+            slots = [*(name in left for name in target), *[True] * (events + 1)]
+            row = self.aligned(index, target, 0).text
+            code = Code(f"fn.gather({read}{_new_axes(slots, stage)}, {row}, {events})")
+            plates, stage = target, max(stage, index.type.stage)
+        return code
 
     def _row(self, index: ir.Expr, plates: Sequence[str]) -> str:
         if isinstance(index, ir.Const):
             return str(int(index.value))
-        return self.aligned(index, plates, 0).text
+        row = self.aligned(index, plates, 0)
+        return row.text if index.type.support.target is not None else f"{row.at(ATOM)}.long()"
 
     def _full_base(self, base: ir.Expr, plates: Sequence[str]) -> str:
         """Data of a subsampled plate is gathered from all of its rows."""
@@ -285,22 +307,49 @@ class Emitter:
         events = len(base.type.event)
         read = self.emit(base)
         if self.plates[expr.plate].batching is not None and not self.full:
-            tail = ", :" * (events - 1)
-            read = Code(f"{read.at(ATOM)}[..., data.{data_attribute(expr.plate)}.row_index{tail}]")
+            read = Code(f"fn.batch_rows({read.text}, data.{data_attribute(expr.plate)}, {-events})")
         source = -events
         target = -(len(plates) - plates.index(expr.plate) + events - 1)
         return read if source == target else Code(f"{read.at(ATOM)}.movedim({source}, {target})")
 
     def _subscript(self, expr: ir.Subscript) -> Code:
-        base = expr.base
-        rest = len(base.type.event) - sum(not isinstance(item, ir.NewAxis) for item in expr.items)
-        gathers = [item for item in expr.items if not isinstance(item, ir.Range | ir.NewAxis) and not item.type.number]
-        if gathers and (base.type.plates or any(g.type.stage is Stage.LATENT for g in gathers) or len(expr.items) > 1):
-            row = self.aligned(gathers[0], expr.type.plates, 0).text
-            read = self.aligned(base, expr.type.plates, len(base.type.event)).text
-            return Code(f"fn.gather({read}, {row}, {rest})")
-        items = [self._position(item) for item in expr.items]
-        return Code(f"{self.emit(base).at(ATOM)}[..., {', '.join(items)}{', :' * rest}]")
+        base, items = expr.base, expr.items
+        picks = [_is_pick(item) for item in items]
+        leading = sum(picks) == next((n for n, pick in enumerate(picks) if not pick), len(picks))
+        random = any(not isinstance(i, ir.Range | ir.NewAxis) and i.type.stage is Stage.LATENT for i in items)
+        if any(picks) and (base.type.plates or random or not leading):
+            return self._picked(expr, picks)
+        rest = len(base.type.event) - sum(not isinstance(item, ir.NewAxis) for item in items)
+        positions = [
+            self._row(item, expr.type.plates) if _is_pick(item) else self._position(item)  # type: ignore[arg-type]
+            for item in items
+        ]
+        while rest == 0 and len(positions) > 1 and positions[0] == ":":
+            positions.pop(0)
+        return Code(f"{self.emit(base).at(ATOM)}[..., {', '.join(positions)}{', :' * rest}]")
+
+    def _picked(self, expr: ir.Subscript, picks: list[bool]) -> Code:
+        """Positions that differ from row to row: what is fixed first, then one axis at a time."""
+        base, plates = expr.base, expr.type.plates
+        code = self.aligned(base, plates, len(base.type.event))
+        used = sum(not isinstance(item, ir.NewAxis) for item in expr.items)
+        rest = len(base.type.event) - used
+        fixed = [":" if pick else self._position(item) for item, pick in zip(expr.items, picks, strict=True)]
+        if any(text != ":" for text in fixed):
+            code = Code(f"{code.at(ATOM)}[..., {', '.join(fixed)}{', :' * rest}]")
+        axes = [item for item, text in zip(expr.items, fixed, strict=True) if text in (":", "None") or ":" in text]
+        events = len(axes) + rest
+        for position in range(len(axes) - 1, -1, -1):
+            item = axes[position]
+            if not _is_pick(item):
+                continue
+            read = code.at(ATOM)
+            if position:
+                read = f"{read}.movedim({position - events}, {-events})"
+            assert not isinstance(item, ir.Range | ir.NewAxis)
+            code = Code(f"fn.gather({read}, {self.aligned(item, plates, 0).text}, {events - 1})")
+            events -= 1
+        return code
 
     def _position(self, item: ir.Expr | ir.Range | ir.NewAxis) -> str:
         if isinstance(item, ir.NewAxis):
@@ -316,13 +365,20 @@ class Emitter:
         return str(int(value)) if value is not None else self.emit(expr).text
 
     def _stack(self, expr: ir.Stack) -> Code:
-        if all(item.type.number for item in expr.items):
-            return Code(f"data.new_tensor([{', '.join(self.emit(item).text for item in expr.items)}])")
         if expr.type.stage <= Stage.DATA and _literal(expr):
             return Code(f"data.new_tensor({self._literal_rows(expr)})")
         rank = len(expr.type.event) - 1
         parts = [self._tensor(self.aligned(item, expr.type.plates, rank).text, item) for item in expr.items]
-        return Code(f"torch.stack(fn.broadcast({', '.join(parts)}), {-1 - rank})")
+        if len({(_random(item), item.type.plates, item.type.event, item.type.number) for item in expr.items}) == 1:
+            return Code(f"torch.stack(({', '.join(parts)}{',' if len(parts) == 1 else ''}), {-1 - rank})")
+        return Code(f"fn.stack(({', '.join(parts)}), {-1 - rank})")
+
+    def _concat(self, expr: ir.Concat) -> Code:
+        parts = [self.aligned(part, expr.type.plates, 1).text for part in expr.parts]
+        comma = "," if len(parts) == 1 else ""
+        if len({(_random(part), part.type.plates) for part in expr.parts}) == 1:
+            return Code(f"torch.cat(({', '.join(parts)}{comma}), -1)")
+        return Code(f"fn.concat(({', '.join(parts)}{comma}))")
 
     def _literal_rows(self, expr: ir.Expr) -> str:
         if isinstance(expr, ir.Stack):
@@ -348,7 +404,11 @@ class Emitter:
     def _free(self, expr: ir.Free) -> Code:
         latent = expr.latent
         constraint = self.constraint(latent.type.support, latent.bounds, None, latent.plates)
-        return Code(f"fn.free({constraint}, {self.emit(expr.base).text}, {self.shape((), expr.type.event)})")
+        coordinates = f"{constraint}.free({self.emit(expr.base).text})"
+        rank = len(free_shape(latent.type.support, latent.type.event) or ())
+        if rank == 1:
+            return Code(coordinates)
+        return Code(f"{coordinates}[..., None]" if rank == 0 else f"{coordinates}.flatten({-rank})")
 
     def constraint(
         self, support: Support, bounds: Bounds, transform: str | None, plates: Sequence[str] = (), rank: int = 0
@@ -390,14 +450,22 @@ def summed(text: str, count: int) -> str:
 
 
 def _number(value: float) -> Code:
-    text = repr(float(value))
-    if value < 0:
-        return Code(text, UNARY)
-    return Code("math.inf" if text == "inf" else text)
+    return Code(number(value), UNARY if value < 0 else ATOM)
 
 
 def number(value: float) -> str:
+    """A number as Python text."""
     return {"inf": "math.inf", "-inf": "-math.inf"}.get(repr(float(value)), repr(float(value)))
+
+
+def _random(expr: ir.Expr) -> bool:
+    """Whether a value has particle axes."""
+    return expr.type.stage is Stage.LATENT
+
+
+def _is_pick(item: ir.Expr | ir.Range | ir.NewAxis) -> bool:
+    """Whether a subscript is a tensor of positions."""
+    return not isinstance(item, ir.Range | ir.NewAxis) and not item.type.number
 
 
 def _literal(expr: ir.Expr) -> bool:
@@ -406,8 +474,8 @@ def _literal(expr: ir.Expr) -> bool:
     return expr.type.number
 
 
-def _join(texts: list[str], operators: list[str]) -> str:
-    """A chain of operators; a long sum or product in bracketed groups, with the signs of a sum on its operands."""
+def chain(texts: list[str], operators: list[str]) -> str:
+    """Operands and the operators before them; a long sum or product in bracketed groups, with the signs of a sum on its operands."""
     if len(texts) <= _CHUNK or "/" in operators:
         text = texts[0]
         for operator, operand in zip(operators[1:], texts[1:], strict=True):
@@ -417,4 +485,4 @@ def _join(texts: list[str], operators: list[str]) -> str:
     signed = [f"-{text}" if op == "-" else text for op, text in zip(operators, texts, strict=True)]
     starts = range(0, len(signed), _CHUNK)
     groups = [f"({f' {joiner} '.join(signed[start : start + _CHUNK])})" for start in starts]
-    return _join(groups, [joiner] * len(groups))
+    return chain(groups, [joiner] * len(groups))

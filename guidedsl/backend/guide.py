@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guidedsl import ir
-from guidedsl.backend.emit import Emitter, summed
+from guidedsl.backend.emit import Emitter, chain, summed
 from guidedsl.backend.model import ModelContext, needed_lets, scaled, used_dims
 from guidedsl.backend.names import Module, local_name, snake_case
 from guidedsl.backend.statements import Statement, doc_type, let_statement, param_statement
@@ -17,6 +17,7 @@ from guidedsl.sizes import Size, product
 @dataclass(frozen=True)
 class GuideContext:
     name: str
+    variable: str
     docstring: str | None
     function: str
     model: ModelContext
@@ -30,14 +31,15 @@ class GuideContext:
     span_line: int
 
 
-def guide_context(guide: ir.Guide, model: ModelContext, names: Module) -> GuideContext:
-    """Lower a guide."""
+def guide_context(guide: ir.Guide, variable: str, model: ModelContext, names: Module) -> GuideContext:
+    """Lower a guide, which the generated module holds as `variable`."""
     snake = snake_case(guide.name)
     writer = _Writer(guide)
     writer.write()
     latents = ", ".join(writer.local(latent.name) for latent in guide.model.latents)
     return GuideContext(
         name=guide.name,
+        variable=variable,
         docstring=guide.docstring,
         function=names.take(snake, f"{snake}_guide"),
         model=model,
@@ -46,8 +48,8 @@ def guide_context(guide: ir.Guide, model: ModelContext, names: Module) -> GuideC
         dims=used_dims(writer.emitter, guide.model),
         body=tuple(writer.body),
         latents=latents,
-        log_q=" + ".join(writer.log_q) or "data.new_full((), 0.0)",
-        score=" + ".join(writer.score) or None,
+        log_q=joined(writer.log_q) or "data.new_full(particles, 0.0)",
+        score=joined(writer.score) or None,
         span_line=guide.span.line,
     )
 
@@ -95,7 +97,7 @@ class _Writer:
                     self.has_params = True
                     self.body.append(param_statement(statement, self.emitter))
                 case ir.Let() if statement.name in needed:
-                    self.body.append(let_statement(statement, self.emitter, ""))
+                    self.body.append(let_statement(statement, self.emitter))
                 case ir.Draw():
                     self._draw(statement)
                 case ir.JointDraw():
@@ -155,16 +157,20 @@ class _Writer:
 
     def _joint(self, draw: ir.JointDraw) -> None:
         line = draw.span.line
-        block = self.fresh("joint_free")
         log_q = self.fresh("log_q_joint")
-        self._add(f"{block}, {log_q} = {self._call(draw.dist, draw.plates, draw.dist.type.event)}", line)
-        parts = [self._part(latent, draw) for latent in draw.latents]
-        sizes = [self.emitter.size(product((*self._rows(z, draw), s.free_size(z.type.support, z.type.event)))) for z in draw.latents]
-        self._add(f"{', '.join(parts)}{',' if len(parts) == 1 else ''} = {block}.split([{', '.join(sizes)}], -1)", line)
+        call = self._call(draw.dist, draw.plates, draw.dist.type.event)
+        if len(draw.latents) == 1:
+            parts = [self._part(draw.latents[0], draw)]
+            self._add(f"{parts[0]}, {log_q} = {call}", line)
+        else:
+            block = self.fresh("joint_free")
+            self._add(f"{block}, {log_q} = {call}", line)
+            parts = self._split(block, draw)
         terms = [summed(log_q, len(draw.plates))]
+        scalars = len(draw.latents) > 1 and self._all_scalars(draw)
         for latent, part in zip(draw.latents, parts, strict=True):
             name = self.local(latent.name)
-            shaped = self._reshaped(part, latent, draw)
+            shaped = part if scalars else self._reshaped(part, latent, draw)
             if latent.type.support == s.support("real"):
                 if shaped != name:
                     self._add(f"{name} = {shaped}", line)
@@ -172,24 +178,52 @@ class _Writer:
                 terms.append(self._push(name, shaped, (latent.type.support, latent.bounds), latent, line))
         self._record(terms, draw.plates, draw.dist)
 
-    def _part(self, latent: ir.Latent, draw: ir.JointDraw) -> str:
+    def _split(self, block: str, draw: ir.JointDraw) -> list[str]:
+        """The slices of a joint vector, one a latent."""
+        line = draw.span.line
+        if self._all_scalars(draw):
+            parts = [self._part(latent, draw, scalar=True) for latent in draw.latents]
+            self._add(f"{', '.join(parts)} = {block}.unbind(-1)", line)
+            return parts
+        parts = [self._part(latent, draw) for latent in draw.latents]
+        sizes = [
+            self.emitter.size(product((*self._rows(z, draw), s.free_size(z.type.support, z.type.event))))
+            for z in draw.latents
+        ]
+        self._add(f"{', '.join(parts)} = {block}.split([{', '.join(sizes)}], -1)", line)
+        return parts
+
+    def _all_scalars(self, draw: ir.JointDraw) -> bool:
+        return all(not self._rows(latent, draw) and not latent.type.event for latent in draw.latents)
+
+    def _part(self, latent: ir.Latent, draw: ir.JointDraw, *, scalar: bool = False) -> str:
         """The variable of a latent's slice: the latent itself where nothing is left to do."""
         name = self.local(latent.name)
-        vector = len((*self._rows(latent, draw), *latent.type.event)) == 1
-        return name if vector and latent.type.support == s.support("real") else self.fresh(f"{name}_free")
+        plain = len((*self._rows(latent, draw), *latent.type.event)) == (0 if scalar else 1)
+        return name if plain and latent.type.support == s.support("real") else self.fresh(f"{name}_free")
 
     def _rows(self, latent: ir.Latent, draw: ir.JointDraw) -> tuple[Size, ...]:
         return tuple(self.model.plate(plate).size for plate in latent.plates if plate not in draw.plates)
 
     def _reshaped(self, part: str, latent: ir.Latent, draw: ir.JointDraw) -> str:
-        """A slice of the joint vector in the latent's own free shape, rows first."""
+        """A slice of the joint vector in the latent's own free shape, its plates in the model's order."""
         free = s.free_shape(latent.type.support, latent.type.event)
         assert free is not None
         shape = (*self._rows(latent, draw), *free)
         if not shape:
             return f"{part}[..., 0]"
-        if len(shape) == 1:
-            return part
-        return f"{part}.unflatten(-1, ({', '.join(self.emitter.size(size) for size in shape)}))"
+        text = part
+        if len(shape) > 1:
+            text = f"{part}.unflatten(-1, ({', '.join(self.emitter.size(size) for size in shape)}))"
+        got = (*draw.plates, *(plate for plate in latent.plates if plate not in draw.plates))
+        if got == latent.plates:
+            return text
+        tail = len(free)
+        source = tuple(got.index(plate) - len(got) - tail for plate in latent.plates)
+        target = tuple(n - len(got) - tail for n in range(len(got)))
+        return f"{text}.movedim({source}, {target})"
 
 
+def joined(terms: list[str]) -> str:
+    """A sum of terms, a long one in bracketed groups."""
+    return chain(terms, ["+"] * len(terms)) if terms else ""

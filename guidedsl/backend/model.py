@@ -27,6 +27,7 @@ class Attribute:
 @dataclass(frozen=True)
 class ModelContext:
     name: str
+    variable: str
     docstring: str | None
     origin: str | None
     interface: bool
@@ -53,8 +54,8 @@ class ModelContext:
     span_line: int
 
 
-def model_context(model: ir.Model, names: Module) -> ModelContext:
-    """Lower a model."""
+def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext:
+    """Lower a model, which the generated module holds as `variable`."""
     snake = snake_case(model.name)
     function = names.take(snake, f"{snake}_density")
     data_class = names.take(f"{model.name}Data")
@@ -68,6 +69,7 @@ def model_context(model: ir.Model, names: Module) -> ModelContext:
     derive = names.take(f"{snake}_derive") if derived else None
     return ModelContext(
         name=model.name,
+        variable=variable,
         docstring=model.docstring,
         origin=model.origin,
         interface=model.interface,
@@ -151,7 +153,7 @@ def _density(model: ir.Model) -> tuple[tuple[Statement, ...], tuple[str, ...], b
                 has_params = True
                 body.append(param_statement(statement, emitter))
             case ir.Let() if statement.name in needed and statement.value.type.stage > Stage.DATA:
-                body.append(let_statement(statement, emitter, ""))
+                body.append(let_statement(statement, emitter))
             case ir.Term():
                 text = term(statement, emitter, model)
                 prefix = "log_p = " if first else "log_p = log_p + "
@@ -177,11 +179,16 @@ def term(term: ir.Term, emitter: Emitter, model: ir.Model) -> str:
         text = f"{runtime}.log_prob({', '.join([value, *arguments])})"
         if term.truncated is not None:
             low, high = (number(bound) for bound in term.truncated)
-            text = f"({text} - {runtime}.log_mass({', '.join([low, high, *arguments])}))"
+            text = f"{text} - {runtime}.log_mass({', '.join([low, high, *arguments])})"
+            text = text if term.when is None and count == 0 and not _batched(term.plates, model) else f"({text})"
         if term.when is not None:
             mask = emitter.aligned(term.when, term.plates, batch).text
             text = f"fn.masked({mask}, {text})"
     return scaled(summed(text, count), term.plates, model)
+
+
+def _batched(plates: tuple[str, ...], model: ir.Model) -> bool:
+    return any(model.plate(plate).batching is not None for plate in plates)
 
 
 def scaled(text: str, plates: tuple[str, ...], model: ir.Model) -> str:
@@ -197,7 +204,7 @@ def _quantities(model: ir.Model, lets: tuple[ir.Let, ...]) -> tuple[tuple[Statem
         param_statement(s, emitter) for s in model.statements if isinstance(s, ir.Param) and s.name in read
     ]
     has_params = bool(body)
-    body += [let_statement(let, emitter, "") for let in lets]
+    body += [let_statement(let, emitter) for let in lets]
     return tuple(body), used_dims(emitter, model), has_params
 
 
@@ -219,7 +226,7 @@ def _derive(model: ir.Model) -> tuple[tuple[Statement, ...], tuple[str, ...]]:
         body.append(Statement(code, field.span.line))
         body.append(Statement(f"data = replace(data, {data_attribute(field.name)}={local_name(field.name)})", field.span.line))
     for let in model.derived:
-        statement = let_statement(let, emitter, "")
+        statement = let_statement(let, emitter)
         if let.value.type.number and not let.plates and not let.event:
             target = local_name(let.name)
             statement = Statement(f"{target} = data.new_full((), {emitter.emit(let.value).text})", let.span.line)
@@ -260,7 +267,7 @@ def _metadata(
     ]
     if quantities is not None:
         rows.append(f"quantities={quantities}")
-        sites = (_site(let.name, let.plates, let.event, let.asserted, Bounds(None, None), emitter) for let in lets)
+        sites = (_site(let.name, let.plates, let.event, let.asserted, let.bounds, emitter) for let in lets)
         rows.append(f"quantity_sites=({_items(sites)})")
     if derive is not None:
         rows.append(f"derive={derive}")

@@ -10,9 +10,10 @@ from guidedsl.runtime.metadata import attribute_of
 
 RESERVED_LOCALS = frozenset(
     {"data", "latents", "store", "noise", "particles", "param", "log_p", "log_q", "score"}
-    | {"torch", "math", "dist", "fn", "constraints", "replace", "range", "tuple", "int", "dict"}
+    | {"torch", "math", "dist", "fn", "constraints", "replace", "Draw", "get_param_store"}
+    | {"range", "tuple", "int", "dict", "abs", "round", "max", "min"}
 )
-_TUPLE_METHODS = frozenset({"count", "index"})
+_TUPLE_NAMES = frozenset({"count", "index", "Tensor"})
 
 
 def data_attribute(name: str) -> str:
@@ -22,14 +23,18 @@ def data_attribute(name: str) -> str:
 
 def local_name(name: str) -> str:
     """A variable of a generated function."""
-    return f"{name}_" if keyword.iskeyword(name) or name in RESERVED_LOCALS else name
+    return _apart(name, RESERVED_LOCALS)
 
 
 def field_name(name: str) -> str:
-    """A field of the generated latents tuple."""
-    if name.startswith("_"):
-        name = f"latent{name}"
-    return f"{name}_" if keyword.iskeyword(name) or name in _TUPLE_METHODS else name
+    """A field of the generated latents tuple, which may not begin with `_`."""
+    return _apart(f"latent{name}" if name.startswith("_") else name, _TUPLE_NAMES)
+
+
+def _apart(name: str, taken: frozenset[str]) -> str:
+    """`name`, with one more `_` where it is a taken word; one written with the `_` gets another, so none collide."""
+    word = name.rstrip("_")
+    return f"{name}_" if keyword.iskeyword(word) or word in taken else name
 
 
 def snake_case(name: str) -> str:

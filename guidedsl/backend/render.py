@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import json
 import re
 from functools import cache
 
@@ -24,6 +26,7 @@ def _environment(target: str) -> Environment:
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters["docstring"] = _docstring
+    environment.filters["string"] = _string
     return environment
 
 
@@ -42,10 +45,16 @@ def format_python(text: str) -> str:
 
 
 def _docstring(text: str, indent: int = 0) -> str:
-    """Text that is safe between triple quotes."""
-    safe = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"').strip()
-    safe = safe[:-1] + '\\"' if safe.endswith('"') else safe
+    """Text that is safe between triple quotes, its lines after the first laid out anew."""
+    clean = inspect.cleandoc(text)
+    body = clean.rstrip('"')
+    safe = body.replace("\\", "\\\\").replace('"""', '\\"\\"\\"') + '\\"' * (len(clean) - len(body))
     return safe.replace("\n", "\n" + " " * indent)
+
+
+def _string(text: str) -> str:
+    """A string literal."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _without_unused_imports(text: str) -> str:
@@ -69,24 +78,30 @@ def _without_unused_imports(text: str) -> str:
 
 
 def _lines(context: ModuleContext, text: str) -> str:
-    """Pairs of (line of the module, line of the source), from the statements of each function in order."""
-    written: dict[str, tuple[Statement, ...]] = {}
+    """Pairs of (line of the module, line of the source) where it changes, from the statements of each function."""
+    written: dict[str, tuple[tuple[Statement, ...], int, int]] = {}
     for model in context.models:
-        written[model.function] = model.body
+        line = model.span_line
+        written[model.variable] = (), line, 0
+        written[model.function] = model.body, line, 1
         if model.quantities is not None:
-            written[model.quantities] = model.quantity_body
+            written[model.quantities] = model.quantity_body, line, 1
         if model.derive is not None:
-            written[model.derive] = model.derive_body
+            written[model.derive] = model.derive_body, line, 1
     for guide in context.guides:
-        written[guide.function] = guide.body
+        written[guide.function] = guide.body, guide.span_line, 2 if guide.score is None else 3
     pairs: list[tuple[int, int]] = []
     for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef) and node.name in written:
-            statements = written[node.name]
-            body = [child for child in node.body if not _is_frame(child)]
-            pairs.extend(
-                (child.lineno, statement.line) for child, statement in zip(body, statements, strict=False)
-            )
+        name = _name(node)
+        if name not in written:
+            continue
+        statements, own_line, tail = written[name]
+        pairs.append((node.lineno, own_line))
+        if isinstance(node, ast.FunctionDef):
+            # The template's own statements stand before these and, `tail` of them, behind.
+            body = node.body[len(node.body) - tail - len(statements) :]
+            pairs.extend((child.lineno, statement.line) for child, statement in zip(body, statements, strict=False))
+            pairs.append((node.body[-tail].lineno, own_line))
     thinned: list[tuple[int, int]] = []
     for pair in sorted(pairs):
         if not thinned or thinned[-1][1] != pair[1]:
@@ -94,11 +109,10 @@ def _lines(context: ModuleContext, text: str) -> str:
     return repr(tuple(thinned))
 
 
-def _is_frame(node: ast.stmt) -> bool:
-    """Whether a statement is the template's own: docstring, unpacking, sizes, `param`, `noise`."""
-    if isinstance(node, ast.Expr):
-        return True
-    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute | ast.BoolOp | ast.Name):
-        names = {"data", "get_param_store", "noise", "latents"}
-        return any(isinstance(child, ast.Name) and child.id in names for child in ast.walk(node.value))
-    return False
+def _name(node: ast.stmt) -> str | None:
+    if isinstance(node, ast.FunctionDef):
+        return node.name
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id
+    return None
+

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from guidedsl import ir
 from guidedsl.backend.emit import Emitter, number
+from guidedsl.backend.names import data_attribute
 from guidedsl.library.supports import support
-from guidedsl.ir import Stage
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,30 @@ def param_statement(param: ir.Param, emitter: Emitter) -> Statement:
     arguments = [
         f'"{param.store_name}"',
         f"lambda: {initial_value(param, emitter)}",
-        f"constraint={emitter.constraint(type.support, param.bounds, param.transform, type.plates, rank)}",
+        f"constraint={stored_constraint(param, emitter)}",
         f"event_dim={rank}",
     ]
     if type.plates:
-        arguments.append(f"plates=({', '.join(f'data.{plate}' for plate in type.plates)},)")
+        arguments.append(f"plates=({', '.join(f'data.{data_attribute(plate)}' for plate in type.plates)},)")
     if param.lr is not None:
         arguments.append(f"lr={number(param.lr)}")
     if param.frozen:
         arguments.append("frozen=True")
     return Statement(f"{emitter.local(param.name)} = param({', '.join(arguments)})", param.span.line)
+
+
+def _whole(emitter: Emitter) -> Emitter:
+    """An emitter for what is stored: it reads data with all rows."""
+    return Emitter(emitter.plates, emitter.local, full=True)
+
+
+def stored_constraint(param: ir.Param, emitter: Emitter) -> str:
+    """The constraint of a param, over all rows of its plates."""
+    type = param.type
+    whole = _whole(emitter)
+    text = whole.constraint(type.support, param.bounds, param.transform, type.plates, len(type.event))
+    emitter.dims |= whole.dims
+    return text
 
 
 def initial_value(param: ir.Param, emitter: Emitter) -> str:
@@ -44,27 +58,23 @@ def initial_value(param: ir.Param, emitter: Emitter) -> str:
     if param.init is None:
         if type.support == support("real"):
             return f"data.new_full({shape}, 0.0)"
-        constraint = emitter.constraint(type.support, param.bounds, param.transform, type.plates, len(type.event))
-        return f"{constraint}.default({shape}, data.dtype, data.device)"
-    whole = Emitter(emitter.plates, emitter.local, full=_reads_data(param.init))
+        return f"{stored_constraint(param, emitter)}.default({shape}, data.dtype, data.device)"
+    whole = _whole(emitter)
     whole.init_shape = shape
     value = whole.aligned(param.init, type.plates, len(type.event)).text
     emitter.dims |= whole.dims
     if isinstance(param.init, ir.Apply) and param.init.function.name == "normal":
         return value
-    if not param.init.type.number and param.init.type.event == type.event and not type.plates:
+    if not param.init.type.number and param.init.type.event == type.event and param.init.type.plates == type.plates:
         return value
     return f"data.new_full({shape}, {value})"
 
 
-def _reads_data(init: ir.Expr) -> bool:
-    return init.type.stage is Stage.DATA
-
-
-def let_statement(let: ir.Let, emitter: Emitter, source: str) -> Statement:
+def let_statement(let: ir.Let, emitter: Emitter) -> Statement:
+    """`a = e`, with every axis of its plates and its declared type."""
     value = emitter.materialised(let.value, let.plates, let.event)
     if let.asserted is not None:
-        constraint = emitter.constraint(let.asserted, ir.Bounds(None, None), None)
+        constraint = emitter.constraint(let.asserted, let.bounds, None, let.plates, len(let.event))
         value = f'fn.checked({value}, {constraint}, "{let.name}")'
     return Statement(f"{emitter.local(let.name)} = {value}", let.span.line)
 

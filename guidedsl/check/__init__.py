@@ -8,6 +8,7 @@ from guidedsl import errors, ir
 from guidedsl.check.guides import GuideChecker
 from guidedsl.check.models import ModelChecker, declare_dim
 from guidedsl.check.scope import Report
+from guidedsl.check.walk import references
 from guidedsl.diagnostics import Diagnostic
 from guidedsl.source import Source, Span
 from guidedsl.syntax import ast
@@ -33,24 +34,46 @@ def check_file(source: Source, parsed: Parsed) -> Checked:
             declare_dim(item, dims, report)
     seen: dict[str, Span] = {}
     checkers: dict[str, tuple[ir.Model, ModelChecker]] = {}
+    for node in file.models:
+        if _is_new(node.name, seen, report):
+            checker = ModelChecker(report.within(), node, dims)
+            checkers[node.name.text] = checker.run(), checker
     guides: list[ir.Guide] = []
     expansions: list[tuple[Span, str]] = []
-    for node in (*file.models, *file.guides):
-        name = node.name.text
-        if name in seen:
-            report.add(errors.already_declared(name, node.name.span, seen[name]), name)
+    for node in file.guides:
+        if not _is_new(node.name, seen, report):
             continue
-        seen[name] = node.name.span
-        if isinstance(node, ast.Model):
-            checker = ModelChecker(report, node, dims)
-            checkers[name] = checker.run(), checker
-        elif node.model.text in checkers:
-            model, owner = checkers[node.model.text]
-            guide = GuideChecker(report, node, model, owner.symbols)
-            guides.append(guide.run())
-            expansions.extend(guide.expansions)
-        else:
+        if node.model.text not in checkers:
             report.add(errors.not_declared(node.model.text, node.model.span, checkers, "model"), node.model.text)
+            continue
+        model, owner = checkers[node.model.text]
+        guide = GuideChecker(owner.report.within(), node, model, owner.symbols)
+        guides.append(guide.run())
+        expansions.extend(guide.expansions)
+    _unused_model_params(file, checkers)
     models = tuple(model for model, _ in checkers.values())
     found = sorted(report.found, key=lambda d: (d.primary.span.start, d.code))
     return Checked(ir.Program(source, file.docstring, models, tuple(guides)), tuple(found), tuple(expansions))
+
+
+def _is_new(name: ast.Name, seen: dict[str, Span], report: Report) -> bool:
+    if name.text in seen:
+        report.add(errors.already_declared(name.text, name.span, seen[name.text]), name.text)
+        return False
+    seen[name.text] = name.span
+    return True
+
+
+def _unused_model_params(file: ast.File, checkers: dict[str, tuple[ir.Model, ModelChecker]]) -> None:
+    """A model's param may be read by the model or by any of its guides."""
+    for model, checker in checkers.values():
+        params = [statement for statement in model.statements if isinstance(statement, ir.Param)]
+        if not params:
+            continue
+        read = references(checker.node.body)
+        for guide in file.guides:
+            if guide.model.text == model.name:
+                read |= references(guide.body)
+        for param in params:
+            if param.name not in read:
+                checker.report.add(errors.unused_param(param.name, param.span), param.name)

@@ -85,6 +85,8 @@ class ModelChecker:
                 inside = self._enter(node, expressions)
                 if inside is not None:
                     self._body(node.body, inside)
+                else:
+                    self.report.fail(*(name.text for name in declared_names(node.body)), *_plate_names(node))
             case ast.Data():
                 self._data(node, expressions)
             case ast.Latent():
@@ -93,16 +95,26 @@ class ModelChecker:
                 self._site(node, expressions, "observed")
             case ast.Let():
                 let = check_let(node, expressions)
-                if let is not None and self._declare(node.name, let[1]):
+                if let is None:
+                    self._lost(node.name)
+                elif self._declare(node.name, let[1]):
                     self.statements.append(let[0])
             case ast.Factor():
                 self._factor(node, expressions)
             case ast.Param():
                 param = check_param(node, self.node.name.text, expressions)
-                if param is not None and self._declare(node.name, param[1]):
+                if param is None:
+                    self._lost(node.name)
+                elif self._declare(node.name, param[1]):
                     self.statements.append(param[0])
             case _:
                 raise AssertionError(f"{type(node).__name__} in a model: this should never happen, please file a bug")
+
+    def _lost(self, name: ast.Name) -> None:
+        """A declaration that failed: what uses it is not to blame."""
+        if name.text not in self.symbols:
+            self.report.fail(name.text)
+        self.later.pop(name.text, None)
 
     def _declare(self, name: ast.Name, symbol: Symbol) -> bool:
         first = self.symbols.get(name.text)
@@ -130,8 +142,8 @@ class ModelChecker:
         for item in node.items:
             if item.name.text in enclosing or names.count(item.name.text) > 1:
                 first = self.plates[item.name.text].span
-                self.report.add(errors.already_declared(item.name.text, item.name.span, first))
-                return None
+                self.report.add(errors.entered_twice(item.name.text, item.name.span, first))
+                break
         return self.scope().sort((*enclosing, *names))
 
     def _plate(self, item: ast.PlateItem, expressions: Expressions) -> bool:
@@ -145,7 +157,7 @@ class ModelChecker:
             return True
         if known is not None:
             self.report.add(errors.plate_sized_again(name, item.name.span, known.span), name)
-            return False
+            return True
         first = self.symbols[name].span if name in self.symbols else None
         if first is None and name in self.dims:
             first = self.dims[name].span
@@ -170,25 +182,60 @@ class ModelChecker:
     def _data(self, node: ast.Data, expressions: Expressions) -> None:
         declared = check_type(node.type, expressions)
         default = expressions.check(node.default) if node.default is not None else None
-        if declared is None:
+        if declared is None or not self._fixed("data", node.name, declared, node.type.span):
+            self._lost(node.name)
             return
+        if node.default is not None and default is not None and not self._default(node.default, default, declared):
+            default = None
         self._field(node.name, "data", declared, expressions.scope.enclosing, default)
+
+    def _fixed(self, what: str, name: ast.Name, declared: Declared, span: Span) -> bool:
+        """Whether the bounds of an input are known when it is bound."""
+        moving = moving_bound(declared.bounds)
+        if moving is None:
+            return True
+        symbol = self.symbols.get(moving.name)
+        known = symbol.span if symbol is not None else None
+        self.report.add(errors.bounds_move(what, name.text, moving.name, span, known), name.text)
+        return False
+
+    def _default(self, node: ast.Expr, default: ir.Expr, declared: Declared) -> bool:
+        """Whether a default may stand for the data."""
+        if default.type.stage > Stage.DATA:
+            hint = "a default is made of numbers and other data"
+            text = self.report.text(node.span)
+            self.report.add(errors.not_a_value(text, "known only while sampling", node.span, hint))
+            return False
+        if not fits(default.type.event, declared.event):
+            shapes = show(declared.event), show(default.type.event)
+            self.report.add(errors.shapes_differ(shapes[0], declared.span, shapes[1], node.span))
+            return False
+        value = default.type.value
+        if value is not None and not declared.support.structured and declared.support.target is None:
+            literal_bounds = all(b is None or b.type.value is not None for b in (declared.bounds.low, declared.bounds.high))
+            if literal_bounds and not s.point(value).within(declared.support.range):
+                self.report.add(
+                    errors.default_outside(f"{value:g}", str(declared.support), node.span, declared.span)
+                )
+                return False
+        return True
 
     def _field(
         self,
         name: ast.Name,
-        role: ir.Literal[data, observed],
+        role: Literal["data", "observed"],
         declared: Declared,
         plates: tuple[str, ...],
         default: ir.Expr | None = None,
-    ) -> None:
+    ) -> bool:
         type = declared.type(plates, Stage.DATA)
-        if self._declare(name, Symbol(name.text, role, type, plates, name.span)):
-            self.fields.append(
-                ir.Field(
-                    name.text, role, type, declared.bounds, plates, plates, default, declared.index_base, name.span
-                )
-            )
+        if not self._declare(name, Symbol(name.text, role, type, plates, name.span)):
+            return False
+        base = declared.index_base
+        self.fields.append(
+            ir.Field(name.text, role, type, declared.bounds, plates, plates, default, base, name.span)
+        )
+        return True
 
     def _site(self, node: ast.Latent | ast.Observed, expressions: Expressions, role: str) -> None:
         declared = check_type(node.type, expressions)
@@ -380,7 +427,8 @@ def check_let(node: ast.Let, expressions: Expressions) -> tuple[ir.Let, Symbol] 
     type = replace(value.type, event=event, support=support, plates=enclosing, number=False, value=None)
     if not enclosing and not event and value.type.number:
         type = replace(type, number=True)
-    let = ir.Let(node.name.text, value, asserted, enclosing, event, node.span)
+    bounds = declared.bounds if declared is not None else ir.Bounds(None, None)
+    let = ir.Let(node.name.text, value, asserted, bounds, enclosing, event, node.span)
     return let, Symbol(
         node.name.text, "derived" if type.stage <= Stage.DATA else "let", type, enclosing, node.name.span
     )

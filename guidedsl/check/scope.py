@@ -12,15 +12,25 @@ from guidedsl.source import Source, Span
 
 @dataclass
 class Report:
-    """Collects findings. Nothing is said of names in text that the parser had to skip."""
+    """Collects findings. Nothing is said of names in text that the parser had to skip, or whose declaration failed."""
 
     source: Source
     skipped: frozenset[str]
     found: list[Diagnostic] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
 
     def add(self, diagnostic: Diagnostic, *about: str) -> None:
-        if self.skipped.isdisjoint(about) and diagnostic not in self.found:
+        known = self.skipped.isdisjoint(about) and self.failed.isdisjoint(about)
+        if known and diagnostic not in self.found:
             self.found.append(diagnostic)
+
+    def fail(self, *names: str) -> None:
+        """From here on nothing is said of these names: what is wrong with them has been reported."""
+        self.failed.update(names)
+
+    def within(self) -> Report:
+        """For a part of the file: the same findings, and failed names of its own."""
+        return Report(self.source, self.skipped, self.found, set(self.failed))
 
     def text(self, span: Span) -> str:
         """The text at `span` on one line."""
@@ -42,7 +52,9 @@ class Symbol:
 class Scope:
     """The names that a statement sees, and the plates that it stands in.
 
-    `order` lists the model's plates by first declaration: the order of axes everywhere.
+    `plates` are in the order of their declaration, which is the order of axes everywhere. `later` holds the names that
+    are declared further down, with their place; None where nothing declares one and that has its own finding.
+    `hidden` are the model's lets, which a guide does not see.
     """
 
     symbols: dict[str, Symbol]
@@ -52,7 +64,8 @@ class Scope:
     enclosing: tuple[str, ...] = ()
     in_guide: bool = False
     in_init: bool = False
-    later: dict[str, Span] = field(default_factory=dict)
+    later: dict[str, Span | None] = field(default_factory=dict)
+    hidden: frozenset[str] = frozenset()
 
     def inside(self, names: Iterable[str]) -> Scope:
         return replace(self, enclosing=self.sort((*self.enclosing, *names)))

@@ -13,6 +13,7 @@ from guidedsl.runtime.errors import GuidedslError, InferenceError
 
 if TYPE_CHECKING:
     from guidedsl.runtime.data import Data
+    from guidedsl.runtime.plates import Plate
 
 Value = Tensor | float
 
@@ -24,12 +25,15 @@ def expand(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x.expand(*kept, *shape)
 
 
-def broadcast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """All tensors at one common shape but for their last axis when these differ (parts of a concatenation)."""
-    if len({t.shape[-1:] for t in tensors}) <= 1:
-        return tuple(torch.broadcast_tensors(*tensors))
-    batch = torch.broadcast_shapes(*(t.shape[:-1] for t in tensors))
-    return tuple(t.expand(*batch, t.shape[-1]) for t in tensors)
+def stack(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """The parts, broadcast to one shape, along a new axis."""
+    return torch.stack(torch.broadcast_tensors(*parts), axis)
+
+
+def concat(parts: Sequence[Tensor]) -> Tensor:
+    """The parts one after another along the last axis; the axes in front are broadcast."""
+    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
 
 
 def indicator(condition: Tensor | bool, data: Data) -> Tensor:
@@ -44,20 +48,24 @@ def masked(mask: Tensor, log_prob: Tensor) -> Tensor:
 
 def where(condition: Value, yes: Value, no: Value) -> Tensor:
     """Element by element `yes` where `condition` is not 0, else `no`."""
-    chosen = torch.as_tensor(condition) != 0
-    if isinstance(yes, Tensor) or isinstance(no, Tensor):
-        return torch.where(chosen, yes, no)
-    return torch.where(chosen, torch.tensor(yes), torch.tensor(no))
+    mask = torch.as_tensor(condition)
+    chosen = torch.where(mask != 0, yes, no)
+    numbers = not isinstance(yes, Tensor) and not isinstance(no, Tensor)
+    return chosen.to(mask.dtype) if numbers and mask.is_floating_point() else chosen
 
 
-def maximum(a: Tensor, b: Tensor) -> Tensor:
-    """The larger of two values, element by element."""
-    return torch.maximum(a, b)
+def maximum(a: Value, b: Value) -> Tensor:
+    """The larger of two values, element by element. One of them is a tensor."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.maximum(a, b)
+    return b.clamp(min=a) if isinstance(b, Tensor) else torch.as_tensor(a).clamp(min=b)
 
 
-def minimum(a: Tensor, b: Tensor) -> Tensor:
-    """The smaller of two values, element by element."""
-    return torch.minimum(a, b)
+def minimum(a: Value, b: Value) -> Tensor:
+    """The smaller of two values, element by element. One of them is a tensor."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.minimum(a, b)
+    return b.clamp(max=a) if isinstance(b, Tensor) else torch.as_tensor(a).clamp(max=b)
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -66,10 +74,12 @@ def softplus(x: Tensor) -> Tensor:
 
 
 def prod(x: Tensor, axes: int | tuple[int, ...]) -> Tensor:
-    """The product over axes counted from the right."""
-    for axis in sorted((axes,) if isinstance(axes, int) else axes):
-        x = x.prod(axis, keepdim=True)
-    return x.flatten(-len((axes,) if isinstance(axes, int) else axes))[..., 0]
+    """The product over axes counted from the right, -1 among them unless there is one."""
+    if isinstance(axes, int):
+        return x.prod(axes)
+    for _ in axes:
+        x = x.prod(-1)
+    return x
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
@@ -129,8 +139,10 @@ def add_diag(matrix: Tensor, value: Value) -> Tensor:
     return matrix + value * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 
 
-def log_mix(p: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """log(p exp(a) + (1 − p) exp(b))."""
+def log_mix(p: Value, a: Value, b: Value) -> Tensor:
+    """log(p exp(a) + (1 − p) exp(b)). One of the three is a tensor."""
+    like = next(value for value in (p, a, b) if isinstance(value, Tensor))
+    p, a, b = (value if isinstance(value, Tensor) else like.new_tensor(value) for value in (p, a, b))
     return torch.logaddexp(torch.log(p) + a, torch.log1p(-p) + b)
 
 
@@ -140,34 +152,23 @@ def rows(length: int, after: int, data: Data) -> Tensor:
 
 
 def gather(base: Tensor, index: Tensor, rank: int) -> Tensor:
-    """`base` [..., n, event...] at `index` [...], whose leading axes line up with base's from the left or are absent.
+    """`base` [..., n, event...] at `index` [...]: one of the n an entry, which is gone from the result [..., event...].
 
-    `rank` is the number of event axes after the gathered one. Serves indices that are themselves random.
+    The axes in front broadcast; `rank` counts the event axes. Serves indices that are themselves random.
     """
     index = index.long()
-    lead = base.shape[: base.ndim - rank - 1]
-    if not lead:
+    split = base.ndim - rank - 1
+    if split == 0:
         return base[index]
-    if len(lead) == index.ndim:
-        spread = index[(..., None, *(None,) * rank)].expand(*index.shape, 1, *base.shape[base.ndim - rank :])
-        whole = base.expand(*torch.broadcast_shapes(lead, index.shape), *base.shape[base.ndim - rank - 1 :])
-        return whole.gather(index.ndim, spread).squeeze(index.ndim)
-    extra = index.ndim - len(lead)
-    flat = index.flatten(len(lead))
-    spread = flat[(..., *(None,) * rank)].expand(*flat.shape, *base.shape[base.ndim - rank :])
-    taken = base.expand(*flat.shape[:-1], *base.shape[base.ndim - rank - 1 :]).gather(len(lead), spread)
-    return taken.unflatten(len(lead), index.shape[len(index.shape) - extra :])
+    batch = torch.broadcast_shapes(base.shape[:split], index.shape)
+    event = base.shape[split + 1 :]
+    spread = index[(..., None, *(None,) * rank)].expand(*batch, 1, *event)
+    return base.expand(*batch, *base.shape[split:]).gather(len(batch), spread).squeeze(len(batch))
 
 
-def free(constraint: Constraint, value: Tensor, shape: Sequence[int]) -> Tensor:
-    """The unconstrained coordinates of a latent as one vector [..., size]."""
-    coordinates = constraint.free(value)
-    kept = coordinates.ndim
-    size = 1
-    while size < shape[0] and kept:
-        kept -= 1
-        size *= coordinates.shape[kept]
-    return coordinates.reshape(*coordinates.shape[:kept], shape[0])
+def batch_rows(x: Tensor, plate: Plate, axis: int) -> Tensor:
+    """`x`, whose `axis` has an entry for each row of `plate`, at the rows of this step."""
+    return x if plate.rows is None else x.index_select(axis, plate.rows)
 
 
 def checked(value: Tensor, constraint: Constraint, name: str) -> Tensor:

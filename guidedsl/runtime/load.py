@@ -64,13 +64,14 @@ def _load_npz(path: Path) -> dict[str, object]:
     except ImportError:
         raise _fail(path, "reading .npz needs numpy: pip install numpy, or save the data as JSON") from None
     try:
-        with numpy.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, numpy.lib.npyio.NpzFile):
-                raise _fail(path, "is one array (.npy), not an archive; save it with numpy.savez(path, y=y)")
-            return {name: archive[name] for name in archive.files}
+        archive = numpy.load(path, allow_pickle=False)
+        if not isinstance(archive, numpy.ndarray):
+            with archive:
+                return {name: archive[name] for name in archive.files}
     except Exception as error:  # a damaged header makes numpy raise almost anything, tokenize's errors included
         reason = "holds Python objects, which are never loaded" if "allow_pickle" in str(error) else f"{error}"
         raise _fail(path, f"not a readable NPZ archive: {reason}") from None
+    raise _fail(path, "is one array (.npy), not an archive; save it with numpy.savez(path, y=y)")
 
 
 _LOADERS: dict[str, Callable[[Path], dict[str, object]]] = {".json": _load_json, ".npz": _load_npz}

@@ -13,11 +13,11 @@ from lark.parsers.lalr_analysis import Shift
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from guidedsl import errors
-from guidedsl.assets import asset_text
 from guidedsl.diagnostics import Diagnostic
 from guidedsl.source import Source, Span
 from guidedsl.syntax import ast, syntax_errors
 from guidedsl.syntax.build import Build, token_span
+from guidedsl.syntax.tables import load_parser
 from guidedsl.syntax.words import PLANNED
 
 MAX_DEPTH = 120
@@ -36,13 +36,7 @@ class Parsed:
 
 @cache
 def grammar() -> Lark:
-    return Lark(
-        asset_text("grammar/guide.lark"),
-        parser="lalr",
-        lexer="basic",
-        propagate_positions=True,
-        maybe_placeholders=True,
-    )
+    return load_parser()
 
 
 def tokenize(source: Source) -> list[Token]:

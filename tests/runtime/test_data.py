@@ -122,9 +122,7 @@ def test_a_dim_that_nothing_binds() -> None:
 
 def test_missing_fields_and_the_name_that_was_meant() -> None:
     found = problems(EightSchools, y=Y, sgima=SIGMA)
-    assert found == (
-        "sigma is missing: EightSchools needs it, [schools]; `sgima` was given: did you mean `sigma`?",
-    )
+    assert found == ("sigma is missing: EightSchools needs it, [schools]; `sgima` was given: did you mean `sigma`?",)
 
 
 def test_every_problem_is_reported_at_once() -> None:
@@ -212,9 +210,7 @@ def test_event_types_are_checked_by_row() -> None:
 
 def test_plate_axes_are_permuted_to_internal_order() -> None:
     field = real("x", plates=("a", "b"), event=("K",), order=(1, 0))
-    model = model_of(
-        field, dims=(Dim("A"), Dim("B"), Dim("K")), plates=(PlateSpec("b", "B"), PlateSpec("a", "A"))
-    )
+    model = model_of(field, dims=(Dim("A"), Dim("B"), Dim("K")), plates=(PlateSpec("b", "B"), PlateSpec("a", "A")))
     x = torch.arange(24.0).reshape(2, 3, 4)
     data = model.data(x=x)
     assert (data.A, data.B, data.K) == (2, 3, 4)
@@ -320,8 +316,9 @@ def test_sizes(size: str, value: int) -> None:
     assert evaluate(size, {"K": 5, "P": 2}) == value
 
 
-@pytest.mark.parametrize("size", ["K - 9", "Q", "K ** 2", "f(K)", "K.real", "K / 2", "1.5", "True", "K // 0", "(", "9" * 2000])
+@pytest.mark.parametrize(
+    "size", ["K - 9", "Q", "K ** 2", "f(K)", "K.real", "K / 2", "1.5", "True", "K // 0", "(", "9" * 2000]
+)
 def test_what_is_not_a_size(size: str) -> None:
     with pytest.raises(SizeError):
         evaluate(size, {"K": 5})
-

@@ -254,9 +254,8 @@ def test_long_statements_are_wrapped() -> None:
 guide G for M {
   auto mean_field for latent_number_0, latent_number_1, latent_number_2, latent_number_3,
       latent_number_4, latent_number_5, latent_number_6, latent_number_7, latent_number_8
-  param p : real
-      = f(latent_number_0, latent_number_1, latent_number_2, latent_number_3, latent_number_4,
-      latent_number_5, latent_number_6, latent_number_7, latent_number_8)
+  param p : real = f(latent_number_0, latent_number_1, latent_number_2, latent_number_3,
+      latent_number_4, latent_number_5, latent_number_6, latent_number_7, latent_number_8)
   let s = latent_number_0 * weight_number_0 + latent_number_1 * weight_number_1
       + latent_number_2 * weight_number_2 + latent_number_3 * weight_number_3
       + latent_number_4 * weight_number_4 + latent_number_5 * weight_number_5

@@ -1,0 +1,5 @@
+"""`python -m guidedsl`."""
+
+from guidedsl.cli import main
+
+raise SystemExit(main())
