@@ -156,7 +156,9 @@ def bad_dim_default(name: str, span: Span) -> Diagnostic:
 
 def unknown_transform(name: str, type: str, span: Span, known: Iterable[str]) -> Diagnostic:
     options = list(known)
-    otherwise = f"{type} takes via {' or '.join(options)}" if options else f"{type} has one bijection only: leave `via` out"
+    otherwise = (
+        f"{type} takes via {' or '.join(options)}" if options else f"{type} has one bijection only: leave `via` out"
+    )
     return Diagnostic(
         "E105",
         f"type `{type}` has no transform `{name}`",
@@ -312,6 +314,16 @@ def no_plate(owner: str, name: str, span: Span, candidates: Iterable[str]) -> Di
     )
 
 
+def entered_twice(name: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E103",
+        f"plate `{name}` is entered twice",
+        Label(span, "already inside this plate"),
+        Label(declared, "declared here"),
+        "leave it out here; for pairs of rows declare a second plate of the same size",
+    )
+
+
 def plate_sized_again(name: str, span: Span, first: Span) -> Diagnostic:
     return Diagnostic(
         "E103",
@@ -334,6 +346,33 @@ def unbound_dim(name: str, span: Span) -> Diagnostic:
         f"nothing binds dim `{name}`",
         Label(span, "no data has an axis of this name"),
         hint=f"it becomes a required argument; or give a default: `dim {name} = 10`",
+    )
+
+
+def factor_shape(shape: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E201",
+        f"a factor must be one number a row, not {shape}",
+        Label(span, f"event shape {shape}"),
+        hint="add up its entries: `factor sum(…)`",
+    )
+
+
+def not_a_slice(text: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E207",
+        f"`{text}` is not a slice of known size",
+        Label(span, "its ends move"),
+        hint="the ends of a slice are whole numbers or dims: `y[1:]`, `y[:T - 1]`",
+    )
+
+
+def wrong_slice(text: str, why: str, shape: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E207",
+        f"slice `{text}` {why} of an axis {shape}",
+        Label(span, why),
+        hint="positions count from 0, and the end is not included: `y[1:]` leaves out the first entry",
     )
 
 
@@ -457,9 +496,51 @@ def init_outside(value: str, support: str, span: Span, declared: Span) -> Diagno
     )
 
 
+def condition_not_data(text: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E104",
+        f"the condition `{text}` of `when` is random",
+        Label(span, "depends on a latent or a param"),
+        hint="a condition reads data only: which values are there is known before sampling",
+    )
+
+
+def init_on_edge(value: str, support: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E403",
+        f"initial value {value} is on the edge of {support}, infinitely far out for the optimiser",
+        Label(span, "on the edge"),
+        Label(declared, f"declared {support}"),
+        "start inside the support",
+    )
+
+
+def default_outside(value: str, support: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E403",
+        f"default {value} is not {support}",
+        Label(span, f"not {support}"),
+        Label(declared, f"declared {support}"),
+        "give a default inside the type",
+    )
+
+
+def let_outside(value: str, support: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E403",
+        f"value {value} is not {support}",
+        Label(span, f"not {support}"),
+        Label(declared, f"declared {support}"),
+        "give a value inside the type, or declare another type",
+    )
+
+
 def empty_support(text: str, span: Span) -> Diagnostic:
     return Diagnostic(
-        "E404", f"{text} is empty", Label(span, "no value lies in it"), hint="swap the bounds: the lower one comes first"
+        "E404",
+        f"{text} is empty",
+        Label(span, "no value lies in it"),
+        hint="swap the bounds: the lower one comes first",
     )
 
 
@@ -523,6 +604,16 @@ def latent_wider(name: str, type: str, dist: str, support: str, span: Span, decl
     )
 
 
+def bounds_restrict(name: str, type: str, dist: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E407",
+        f"`{name} : {type}` restricts {dist} to bounds that move, and its normalising constant moves with them",
+        Label(span, f"not made for {type}"),
+        Label(declared, f"declared {type}"),
+        f"use a distribution with these bounds, such as Uniform or TruncatedNormal, or `{name} ~ Flat`",
+    )
+
+
 def cannot_restrict(name: str, type: str, dist: str, span: Span, declared: Span) -> Diagnostic:
     return Diagnostic(
         "E407",
@@ -565,6 +656,16 @@ def map_in_moving_bounds(name: str, type: str, span: Span, site: Span) -> Diagno
 def option_needed(family: str, option: str, span: Span, example: str) -> Diagnostic:
     return Diagnostic(
         "E501", f"{family} needs `{option}`", Label(span, "not given"), hint=f"write `{family}({example})`"
+    )
+
+
+def auto_in_minibatch(family: str, name: str, plate: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E505",
+        f"{family} needs local params for `{name}` in the minibatched plate `{plate}`",
+        Label(span, "one value a row"),
+        Label(declared, "fed rows have no identity"),
+        "use `subsample` for the plate, or write the site with params that all rows share",
     )
 
 

@@ -268,11 +268,14 @@ class Field:
 
 @dataclass(frozen=True)
 class Latent:
+    """An unknown. `written` is the order of its plates in the text."""
+
     name: str
     type: Type
     bounds: Bounds
     plates: tuple[str, ...]
     span: Span
+    written: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product as product_of
 
 Monomial = tuple[str, ...]
 
@@ -40,6 +41,24 @@ class Size:
         return _size({monomial: coefficient / 2 for monomial, coefficient in self.terms})
 
     @property
+    def length(self) -> int:
+        """How much there is to write: terms, their factors, and one for every ten digits."""
+        return sum(1 + len(names) + coefficient.numerator.bit_length() // 32 for names, coefficient in self.terms)
+
+    def divided(self, divisor: int) -> Size | None:
+        """A part of the size, or None where that is not a whole number for every value of the dims."""
+        if divisor <= 0:
+            return None
+        part = _size({monomial: coefficient / divisor for monomial, coefficient in self.terms})
+        degree = max((len(monomial) for monomial, _ in self.terms), default=0)
+        names = sorted(self.names)
+        # A polynomial is whole everywhere if it is on a grid as wide as its degree (Pólya).
+        if (degree + 1) ** len(names) > 1000:
+            return None
+        grid = (dict(zip(names, point, strict=True)) for point in product_of(range(degree + 1), repeat=len(names)))
+        return part if all(part._exact(dims).denominator == 1 for dims in grid) else None
+
+    @property
     def constant(self) -> int | None:
         """The value, where no dim occurs."""
         if not self.terms:
@@ -61,19 +80,27 @@ class Size:
 
     def value(self, dims: Mapping[str, int]) -> int:
         """The number, given every dim."""
+        return int(self._exact(dims))
+
+    def _exact(self, dims: Mapping[str, int]) -> Fraction:
         total = Fraction(0)
         for monomial, coefficient in self.terms:
             product = coefficient
             for name in monomial:
                 product *= dims[name]
             total += product
-        return int(total)
+        return total
 
     def __str__(self) -> str:
         return self.render(lambda name: name)
 
-    def render(self, spell: Callable[[str], str]) -> str:
-        """As an expression over dim names, each spelled by `spell(name)`; halves become one integer division."""
+    @property
+    def written(self) -> str:
+        """As a `.guide` file writes it."""
+        return self.render(lambda name: name, "/")
+
+    def render(self, spell: Callable[[str], str], division: str = "//") -> str:
+        """As an expression over dim names, each spelled by `spell(name)`; halves become one division."""
         if not self.terms:
             return "0"
         denominator = max(coefficient.denominator for _, coefficient in self.terms)
@@ -87,7 +114,7 @@ class Size:
             text = " * ".join(factors)
             parts.append(f"{sign} {text}" if parts else (f"-{text}" if scaled < 0 else text))
         body = " ".join(parts)
-        return body if denominator == 1 else f"({body}) // {denominator}"
+        return body if denominator == 1 else f"({body}) {division} {denominator}"
 
 
 def _size(terms: Mapping[Monomial, Fraction]) -> Size:

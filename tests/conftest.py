@@ -35,3 +35,13 @@ def cases_dir() -> Path:
     if value or CI:
         pytest.fail(problem)
     pytest.skip(problem)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update", action="store_true", help="rewrite expected outputs with what came out")
+
+
+@pytest.fixture(scope="session")
+def update(request: pytest.FixtureRequest) -> bool:
+    """Whether expected outputs are to be rewritten."""
+    return bool(request.config.getoption("--update"))

@@ -16,6 +16,7 @@ from guidedsl.backend.statements import Statement
 
 LINE_LENGTH = 100
 _DROPPED = "# dropped"
+_NO_LINES = "\nLINES = ()\n"
 
 
 @cache
@@ -34,7 +35,14 @@ def render_module(context: ModuleContext, target: str = "torch") -> str:
     """The text of the generated module."""
     text = _environment(target).get_template("module.py.jinja").render(module=context)
     formatted = format_python(_without_unused_imports(text))
-    return format_python(formatted.replace("LINES = ()", f"LINES = {_lines(context, formatted)}"))
+    # black is slow on a long module: the table of lines is laid out on its own, not in a second pass over all.
+    table, rows = "", 0
+    for _ in range(3):
+        table = format_python(f"LINES = {_lines(context, formatted, rows)}\n").rstrip("\n")
+        if table.count("\n") == rows:
+            break
+        rows = table.count("\n")
+    return formatted.replace(_NO_LINES, f"\n{table}\n", 1)
 
 
 def format_python(text: str) -> str:
@@ -77,8 +85,11 @@ def _without_unused_imports(text: str) -> str:
     return re.sub(r"(\n\n)\n*(?=from |import )", r"\1", text)
 
 
-def _lines(context: ModuleContext, text: str) -> str:
-    """Pairs of (line of the module, line of the source) where it changes, from the statements of each function."""
+def _lines(context: ModuleContext, text: str, rows: int) -> str:
+    """Pairs of (line of the module, line of the source) where it changes, from the statements of each function.
+
+    The table itself will take `rows` lines more than it does in `text`.
+    """
     written: dict[str, tuple[tuple[Statement, ...], int, int]] = {}
     for model in context.models:
         line = model.span_line
@@ -91,12 +102,14 @@ def _lines(context: ModuleContext, text: str) -> str:
     for guide in context.guides:
         written[guide.function] = guide.body, guide.span_line, 2 if guide.score is None else 3
     pairs: list[tuple[int, int]] = []
+    below = False
     for node in ast.parse(text).body:
         name = _name(node)
+        below = below or name == "LINES"
         if name not in written:
             continue
         statements, own_line, tail = written[name]
-        pairs.append((node.lineno, own_line))
+        pairs.append((node.lineno + (rows if below else 0), own_line))
         if isinstance(node, ast.FunctionDef):
             # The template's own statements stand before these and, `tail` of them, behind.
             body = node.body[len(node.body) - tail - len(statements) :]

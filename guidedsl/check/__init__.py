@@ -34,10 +34,10 @@ def check_file(source: Source, parsed: Parsed) -> Checked:
             declare_dim(item, dims, report)
     seen: dict[str, Span] = {}
     checkers: dict[str, tuple[ir.Model, ModelChecker]] = {}
-    for node in file.models:
-        if _is_new(node.name, seen, report):
-            checker = ModelChecker(report.within(), node, dims)
-            checkers[node.name.text] = checker.run(), checker
+    for model_node in file.models:
+        if _is_new(model_node.name, seen, report):
+            checker = ModelChecker(report.within(), model_node, dims)
+            checkers[model_node.name.text] = checker.run(), checker
     guides: list[ir.Guide] = []
     expansions: list[tuple[Span, str]] = []
     for node in file.guides:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from guidedsl import errors, ir
 from guidedsl.check.expressions import Expressions
+from guidedsl.check.models import declared_names
 from guidedsl.check.shapes import as_size, show
+from guidedsl.check.types import moving_bound
 from guidedsl.library import families
 from guidedsl.library import supports as s
 from guidedsl.library.families import FAMILIES, Family
@@ -15,6 +17,7 @@ from guidedsl.sizes import Size
 from guidedsl.source import Source, Span
 from guidedsl.syntax import ast
 from guidedsl.syntax.parser import parse
+from guidedsl.syntax.words import RESERVED
 
 if TYPE_CHECKING:
     from guidedsl.check.guides import GuideChecker
@@ -28,7 +31,17 @@ def expand_auto(
 ) -> tuple[ast.Statement, ...] | None:
     """The statements of an `auto`, all placed where it stands, or None after reporting what is wrong with it."""
     text = auto_text(node, guide, enclosing, named, number)
-    return None if text is None else parse_statements(text, node.span)
+    if text is None:
+        return None
+    statements = parse_statements(text, node.span)
+    for name in declared_names(statements):
+        if name.text in guide.taken:
+            guide.report.add(errors.already_declared(name.text, node.span, guide.taken[name.text]), name.text)
+            for latent in guide.latents.values():
+                if guide.auto_spans.get(latent.name) == node.span:
+                    guide.lose(latent, node.span, in_auto=True)
+            return None
+    return statements
 
 
 def auto_text(
@@ -37,10 +50,17 @@ def auto_text(
     family = FAMILIES.get(node.family.text)
     if family is None:
         guide.report.add(errors.unknown_family(node.family.text, node.family.span, FAMILIES), node.family.text)
+        _give_up(node, guide, enclosing, named)
         return None
     options = _options(node, family, Expressions(guide.report, guide.scope(enclosing)))
     latents = _latents(node, family, guide, enclosing, named)
+    if options is None:
+        for latent in latents:
+            guide.lose(latent, node.span, in_auto=True)
     if options is None or not latents:
+        return None
+    if any(latent.name in RESERVED for latent in latents):
+        _give_up(node, guide, enclosing, named)
         return None
     for latent in latents:
         guide.auto_spans[latent.name] = node.span
@@ -51,6 +71,14 @@ def auto_text(
     text = family.expand(known, prefix, options)
     guide.expansions.append((node.span, text))
     return text
+
+
+def _give_up(node: ast.Auto, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]) -> None:
+    """Count the latents of an auto that cannot be written out as sampled: they are not missing because of that."""
+    names = {name.text for name in node.names}
+    for latent in _rest(guide, enclosing, named) if _is_rest(node, guide) else guide.latents.values():
+        if _is_rest(node, guide) or latent.name in names:
+            guide.lose(latent, node.span, in_auto=True)
 
 
 def parse_statements(text: str, span: Span) -> tuple[ast.Statement, ...]:
@@ -103,18 +131,14 @@ def _options(node: ast.Auto, family: Family, expressions: Expressions) -> dict[s
 def _latents(
     node: ast.Auto, family: Family, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]
 ) -> list[ir.Latent]:
-    rest = len(node.names) == 1 and node.names[0].text == "rest" and "rest" not in guide.latents
-    if rest:
-        return [
-            latent
-            for latent in guide.latents.values()
-            if latent.name not in named
-            and latent.name not in guide.sampled
-            and latent.name not in guide.auto_spans
-            and set(enclosing) <= set(latent.plates)
-            and latent.type.support.row.free is not None
-            and _may_join(node, family, latent, guide, enclosing, node.span)
-        ]
+    if _is_rest(node, guide):
+        rest = _rest(guide, enclosing, named)
+        fitting = [latent for latent in rest if _fits(node, family, latent, guide, enclosing, node.names[0].span)]
+        if len(fitting) < len(rest):
+            for latent in rest:
+                guide.lose(latent, node.span, in_auto=True)
+            return []
+        return fitting
     found: list[ir.Latent] = []
     fine = True
     for name in node.names:
@@ -125,39 +149,64 @@ def _latents(
         elif latent.type.support.row.free is None:
             support = str(latent.type.support)
             guide.report.add(errors.no_bijection(family.name, name.text, support, name.span, latent.span), name.text)
-            guide.sampled[name.text] = (name.span, True)
+            guide.lose(latent, name.span, in_auto=True)
             fine = False
-        elif name.text in guide.sampled:
+        elif name.text in guide.sampled or any(name.text == other.name for other in found):
+            guide.sampled.setdefault(name.text, (name.span, True))
             guide.claim(name, in_auto=True)
             fine = False
         elif not set(enclosing) <= set(latent.plates):
             guide.report.add(
                 errors.wrong_plates(latent.name, latent.plates, enclosing, name.span, latent.span), latent.name
             )
-            guide.sampled[name.text] = (name.span, True)
+            guide.lose(latent, name.span, in_auto=True)
             fine = False
-        elif _may_join(node, family, latent, guide, enclosing, name.span):
+        elif _fits(node, family, latent, guide, enclosing, name.span):
             found.append(latent)
         else:
             fine = False
-    for latent in found if not fine else ():
-        guide.sampled[latent.name] = (node.span, True)
+    for sampled in found if not fine else ():
+        guide.lose(sampled, node.span, in_auto=True)
     return found if fine else []
 
 
-def _may_join(
+def _is_rest(node: ast.Auto, guide: GuideChecker) -> bool:
+    return len(node.names) == 1 and node.names[0].text == "rest" and "rest" not in guide.latents
+
+
+def _rest(guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]) -> list[ir.Latent]:
+    """The latents that no other statement samples, as far as the open plates and their types allow."""
+    return [
+        latent
+        for latent in guide.latents.values()
+        if latent.name not in named
+        and latent.name not in guide.sampled
+        and set(enclosing) <= set(latent.plates)
+        and latent.type.support.row.free is not None
+    ]
+
+
+def _fits(
     node: ast.Auto, family: Family, latent: ir.Latent, guide: GuideChecker, enclosing: tuple[str, ...], span: Span
 ) -> bool:
-    """A joint family may not tie rows of a subsampled plate together."""
-    for plate in latent.plates if family.joint else ():
-        mode = guide.plates[plate].batching
-        if plate not in enclosing and mode is not None:
-            guide.report.add(
-                errors.joint_in_subsampled(family.name, latent.name, plate, mode, span, latent.span), latent.name
-            )
-            guide.sampled[latent.name] = (span, True)
-            return False
-    return True
+    """Whether the family's params for a latent can be: not tied to rows that come and go, nor to bounds that move."""
+    finding = None
+    for plate in latent.plates:
+        declared = guide.plates[plate]
+        if family.joint and plate not in enclosing and declared.batching is not None:
+            mode = declared.batching
+            finding = errors.joint_in_subsampled(family.name, latent.name, plate, mode, span, latent.span)
+        elif declared.batching == "minibatch":
+            finding = errors.auto_in_minibatch(family.name, latent.name, plate, span, declared.span)
+        if finding is not None:
+            break
+    if finding is None and family.in_bounds and moving_bound(latent.bounds) is not None:
+        finding = errors.map_in_moving_bounds(latent.name, str(latent.type.support), span, latent.span)
+    if finding is None:
+        return True
+    guide.report.add(finding, latent.name)
+    guide.lose(latent, span, in_auto=True)
+    return False
 
 
 def _described(latent: ir.Latent, enclosing: tuple[str, ...]) -> families.Latent:

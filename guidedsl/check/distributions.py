@@ -5,14 +5,17 @@ from __future__ import annotations
 from guidedsl import errors, ir
 from guidedsl.check import signatures
 from guidedsl.check.expressions import Expressions
-from guidedsl.check.shapes import Event, latest, match, show, unify
+from guidedsl.check.shapes import Event, as_size, latest, match, show, unify
 from guidedsl.check.signatures import Notation
+from guidedsl.check.walk import literals
 from guidedsl.ir import Dist, Type
 from guidedsl.library import supports as s
 from guidedsl.library.distributions import DISTRIBUTIONS, Distribution, Form
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size
 from guidedsl.syntax import ast
+
+_USUAL_SCALES = (0.01, 10.0)
 
 
 def check_dist(node: ast.DistExpr, expressions: Expressions, target: Event | None) -> Dist | None:
@@ -103,7 +106,7 @@ def _typed(
     for argument, notation, value, at in zip(form.arguments, notations, values, nodes, strict=True):
         span = at.span if at is not None else node.span
         event, rank = value.type.event, len(notation.dims)
-        if rank and not event and value.type.number and not scope.in_guide:
+        if rank and not event and value.type.number and not scope.in_guide and not s.KINDS[notation.kind].rank:
             continue
         if len(event) < rank or not match(notation.dims, event, letters):
             wanted = show(tuple(letters.get(letter, Size.of(letter)) for letter in notation.dims))
@@ -117,7 +120,7 @@ def _typed(
             return None
         batch, batch_span = joined, span if len(joined) > len(batch) else batch_span
     fine = [
-        _support_fits(row, argument.name, notation, value, at, expressions)
+        _support_fits(row, argument.name, notation, value, at, letters, expressions)
         for argument, notation, value, at in zip(form.arguments, notations, values, nodes, strict=True)
     ]
     if not all(fine):
@@ -126,6 +129,8 @@ def _typed(
     if target is not None and len(target) >= len(over.dims):
         for letter, size in zip(over.dims, target[len(target) - len(over.dims) :], strict=True):
             letters.setdefault(letter, size)
+    if target is None and any(letter not in letters for letter in over.dims):
+        return None
     if any(letter not in letters for letter in over.dims):
         wanted = f"[{', '.join(over.dims)}]"
         hint = f"declare it with brackets: `{over.kind}[K]`"
@@ -134,6 +139,12 @@ def _typed(
     event = (*batch, *(letters[letter] for letter in over.dims))
     plates = scope.sort(plate for value in values for plate in value.type.plates)
     support = _support(over, form, values, nodes, letters, expressions)
+    if support.range.low > support.range.high or (
+        support.range.low == support.range.high and not s.KINDS[over.kind].discrete
+    ):
+        report.add(errors.empty_support(f"{row.name}'s support {support}", node.span))
+        return None
+    _warn_scale(row, form, values, node, expressions)
     type = Type(event, support, plates, latest(value.type for value in values))
     return Dist(row, form, tuple(values), tuple(len(n.dims) for n in notations), len(over.dims), type)
 
@@ -144,14 +155,48 @@ def _support_fits(
     notation: Notation,
     value: ir.Expr,
     node: ast.Expr | None,
+    letters: dict[str, Size],
     expressions: Expressions,
 ) -> bool:
     wanted = s.support(notation.kind)
+    if notation.bounds:
+        wanted = _bounded(notation, letters)
+        size = as_size(value)
+        over = size - _offset(notation.bounds[0], letters) if size is not None else None
+        if over is not None and over.constant is not None and over.constant > 0:
+            return True
     if node is None or value.type.support.within(wanted):
         return True
-    if wanted.structured and value.type.number:
+    if notation.bounds and wanted.range == s.REAL and value.type.support.range.within(s.POSITIVE):
         return True
     return expressions.refuse(argument, row.name, str(wanted), node, value)
+
+
+def _bounded(notation: Notation, letters: dict[str, Size]) -> Support:
+    """A bound that counts dims, such as `greater_than(K - 1)`; only above zero where the dim is not known."""
+    size = _offset(notation.bounds[0], letters)
+    low = float(size.constant) if size.constant is not None else -s.INF
+    return Support(notation.kind, s.Range(low, s.INF), (str(size),))
+
+
+def _offset(text: str, letters: dict[str, Size]) -> Size:
+    """`K - 1`, for the size that K stands for."""
+    words = text.split()
+    size = letters.get(words[0], Size.of(words[0]))
+    return size - Size.of(int(words[2])) if len(words) == 3 else size
+
+
+def _warn_scale(
+    row: Distribution, form: Form, values: list[ir.Expr], node: ast.DistExpr, expressions: Expressions
+) -> None:
+    """W606: a literal scale on the log scale that is likely meant on the natural one."""
+    names = [argument.name for argument in form.arguments]
+    if row.scale_on_log not in names:
+        return
+    scales = literals(values[names.index(row.scale_on_log)])
+    odd = next((scale for scale in scales if not _USUAL_SCALES[0] <= scale <= _USUAL_SCALES[1]), None)
+    if odd is not None:
+        expressions.report.add(errors.odd_scale(row.name, f"{odd:g}", node.span))
 
 
 def _support(
@@ -188,9 +233,7 @@ def _bound(
         return expressions.report.text(node.span) if node is not None else text, value.type.support.range
     words = text.split()
     if words[0] in letters:
-        size = letters[words[0]]
-        if len(words) == 3:
-            size = size - Size.of(int(words[2]))
+        size = _offset(text, letters)
         constant = size.constant
         range = s.point(constant) if constant is not None else s.Range(0, s.INF, True, False, True)
         return str(size), range

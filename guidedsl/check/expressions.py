@@ -5,6 +5,7 @@ Every method returns the typed expression, or None after reporting what is wrong
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from guidedsl import errors, ir
@@ -12,6 +13,7 @@ from guidedsl.check import signatures
 from guidedsl.check.indexing import Indexing
 from guidedsl.check.scope import Report, Scope
 from guidedsl.check.shapes import as_size, latest, match, show, unify
+from guidedsl.check.walk import references
 from guidedsl.ir import Stage, Type
 from guidedsl.library import supports as s
 from guidedsl.library.distributions import DISTRIBUTIONS
@@ -19,6 +21,12 @@ from guidedsl.library.functions import FUNCTIONS, SPECIAL, Function
 from guidedsl.sizes import Size, product, total
 from guidedsl.source import Span
 from guidedsl.syntax import ast
+
+_MOST_NESTED = 100
+"""A product may hold this many `@`, which nest."""
+
+_LONGEST_SIZE = 200
+"""Sizes with more terms and factors than this are plain numbers."""
 
 _DIM_RANGE = s.Range(1, s.INF, True, False, integer=True)
 
@@ -65,6 +73,11 @@ class Expressions:
         present = [expr for expr in checked if expr is not None]
         return present if len(present) == len(checked) else None
 
+    def each(self, nodes: Iterable[ast.Expr]) -> None:
+        """Look at every node, for what is wrong in it alone."""
+        for node in nodes:
+            self.check(node)
+
     # Names
 
     def _ref(self, node: ast.Ref) -> ir.Expr | None:
@@ -83,7 +96,12 @@ class Expressions:
             support = s.elementwise(_DIM_RANGE)
             return ir.DimValue(Size.of(name), Type((), support, number=True))
         if name in self.scope.later:
-            self.report.add(errors.used_before(name, node.span, self.scope.later[name], self.scope.in_guide), name)
+            later = self.scope.later[name]
+            verb = "sampled" if name in self.scope.latents and self.scope.in_guide else "declared"
+            if later is not None:
+                self.report.add(errors.used_before(name, node.span, later, verb), name)
+        elif name in self.scope.hidden:
+            self.report.add(errors.model_let(name, node.span, self.scope.hidden[name]), name)
         elif name in self.scope.plates:
             hint = f"for its size use the dim `{self.scope.plates[name].size}`"
             self.report.add(errors.not_a_value(name, "a plate", node.span, hint), name)
@@ -109,6 +127,9 @@ class Expressions:
         return ir.Negative(operand, replace(t, support=s.elementwise(s.negate(t.support.range)), value=value))
 
     def _chain(self, node: ast.Chain) -> ir.Expr | None:
+        if sum(term.operator == "@" for term in node.terms) > _MOST_NESTED:
+            self.report.add(errors.nested_too_deep(node.span))
+            return None
         operands = self.all(tuple(term.value for term in node.terms))
         if operands is None:
             return None
@@ -300,19 +321,22 @@ class Expressions:
         text = self.report.text(node.span)
         declared = None
         hint = f"use an expression that is {wanted}"
+        into = _INTO.get(wanted)
+        if into is not None:
+            hint = f"`{into.format(text)}`, or declare what it is made of as {wanted}"
+        elif s.KINDS[wanted].rank if wanted in s.KINDS else False:
+            hint = f"`let x : {wanted}[K] = …` asserts it when the program runs"
         if isinstance(node, ast.Ref) and node.name in self.scope.symbols:
             symbol = self.scope.symbols[node.name]
             declared = symbol.span
-            if symbol.role in ("param", "data"):
+            if symbol.role in ("param", "data", "latent", "aux"):
                 hint = f"`{symbol.role} {node.name} : {wanted}`"
-                if wanted == "positive":
-                    hint += f", or `softplus({node.name})`"
+                if into is not None:
+                    hint += f", or `{into.format(node.name)}`"
         elif value.type.value is not None:
             hint = f"give a value that is {wanted}"
-        elif wanted == "positive":
-            hint = f"`exp({text})` or `softplus({text})`, or declare what it is made of as positive"
         got = f"{value.type.support}" if value.type.value is None else f"{value.type.value:g}"
-        self.report.add(errors.argument_support(argument, owner, wanted, text, got, node.span, declared, hint))
+        self.report.add(errors.argument_support(argument, owner, wanted, text, got, node.span, declared, hint), *references(node))
         return False
 
     def _elementwise(self, function: Function, nodes: tuple[ast.Expr, ...], values: list[ir.Expr]) -> ir.Expr | None:
@@ -533,6 +557,9 @@ class Expressions:
         if steps is None or len(values[0].type.event) != 1:
             self.report.add(errors.wrong_arguments("lag", "takes a vector and a number of steps", node.span, usage))
             return None
+        if steps.constant is not None and steps.constant < 0:
+            self.report.add(errors.wrong_arguments("lag", "cannot look ahead", given[1].span, usage))
+            return None
         size = values[0].type.event[0] - steps
         stop = ir.DimValue(size, Type((), s.elementwise(_DIM_RANGE), number=True))
         support = s.elementwise(values[0].type.support.range)
@@ -547,14 +574,16 @@ class Expressions:
             return None
         size = as_size(expr)
         if size is None:
-            hint = "a size is a whole number, a dim, or a sum or product of these: `K - 1`"
-            self.report.add(errors.not_a_value(self.report.text(node.span), "not a size", node.span, hint))
+            self.report.add(errors.not_a_size(self.report.text(node.span), node.span))
             return None
         if size.constant is not None and size.constant < 1:
-            hint = "a size is at least 1"
-            self.report.add(errors.not_a_value(str(size), "an empty size", node.span, hint))
+            self.report.add(errors.empty_size(str(size), node.span))
             return None
         return size
+
+
+_INTO = {"positive": "softplus({})", "unit": "inv_logit({})", "simplex": "softmax({})"}
+"""What takes any real to a kind."""
 
 
 def _size_of(left: ir.Expr, operator: str, right: ir.Expr) -> Size | None:
@@ -564,14 +593,17 @@ def _size_of(left: ir.Expr, operator: str, right: ir.Expr) -> Size | None:
     a, b = as_size(left), as_size(right)
     if a is None or b is None:
         return None
+    result = None
     match operator:
         case "+":
-            return a + b
+            result = a + b
         case "-":
-            return a - b
-        case "*":
-            return a * b
-    return None
+            result = a - b
+        case "*" if a.length * b.length <= _LONGEST_SIZE:
+            result = a * b
+        case "/" if b.constant is not None:
+            result = a.divided(b.constant)
+    return result if result is not None and result.length <= _LONGEST_SIZE else None
 
 
 def _same_level(chain: ir.Chain, operator: str) -> bool:

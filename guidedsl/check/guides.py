@@ -9,20 +9,27 @@ from guidedsl import errors, ir
 from guidedsl.check.autos import expand_auto
 from guidedsl.check.distributions import check_dist, comparable
 from guidedsl.check.expressions import Expressions
-from guidedsl.check.models import check_let, declared_names
+from guidedsl.check.models import FLAT, check_let, declared_names, point_mass
 from guidedsl.check.params import check_param
 from guidedsl.check.scope import Report, Scope, Symbol
 from guidedsl.check.shapes import carries, show
 from guidedsl.check.types import check_type
-from guidedsl.check.walk import variables
+from guidedsl.check.walk import references, variables
 from guidedsl.ir import Bounds, Stage
 from guidedsl.library import supports as s
+from guidedsl.library.distributions import DISTRIBUTIONS
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size, total
 from guidedsl.source import Span
 from guidedsl.syntax import ast
 
-_ODD_SCALE = (0.01, 10.0)
+_WHAT: dict[ir.Role, str] = {
+    "data": "data",
+    "derived": "a let of the model",
+    "param": "a param",
+    "let": "a let",
+    "aux": "an aux",
+}
 
 
 def sampled_names(body: tuple[ast.Statement, ...]) -> Iterator[ast.Name]:
@@ -55,9 +62,17 @@ class GuideChecker:
         self.autos = 0
         self.auto_spans: dict[str, Span] = {}
         self.expansions: list[tuple[Span, str]] = []
-        self.later = {latent.name: latent.span for latent in model.latents}
+        self.hidden = frozenset(name for name, symbol in symbols.items() if symbol.role == "let")
+        self.later: dict[str, Span | None] = {latent.name: self._auto_place(latent) for latent in model.latents}
         self.later |= {name.text: name.span for name in reversed(list(sampled_names(node.body)))}
         self.later |= {name.text: name.span for name in reversed(list(declared_names(node.body)))}
+
+    def _auto_place(self, latent: ir.Latent) -> Span | None:
+        """Where an auto samples a latent, to go by its names."""
+        autos = list(_autos(self.node.body))
+        named = (name.span for auto in autos for name in auto.names if name.text == latent.name)
+        rest = (auto.span for auto in autos for name in auto.names if name.text == "rest")
+        return next(named, next(rest, None))
 
     def run(self) -> ir.Guide:
         named = {name.text for name in sampled_names(self.node.body)} | self._named_by_autos(self.node.body)
@@ -70,7 +85,16 @@ class GuideChecker:
         return guide
 
     def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
-        return Scope(self.symbols, self.dims, self.plates, self.latents, enclosing, in_guide=True, later=self.later)
+        return Scope(
+            self.symbols,
+            self.dims,
+            self.plates,
+            self.latents,
+            enclosing,
+            in_guide=True,
+            later=self.later,
+            hidden={name: self.taken[name] for name in self.hidden},
+        )
 
     def _named_by_autos(self, body: tuple[ast.Statement, ...]) -> set[str]:
         names: set[str] = set()
@@ -94,16 +118,20 @@ class GuideChecker:
                 inside = self._enter(node, enclosing)
                 if inside is not None:
                     self._body(node.body, inside, named, in_auto=in_auto)
+                else:
+                    self._skip(node)
             case ast.Param():
                 param = check_param(node, self.node.name.text, expressions)
-                if param is not None and self._declare(node.name, param[1]):
+                if param is None:
+                    self._lost(node.name)
+                elif self._declare(node.name, param[1]):
                     self.statements.append(param[0])
             case ast.Let():
                 let = check_let(node, expressions)
-                if let is not None:
-                    role: ir.Role = "let"
-                    if self._declare(node.name, replace(let[1], role=role)):
-                        self.statements.append(let[0])
+                if let is None:
+                    self._lost(node.name)
+                elif self._declare(node.name, replace(let[1], role="let")):
+                    self.statements.append(let[0])
             case ast.Sample():
                 self._sample(node, expressions, in_auto)
             case ast.Joint():
@@ -118,6 +146,27 @@ class GuideChecker:
             case _:
                 raise AssertionError(f"{type(node).__name__} in a guide: this should never happen, please file a bug")
 
+    def _lost(self, name: ast.Name) -> None:
+        """A declaration that failed: what uses it is not to blame."""
+        if name.text not in self.symbols:
+            self.report.fail(name.text)
+        self.later.pop(name.text, None)
+
+    def _skip(self, node: ast.Plate) -> None:
+        """A block that cannot be entered: what it declares and samples is not missing because of that."""
+        for name in declared_names(node.body):
+            self._lost(name)
+        names = [*sampled_names(node.body), *(name for auto in _autos(node.body) for name in auto.names)]
+        for name in names:
+            for latent in self.latents.values():
+                if name.text in (latent.name, "rest"):
+                    self.lose(latent, name.span)
+
+    def lose(self, latent: ir.Latent, span: Span, *, in_auto: bool = False) -> None:
+        """A statement about this latent failed; it counts as sampled all the same."""
+        self.sampled.setdefault(latent.name, (span, in_auto))
+        self._known(latent)
+
     def _declare(self, name: ast.Name, symbol: Symbol) -> bool:
         first = self.taken.get(name.text)
         if first is None and name.text in self.dims:
@@ -126,6 +175,7 @@ class GuideChecker:
             first = self.plates[name.text].span
         if first is not None:
             self.report.add(errors.already_declared(name.text, name.span, first), name.text)
+            self.report.fail(name.text)
             return False
         self.taken[name.text] = name.span
         self.symbols[name.text] = symbol
@@ -142,10 +192,8 @@ class GuideChecker:
                 return None
             if item.size is not None or item.batching is not None:
                 self.report.add(errors.plate_sized_again(name, item.name.span, self.plates[name].span), name)
-                return None
             if name in enclosing or name in names:
-                self.report.add(errors.already_declared(name, item.name.span, self.plates[name].span), name)
-                return None
+                self.report.add(errors.entered_twice(name, item.name.span, self.plates[name].span), name)
             names.append(name)
         return self.scope().sort((*enclosing, *names))
 
@@ -158,9 +206,11 @@ class GuideChecker:
         if latent is None:
             if symbol is not None and symbol.role == "observed":
                 self.report.add(errors.is_observed(name.text, name.span, symbol.span), name.text)
+            elif symbol is not None:
+                what = _WHAT.get(symbol.role, "a value")
+                self.report.add(errors.is_data(name.text, what, name.span, symbol.span), name.text)
             else:
-                owner = self.model.name
-                self.report.add(errors.not_a_latent(name.text, owner, name.span, self.latents), name.text, owner)
+                self._no_latent(name)
             return None
         if name.text in self.sampled:
             first, by_auto = self.sampled[name.text]
@@ -168,6 +218,23 @@ class GuideChecker:
             return None
         self.sampled[name.text] = (name.span, in_auto)
         return latent
+
+    def _no_latent(self, name: ast.Name) -> None:
+        """Report a name that is no latent; the latent that it is a slip of is not reported missing as well."""
+        owner = self.model.name
+        if name.text in self.hidden:
+            self.report.add(
+                errors.is_data(name.text, "a let of the model", name.span, self.taken[name.text]), name.text
+            )
+        else:
+            self.report.add(errors.not_a_latent(name.text, owner, name.span, self.latents), name.text, owner)
+        if name.text in self.report.failed | self.report.skipped:
+            return
+        self._lost(name)
+        close = errors.closest(name.text, self.latents)
+        named = {other.text for other in sampled_names(self.node.body)} | self._named_by_autos(self.node.body)
+        if close is not None and close not in named and close not in self.sampled:
+            self.lose(self.latents[close], name.span)
 
     def _known(self, latent: ir.Latent) -> None:
         """From here on the latent can be read."""
@@ -178,12 +245,15 @@ class GuideChecker:
         enclosing = expressions.scope.enclosing
         latent = self.claim(node.name, in_auto=in_auto)
         if latent is None:
-            check_dist(node.dist, expressions, None)
+            expressions.each(argument.value for argument in node.dist.arguments)
             return
         if latent.plates != enclosing:
             self.report.add(
                 errors.wrong_plates(latent.name, latent.plates, enclosing, node.name.span, latent.span), latent.name
             )
+            self._known(latent)
+            return
+        if self._deterministic(node, latent):
             self._known(latent)
             return
         pushed = self._via(node, latent, expressions)
@@ -204,6 +274,8 @@ class GuideChecker:
             return None
         if node.via.name.text == "type" and not node.via.arguments and not node.via.dims:
             support, bounds = latent.type.support, latent.bounds
+            if not self._bounds_known(latent, node.via.span):
+                return None
         else:
             declared = check_type(_with_dims(node.via, latent.type.event), expressions)
             if declared is None:
@@ -259,21 +331,42 @@ class GuideChecker:
             return False
         if pushed is None and not dist.row.guide_only:
             self._smaller(latent, dist.type.support, span)
-        if dist.row.guide_only and not self._point_inside(latent, dist, span):
+        if dist.row.guide_only and not self._point_inside(latent, dist, wanted_support, span):
             return False
         if not dist.row.reparameterised:
             self.report.add(errors.not_reparameterised(name, dist.row.name, span), name)
-        self._scale(dist, node.dist)
         return True
 
-    def _point_inside(self, latent: ir.Latent, dist: ir.Dist, span: Span) -> bool:
+    def _deterministic(self, node: ast.Sample, latent: ir.Latent) -> bool:
+        """Whether the site is given a value instead of a density, under another library's name for that."""
+        name = node.dist.name.text
+        if name == FLAT:
+            self.report.add(errors.improper(name, latent.name, node.dist.span, latent.span), latent.name)
+            return True
+        if point_mass(name) is None or name in DISTRIBUTIONS or latent.type.support.row.discrete:
+            return False
+        self.report.add(errors.no_density(name, latent.name, node.dist.span, latent.span), latent.name)
+        return True
+
+    def _bounds_known(self, latent: ir.Latent, span: Span) -> bool:
+        """Whether the latents that the bounds of this one read are sampled above."""
+        for var in variables((latent.bounds.low, latent.bounds.high)):
+            if var.role == "latent" and var.name not in self.symbols:
+                other = self.latents.get(var.name)
+                if other is not None and self.later.get(var.name) is not None:
+                    finding = errors.bounds_before(latent.name, var.name, span, self.later[var.name] or other.span)
+                    self.report.add(finding, var.name, latent.name)
+                return False
+        return True
+
+    def _point_inside(self, latent: ir.Latent, dist: ir.Dist, wanted: Support, span: Span) -> bool:
         value = dist.arguments[0]
         if value.type.stage is Stage.LATENT:
-            self.report.add(errors.no_density(dist.row.name, latent.name, span, latent.span), latent.name)
+            self.report.add(errors.moves_with_aux(dist.row.name, latent.name, span, latent.span), latent.name)
             return False
-        if self._inside(value.type.support, latent.type.support):
+        if self._inside(value.type.support, wanted):
             return True
-        self._leaves(latent, dist, latent.type.support, False, span, str(value.type.support))
+        self._leaves(latent, dist, wanted, False, span, str(value.type.support))
         return False
 
     def _leaves(
@@ -308,15 +401,6 @@ class GuideChecker:
         if support.target is None:
             return None
         return self.plates[support.target].size if support.target in self.plates else Size.of(support.target)
-
-    def _scale(self, dist: ir.Dist, node: ast.DistExpr) -> None:
-        """W606: a literal scale on the log scale that is likely meant on the natural one."""
-        if dist.row.scale_on_log is None:
-            return
-        names = [argument.name for argument in dist.form.arguments]
-        value = dist.arguments[names.index(dist.row.scale_on_log)].type.value
-        if value is not None and not _ODD_SCALE[0] <= value <= _ODD_SCALE[1]:
-            self.report.add(errors.odd_scale(dist.row.name, f"{value:g}", node.span))
 
     def _joint(self, node: ast.Joint, expressions: Expressions, in_auto: bool) -> None:
         enclosing = expressions.scope.enclosing
@@ -383,9 +467,14 @@ class GuideChecker:
         declared = check_type(node.type, expressions)
         dist = check_dist(node.dist, expressions, declared.event if declared is not None else None)
         if declared is None:
+            self._lost(node.name)
             return
         type = declared.type(enclosing, Stage.LATENT)
         if not self._declare(node.name, Symbol(node.name.text, "aux", type, enclosing, node.name.span)) or dist is None:
+            return
+        if dist.row.guide_only:
+            hint = f"what is known exactly is a value: `let {node.name.text} = …`"
+            self.report.add(errors.no_density(dist.row.name, node.name.text, node.dist.span, node.name.span, hint))
             return
         target = declared.event
         if not carries(dist.type.event, target):
@@ -410,6 +499,8 @@ class GuideChecker:
                 )
             )
             return
+        if not dist.row.reparameterised:
+            self.report.add(errors.not_reparameterised(node.name.text, dist.row.name, node.dist.span), node.name.text)
         self.statements.append(ir.Draw(node.name.text, dist, None, None, type, enclosing, node.span))
 
     # The guide as a whole
@@ -433,10 +524,19 @@ class GuideChecker:
         return f"plate {', '.join(latent.plates)} {{ {statement} }}" if latent.plates else statement
 
     def _unused(self, guide: ir.Guide) -> None:
-        used = {(var.name, var.role) for var in variables(guide.statements)}
+        used = references(self.node.body)
+        written = {name.text for name in declared_names(self.node.body)}
         for param in guide.params:
-            if (param.name, "param") not in used:
+            if param.name in written and param.name not in used:
                 self.report.add(errors.unused_param(param.name, param.span), param.name)
+
+
+def _autos(body: tuple[ast.Statement, ...]) -> Iterator[ast.Auto]:
+    for statement in body:
+        if isinstance(statement, ast.Plate):
+            yield from _autos(statement.body)
+        elif isinstance(statement, ast.Auto):
+            yield statement
 
 
 def _with_dims(node: ast.TypeExpr, event: tuple[Size, ...]) -> ast.TypeExpr:
@@ -455,5 +555,6 @@ def _share_hint(name: str, target: tuple[Size, ...], dist: ir.Dist) -> str:
     dims = ", ".join(str(size) for size in target)
     params = [arg.name for arg in dist.arguments if isinstance(arg, ir.Var) and arg.role == "param"]
     if params:
-        return f"declare `{params[0]}` with brackets, `[{dims}]`; to share one on purpose write `full({dims}, {params[0]})`"
+        first = params[0]
+        return f"declare `{first}` with brackets, `[{dims}]`; to share one on purpose write `full({dims}, {first})`"
     return f"give an argument event shape {show(target)}: `full({dims}, …)` shares one value on purpose"

@@ -117,7 +117,7 @@ class Indexing:
             plate = self.scope.plates[name]
             if plate.batching is None:
                 continue
-            if symbol.type.stage is Stage.LATENT or symbol.role == "param" or plate.batching == "minibatch":
+            if symbol.type.stage > Stage.DATA or plate.batching == "minibatch":
                 text = self.report.text(node.span)
                 self.report.add(
                     errors.all_rows_of_batch(text, name, plate.batching, node.span, plate.span), symbol.name
@@ -218,6 +218,10 @@ class Indexing:
                 return None
             return index
         if isinstance(index, ir.DimValue):
+            left = (size - index.size).constant
+            if left is not None and left < 1:
+                self.report.add(errors.wrong_index(text, f"is outside 0 to {size - Size.of(1)}", str(size), node.span))
+                return None
             return index
         high = str(size - Size.of(1))
         if index.type.support.bounds == ("0", high):
@@ -233,15 +237,17 @@ class Indexing:
         start = as_size(low) if low is not None else Size.of(0)
         stop = as_size(high) if high is not None else size
         if start is None or stop is None:
-            hint = "the ends of a slice are whole numbers or dims: `y[1:]`, `y[:T - 1]`"
-            self.report.add(
-                errors.not_a_value(self.report.text(node.span), "not a slice of known size", node.span, hint)
-            )
+            self.report.add(errors.not_a_slice(self.report.text(node.span), node.span))
             return None
         if start.constant is not None and start.constant < 0:
             start = size + start
         if stop.constant is not None and stop.constant < 0:
             stop = size + stop
+        left, beyond = (stop - start).constant, (stop - size).constant
+        if (left is not None and left < 1) or (beyond is not None and beyond > 0):
+            why = "is empty" if left is not None and left < 1 else "goes past the end"
+            self.report.add(errors.wrong_slice(self.report.text(node.span), why, show((size,)), node.span))
+            return None
         return ir.Range(low, high), stop - start
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 from guidedsl import errors, ir
 from guidedsl.check.distributions import check_dist, comparable
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.params import check_param
 from guidedsl.check.scope import Report, Scope, Symbol
-from guidedsl.check.shapes import fits, show
-from guidedsl.check.types import Declared, check_type
+from guidedsl.check.shapes import NEW, fits, show
+from guidedsl.check.types import Declared, check_type, moving_bound
+from guidedsl.check.walk import references, substitute, variables
 from guidedsl.ir import Stage
 from guidedsl.library import supports as s
 from guidedsl.library.distributions import DISTRIBUTIONS
 from guidedsl.sizes import Size
+from guidedsl.source import Span
 from guidedsl.syntax import ast
 
 
@@ -41,7 +44,10 @@ class ModelChecker:
         self.fields: list[ir.Field] = []
         self.latents: list[ir.Latent] = []
         self.statements: list[ir.ModelStatement] = []
-        self.later = {name.text: name.span for name in reversed(list(declared_names(node.body)))}
+        self.later: dict[str, Span | None] = {
+            name.text: name.span for name in reversed(list(declared_names(node.body)))
+        }
+        self.path: list[str] = []
         self.with_dist: ast.Latent | ast.Observed | None = None
         self.without_dist: ast.Latent | ast.Observed | None = None
 
@@ -84,7 +90,10 @@ class ModelChecker:
             case ast.Plate():
                 inside = self._enter(node, expressions)
                 if inside is not None:
+                    before = len(self.path)
+                    self.path += [item.name.text for item in node.items if item.name.text not in self.path]
                     self._body(node.body, inside)
+                    del self.path[before:]
                 else:
                     self.report.fail(*(name.text for name in declared_names(node.body)), *_plate_names(node))
             case ast.Data():
@@ -125,6 +134,7 @@ class ModelChecker:
             known = self.plates[name.text].span
         if known is not None:
             self.report.add(errors.already_declared(name.text, name.span, known), name.text)
+            self.report.fail(name.text)
             return False
         self.symbols[name.text] = replace(symbol, span=name.span)
         self.later.pop(name.text, None)
@@ -173,7 +183,11 @@ class ModelChecker:
             known_modes = ("subsample", "minibatch")
             self.report.add(errors.unknown_option(item.batching.text, "a plate", item.batching.span, known_modes))
             return False
-        batching = "subsample" if mode == "subsample" else "minibatch" if mode == "minibatch" else None
+        batching: Literal["subsample", "minibatch"] | None = None
+        if mode == "subsample":
+            batching = "subsample"
+        elif mode == "minibatch":
+            batching = "minibatch"
         self.plates[name] = ir.Plate(name, size, batching, batch, item.name.span)
         return True
 
@@ -212,11 +226,11 @@ class ModelChecker:
             return False
         value = default.type.value
         if value is not None and not declared.support.structured and declared.support.target is None:
-            literal_bounds = all(b is None or b.type.value is not None for b in (declared.bounds.low, declared.bounds.high))
+            literal_bounds = all(
+                b is None or b.type.value is not None for b in (declared.bounds.low, declared.bounds.high)
+            )
             if literal_bounds and not s.point(value).within(declared.support.range):
-                self.report.add(
-                    errors.default_outside(f"{value:g}", str(declared.support), node.span, declared.span)
-                )
+                self.report.add(errors.default_outside(f"{value:g}", str(declared.support), node.span, declared.span))
                 return False
         return True
 
@@ -233,13 +247,13 @@ class ModelChecker:
             return False
         base = declared.index_base
         self.fields.append(
-            ir.Field(name.text, role, type, declared.bounds, plates, plates, default, base, name.span)
+            ir.Field(name.text, role, type, declared.bounds, plates, tuple(self.path), default, base, name.span)
         )
         return True
 
     def _site(self, node: ast.Latent | ast.Observed, expressions: Expressions, role: str) -> None:
         declared = check_type(node.type, expressions)
-        scope = expressions.scope
+        scope, name = expressions.scope, node.name
         dist = None
         if node.dist is not None:
             self.with_dist = self.with_dist or node
@@ -247,19 +261,25 @@ class ModelChecker:
                 dist = self._site_dist(node, node.dist, declared, expressions)
         else:
             self.without_dist = self.without_dist or node
-        if declared is None:
+        if declared is None or (role == "observed" and not self._fixed("observed", name, declared, node.type.span)):
+            self._lost(name)
             return
         when = None
         if isinstance(node, ast.Observed) and node.when is not None:
-            when = self._when(node, node.when, declared, expressions)
+            when = self._when(node.when, declared, dist, expressions)
         if role == "latent":
             type = declared.type(scope.enclosing, Stage.LATENT)
-            if not self._declare(node.name, Symbol(node.name.text, "latent", type, scope.enclosing, node.name.span)):
+            if not self._declare(name, Symbol(name.text, "latent", type, scope.enclosing, name.span)):
                 return
-            self.latents.append(ir.Latent(node.name.text, type, declared.bounds, scope.enclosing, node.name.span))
-        else:
-            self._field(node.name, "observed", declared, scope.enclosing)
-        if dist is not None and node.name.text in self.symbols:
+            bounds = written_out(declared.bounds, self.statements)
+            if bounds is None:
+                self.report.add(errors.nested_too_deep(node.type.span), name.text)
+                return
+            written = tuple(self.path)
+            self.latents.append(ir.Latent(name.text, type, bounds, scope.enclosing, name.span, written))
+        elif not self._field(name, "observed", declared, scope.enclosing):
+            return
+        if isinstance(dist, ir.Dist):
             self._term(node, declared, dist, when, scope)
 
     def _site_dist(
@@ -267,9 +287,11 @@ class ModelChecker:
     ) -> ir.Dist | str | None:
         if at.name.text == FLAT:
             return self._flat(node, at, declared)
-        row = DISTRIBUTIONS.get(at.name.text)
-        if row is not None and row.guide_only:
-            self.report.add(errors.no_density(row.name, node.name.text, at.span, node.name.span))
+        point = point_mass(at.name.text)
+        if point is not None:
+            value = f"let {node.name.text} = …"
+            hint = f"what is known exactly is a `{value}`" if isinstance(node, ast.Latent) else OBSERVED_POINT
+            self.report.add(errors.no_density(at.name.text, node.name.text, at.span, node.name.span, hint))
             return None
         dist = check_dist(at, expressions, declared.event)
         if dist is None:
@@ -287,17 +309,25 @@ class ModelChecker:
             return None
         return FLAT
 
-    def _when(self, node: ast.Observed, at: ast.Expr, declared: Declared, expressions: Expressions) -> ir.Expr | None:
+    def _when(
+        self, at: ast.Expr, declared: Declared, dist: ir.Dist | str | None, expressions: Expressions
+    ) -> ir.Expr | None:
         when = expressions.check(at)
         if when is None:
             return None
         if not when.type.support.range.within(s.BOOL):
             expressions.refuse("the condition", "`when`", "bool", at, when)
             return None
-        if when.type.event not in ((), declared.event) or when.type.stage > Stage.DATA:
-            shape = show(when.type.event)
-            hint = "a condition reads data only, and is one value a row or one an entry"
-            self.report.add(errors.wrong_shape("the condition of `when`", "[]", shape, at.span, hint))
+        if when.type.stage > Stage.DATA:
+            self.report.add(errors.condition_not_data(self.report.text(at.span), at.span))
+            return None
+        one_by_one = not isinstance(dist, ir.Dist) or dist.own == 0
+        if when.type.event and (when.type.event != declared.event or not one_by_one):
+            shape, wanted = show(when.type.event), show(declared.event) if one_by_one else "[]"
+            hint = "a condition is one value a row" + (
+                ", or one an entry" if one_by_one else ": this family is one event"
+            )
+            self.report.add(errors.wrong_shape("the condition of `when`", wanted, shape, at.span, hint))
             return None
         return when
 
@@ -305,12 +335,10 @@ class ModelChecker:
         self,
         node: ast.Latent | ast.Observed,
         declared: Declared,
-        dist: ir.Dist | str,
+        dist: ir.Dist,
         when: ir.Expr | None,
         scope: Scope,
     ) -> None:
-        if isinstance(dist, str):
-            return
         name = node.name.text
         symbol = self.symbols[name]
         assert node.dist is not None
@@ -344,8 +372,12 @@ class ModelChecker:
             return None
         if family.within(site, almost=True):
             return None, True
+        bounds = [b for b in (declared.bounds.low, declared.bounds.high) if b is not None]
+        if any(b.type.stage > Stage.DATA for b in bounds):
+            self.report.add(errors.bounds_restrict(name, str(declared.support), shown, span, node.type.span), name)
+            return None
         constant = all(value.type.stage <= Stage.DATA for value in dist.arguments)
-        bounds_known = all(b is None or b.type.value is not None for b in (declared.bounds.low, declared.bounds.high))
+        bounds_known = all(b.type.value is not None for b in bounds)
         if not site.structured and dist.row.has_mass and bounds_known and not site.row.discrete:
             return (site.range.low, site.range.high), True
         if constant:
@@ -360,7 +392,9 @@ class ModelChecker:
 
     def _factor(self, node: ast.Factor, expressions: Expressions) -> None:
         value = expressions.check(node.value)
-        if value is not None:
+        if value is not None and value.type.event:
+            self.report.add(errors.factor_shape(show(value.type.event), node.value.span))
+        elif value is not None:
             enclosing = expressions.scope.enclosing
             self.statements.append(ir.Term(None, value, None, None, True, enclosing, None, node.span))
 
@@ -376,27 +410,64 @@ class ModelChecker:
         for field in self.fields:
             sizes = (*(self.plates[plate].size for plate in field.plates), *field.type.event)
             bound |= {size.name for size in sizes if size.name is not None}
-        names = {field.name for field in self.fields}
         fed = {plate.size.name for plate in self.plates.values() if plate.batching == "minibatch"}
+        read = references(self.node.body)
         for dim in self.dims.values():
-            local = any(isinstance(st, ast.DimDecl) and st.name.text == dim.name for st in self.node.body)
-            if local and dim.default is None and dim.name not in bound | names | fed and not self.report.skipped:
+            local = dim.span.start >= self.node.span.start
+            known = dim.default is not None or dim.name in bound or dim.name in fed
+            if not known and (local or dim.name in read) and not self.report.skipped and not self.report.failed:
                 self.report.add(errors.unbound_dim(dim.name, dim.span), dim.name)
 
 
 FLAT = "Flat"
 """The improper uniform density over a type: no family, so it is not in the registry."""
 
+OBSERVED_POINT = "data is never exactly what a model says: give it a distribution with a scale"
+
+
+def point_mass(name: str) -> str | None:
+    """The registry's point mass, where `name` is what it or another library calls it."""
+    rows = (row for row in DISTRIBUTIONS.values() if row.guide_only)
+    return next((row.name for row in rows if name in (row.name, row.pyro)), None)
+
+
+_MOST_INLINED = 200
+"""A bound may be made of lets that read this many values in all."""
+
+
+def written_out(bounds: ir.Bounds, statements: list[ir.ModelStatement]) -> ir.Bounds | None:
+    """Bounds with the model's lets replaced by their values, since guides do not see those; None when that is long."""
+    lets = {s.name: s.value for s in statements if isinstance(s, ir.Let) and s.value.type.stage > Stage.DATA}
+    reads: dict[str, int] = {}
+    for name, value in lets.items():
+        reads[name] = 1 + sum(reads.get(var.name, 1) for var in variables(value))
+    if sum(reads.get(var.name, 1) for var in variables((bounds.low, bounds.high))) > _MOST_INLINED:
+        return None
+    low, high = (substitute(bound, lets) if bound is not None else None for bound in (bounds.low, bounds.high))
+    return ir.Bounds(low, high)
+
+
+def _plate_names(node: ast.Plate) -> Iterator[str]:
+    yield from (item.name.text for item in node.items if item.size is not None)
+    for statement in node.body:
+        if isinstance(statement, ast.Plate):
+            yield from _plate_names(statement)
+
 
 def declare_dim(node: ast.DimDecl, dims: dict[str, ir.Dim], report: Report) -> None:
     name = node.name.text
+    if name == NEW.name:
+        report.add(errors.reserved_word(name, node.name.span), name)
+        report.fail(name)
+        return
     if name in dims:
         report.add(errors.already_declared(name, node.name.span, dims[name].span), name)
         return
     default: int | None = None
     if node.default is not None:
         if not isinstance(node.default, ast.Number) or not node.default.value.is_integer() or node.default.value < 1:
-            report.add(errors.bad_option(name, "a whole number from 1", node.default.span))
+            report.add(errors.bad_dim_default(name, node.default.span))
+            report.fail(name)
         else:
             default = int(node.default.value)
     dims[name] = ir.Dim(name, default, node.name.span)
@@ -420,7 +491,7 @@ def check_let(node: ast.Let, expressions: Expressions) -> tuple[ir.Let, Symbol] 
         proven = support.within(declared.support)
         if not proven and value.type.value is not None:
             text, shown = f"{value.type.value:g}", str(declared.support)
-            expressions.report.add(errors.init_outside(text, shown, node.value.span, declared.span))
+            expressions.report.add(errors.let_outside(text, shown, node.value.span, declared.span))
             return None
         asserted = None if proven else declared.support
         event, support = declared.event, declared.support if not proven else support

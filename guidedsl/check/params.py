@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 
 from guidedsl import errors, ir
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.scope import Symbol
 from guidedsl.check.shapes import show
-from guidedsl.check.types import Declared, check_type
+from guidedsl.check.types import Declared, check_type, moving_bound
+from guidedsl.check.walk import literals
 from guidedsl.ir import Stage
 from guidedsl.library import supports as s
 from guidedsl.syntax import ast
@@ -28,13 +31,14 @@ def check_param(node: ast.Param, owner: str, expressions: Expressions) -> tuple[
             where = scope.plates[plate].span
             report.add(errors.local_param_minibatched(node.name.text, plate, node.span, where), node.name.text)
             return None
-    if any(b is not None and b.type.stage >= Stage.PARAM for b in (declared.bounds.low, declared.bounds.high)):
-        report.add(errors.bounds_on_latent(node.name.text, node.type.span))
+    moving = moving_bound(declared.bounds)
+    if moving is not None:
+        symbol = scope.symbols.get(moving.name)
+        known = symbol.span if symbol is not None else None
+        report.add(errors.bounds_move("param", node.name.text, moving.name, node.type.span, known))
         return None
-    kind = declared.support.row
-    if kind.free is None:
-        hint = "a param is optimised by its gradient: give it a continuous type"
-        report.add(errors.malformed_type(str(declared.support), "cannot be optimised", node.type.span, hint))
+    if declared.support.row.free is None:
+        report.add(errors.not_optimised(node.name.text, str(declared.support), node.type.span))
         return None
     transform = _transform(node, declared, expressions)
     init = _init(node, declared, expressions)
@@ -51,8 +55,7 @@ def _transform(node: ast.Param, declared: Declared, expressions: Expressions) ->
         return None
     known = declared.support.row.transforms
     if node.via.text not in known:
-        owner = f"type `{declared.support}`"
-        expressions.report.add(errors.unknown_option(node.via.text, owner, node.via.span, known))
+        expressions.report.add(errors.unknown_transform(node.via.text, str(declared.support), node.via.span, known))
         return None
     return node.via.text
 
@@ -87,8 +90,7 @@ def _init(node: ast.Param, declared: Declared, expressions: Expressions) -> ir.E
     if init is None:
         return None
     if init.type.stage > Stage.DATA:
-        hint = "an init may use numbers and data: a latent or another param has no value yet"
-        report.add(errors.not_a_value(report.text(node.init.span), "known only while sampling", node.init.span, hint))
+        report.add(errors.init_not_known(node.name.text, report.text(node.init.span), node.init.span))
         return None
     name, event = node.name.text, declared.event
     if init.type.event not in ((), event):
@@ -107,11 +109,14 @@ def init_in_support(node: ast.Expr, init: ir.Expr, declared: Declared, expressio
     report, support = expressions.report, declared.support
     if support.structured:
         return _structured(node, init, declared, expressions)
-    values = _literals(init)
+    values = literals(init)
     symbolic = any(b is not None and b.type.value is None for b in (declared.bounds.low, declared.bounds.high))
     for value in values:
         if not symbolic and not s.point(value).within(support.range):
             report.add(errors.init_outside(f"{value:g}", str(support), node.span, declared.span))
+            return False
+        if value in (support.range.low, support.range.high) and not symbolic:
+            report.add(errors.init_on_edge(f"{value:g}", str(support), node.span, declared.span))
             return False
     range = init.type.support.range
     apart = range.high < support.range.low or range.low > support.range.high
@@ -120,20 +125,6 @@ def init_in_support(node: ast.Expr, init: ir.Expr, declared: Declared, expressio
         report.add(errors.init_outside(text, str(support), node.span, declared.span))
         return False
     return True
-
-
-def _literals(expr: ir.Expr) -> list[float]:
-    """The numbers of a literal or of a vector of literals."""
-    if expr.type.value is not None:
-        return [expr.type.value]
-    if isinstance(expr, ir.Stack):
-        return [value for item in expr.items for value in _literals(item)]
-    if isinstance(expr, ir.Apply) and expr.function.shape == "construct":
-        if expr.arguments and expr.function.parameters[-1] == "value":
-            return _literals(expr.arguments[-1])
-        if expr.function.name in ("zeros", "ones"):
-            return [0.0 if expr.function.name == "zeros" else 1.0]
-    return []
 
 
 def _structured(node: ast.Expr, init: ir.Expr, declared: Declared, expressions: Expressions) -> bool:
@@ -151,21 +142,10 @@ def _problem(kind: str, init: ir.Expr) -> str:
     """What keeps a literal from being of a structured kind, or nothing."""
     if not init.type.event:
         return f"one number is not a {kind}"
-    values = _literals(init)
+    values = literals(init)
     rows = _matrix(init)
-    if kind == "simplex" and values:
-        if min(values) <= 0:
-            return f"{min(values):g} is not above 0"
-        if isinstance(init, ir.Stack) and len(init.type.event) == 1 and abs(sum(values) - 1) > 1e-6:
-            return f"its entries sum to {sum(values):g}, not 1"
-    if kind in ("ordered", "positive_ordered") and values:
-        if kind == "positive_ordered" and min(values) <= 0:
-            return f"{min(values):g} is not above 0"
-        for before, after in zip(values, values[1:], strict=False):
-            if before >= after:
-                return f"{after:g} does not come after {before:g}"
-        if not isinstance(init, ir.Stack):
-            return "its entries are all equal"
+    if kind in ("simplex", "ordered", "positive_ordered"):
+        return _vector_problem(kind, init, values)
     if rows and kind in ("lower_cholesky", "unit_lower_cholesky", "corr_cholesky"):
         return _triangular(kind, rows)
     if rows and kind in ("cov", "corr"):
@@ -175,10 +155,37 @@ def _problem(kind: str, init: ir.Expr) -> str:
     return ""
 
 
+def _vector_problem(kind: str, init: ir.Expr, values: list[float]) -> str:
+    """As `_problem`, for kinds of rank 1; a stack of events is looked at one by one."""
+    if isinstance(init, ir.Stack) and len(init.type.event) > 1:
+        problems = (_vector_problem(kind, item, literals(item)) for item in init.items)
+        return next((problem for problem in problems if problem), "")
+    if not values:
+        return ""
+    if kind in ("simplex", "positive_ordered") and min(values) <= 0:
+        return f"{min(values):g} is not above 0"
+    if kind == "simplex":
+        size = init.type.event[-1]
+        total = sum(values) if isinstance(init, ir.Stack) else values[0] * (size.constant or math.nan)
+        if isinstance(init, ir.Stack) and len(values) != len(init.items):
+            return ""
+        if abs(total - 1) > 1e-6:
+            return f"its entries sum to {total:g}, not 1"
+        if math.isnan(total) and values[0] >= 1:
+            return f"{size} times {values[0]:g} is not 1"
+        return ""
+    if not isinstance(init, ir.Stack):
+        return "its entries are all equal"
+    for before, after in itertools.pairwise(values):
+        if before >= after:
+            return f"{after:g} does not come after {before:g}"
+    return ""
+
+
 def _matrix(init: ir.Expr) -> list[list[float]]:
     if not isinstance(init, ir.Stack) or len(init.type.event) != 2:
         return []
-    rows = [_literals(item) for item in init.items]
+    rows = [literals(item) for item in init.items if isinstance(item, ir.Stack)]
     return rows if all(len(row) == len(rows) for row in rows) else []
 
 

@@ -65,7 +65,7 @@ class Scope:
     in_guide: bool = False
     in_init: bool = False
     later: dict[str, Span | None] = field(default_factory=dict)
-    hidden: frozenset[str] = frozenset()
+    hidden: dict[str, Span] = field(default_factory=dict)
 
     def inside(self, names: Iterable[str]) -> Scope:
         return replace(self, enclosing=self.sort((*self.enclosing, *names)))

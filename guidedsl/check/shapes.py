@@ -15,7 +15,7 @@ Event = tuple[Size, ...]
 
 def show(event: Event, plates: Iterable[str] = ()) -> str:
     """A shape as users write it: `[schools, K]`."""
-    return f"[{', '.join((*plates, *(str(size) for size in event)))}]"
+    return f"[{', '.join((*plates, *(size.written for size in event)))}]"
 
 
 def unify(left: Event, right: Event) -> Event | None:
@@ -47,10 +47,7 @@ def carries(event: Event, target: Event) -> bool:
 def match(pattern: tuple[str, ...], event: Event, letters: dict[str, Size]) -> bool:
     """Match the last dims of `event` with letters, binding those not yet bound."""
     own = event[len(event) - len(pattern) :]
-    for letter, size in zip(pattern, own, strict=True):
-        if letters.setdefault(letter, size) != size:
-            return False
-    return True
+    return all(letters.setdefault(letter, size) == size for letter, size in zip(pattern, own, strict=True))
 
 
 def latest(types: Iterable[ir.Type]) -> ir.Stage:

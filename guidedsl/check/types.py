@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from guidedsl import errors, ir
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.shapes import show
+from guidedsl.check.walk import variables
 from guidedsl.ir import Bounds, Stage, Type
 from guidedsl.library import supports as s
 from guidedsl.library.supports import KINDS, Kind, Support
@@ -30,6 +31,11 @@ class Declared:
 
 
 NO_BOUNDS = Bounds(None, None)
+
+
+def moving_bound(bounds: Bounds) -> ir.Var | None:
+    """A latent or a param that the bounds of a type read."""
+    return next((var for var in variables((bounds.low, bounds.high)) if var.type.stage > Stage.DATA), None)
 
 
 def check_type(node: ast.TypeExpr, expressions: Expressions) -> Declared | None:
@@ -59,27 +65,26 @@ def check_type(node: ast.TypeExpr, expressions: Expressions) -> Declared | None:
 
 def _bounds(node: ast.TypeExpr, kind: Kind, expressions: Expressions) -> tuple[Support, Bounds] | None:
     report = expressions.report
-    usage = f"{kind.name}({', '.join(kind.bounds)})" if kind.bounds else kind.name
-    given = len(node.arguments)
-    optional = kind.discrete
-    if any(argument.keyword for argument in node.arguments) or (
-        given != len(kind.bounds) and not (optional and given == 0)
-    ):
-        problem = f"takes {len(kind.bounds)} bounds, {given} given" if kind.bounds else "takes no bounds"
-        report.add(errors.malformed_type(kind.name, problem, node.span, usage))
+    nodes = _bound_nodes(node, kind, expressions)
+    if nodes is None:
         return None
-    if not given:
+    if not nodes:
         return s.support(kind.name), NO_BOUNDS
-    values = expressions.all(tuple(argument.value for argument in node.arguments))
+    values = expressions.all(nodes)
     if values is None:
         return None
-    for argument, value in zip(node.arguments, values, strict=True):
+    for at, value in zip(nodes, values, strict=True):
         if value.type.event:
             shape = show(value.type.event)
             hint = "a bound is one number a row"
-            report.add(errors.wrong_shape("a bound", "[]", shape, argument.value.span, hint))
+            report.add(errors.wrong_shape("a bound", "[]", shape, at.span, hint))
             return None
-    texts = tuple(_text(v, report.text(a.value.span)) for v, a in zip(values, node.arguments, strict=True))
+        if kind.discrete and not value.type.support.range.within(s.INTEGER):
+            text = f"{value.type.value:g}" if value.type.value is not None else str(value.type.support)
+            problem = f"needs whole numbers for bounds, not {text}"
+            report.add(errors.malformed_type(kind.name, problem, at.span, f"{kind.name}(0, 5)"))
+            return None
+    texts = tuple(_text(v, report.text(at.span)) for v, at in zip(values, nodes, strict=True))
     by_name = dict(zip(kind.bounds, values, strict=True))
     low, high = by_name.get("low"), by_name.get("high")
     range = s.Range(
@@ -89,11 +94,40 @@ def _bounds(node: ast.TypeExpr, kind: Kind, expressions: Expressions) -> tuple[S
         kind.discrete,
         kind.discrete,
     )
-    literal = all(value.type.value is not None for value in values)
-    if literal and (range.low > range.high or (range.low == range.high and not kind.discrete)):
-        report.add(errors.empty_support(f"{kind.name}({', '.join(texts)})", node.span))
-        return None
+    if low is not None and high is not None:
+        least, most = low.type.support.range.low, high.type.support.range.high
+        if least > most or (least == most and not kind.discrete):
+            report.add(errors.empty_support(f"{kind.name}({', '.join(texts)})", node.span))
+            return None
     return Support(kind.name, range, texts), Bounds(low, high)
+
+
+def _bound_nodes(node: ast.TypeExpr, kind: Kind, expressions: Expressions) -> tuple[ast.Expr, ...] | None:
+    """The bounds in order, empty where they are left out, or None after reporting that they do not fit the kind."""
+    given: dict[str, ast.Expr] = {}
+    usage = f"{kind.name}({', '.join(kind.bounds)})" if kind.bounds else kind.name
+    problem = ""
+    for position, argument in enumerate(node.arguments):
+        name = argument.keyword.text if argument.keyword is not None else None
+        if name is None and position < len(kind.bounds):
+            name = kind.bounds[position]
+        if name is None or name not in kind.bounds or name in given:
+            count = len(node.arguments)
+            problem = f"takes {_count(len(kind.bounds))}, {count} given" if kind.bounds else "takes no bounds"
+            if argument.keyword is not None:
+                problem = f"has no bound `{name}`" if name not in kind.bounds else f"gets `{name}` twice"
+            break
+        given[name] = argument.value
+    if not problem and len(given) != len(kind.bounds) and not (kind.discrete and not given):
+        problem = f"takes {_count(len(kind.bounds))}, {len(given)} given"
+    if problem:
+        expressions.report.add(errors.malformed_type(kind.name, problem, node.span, usage))
+        return None
+    return tuple(given[name] for name in kind.bounds if name in given)
+
+
+def _count(bounds: int) -> str:
+    return "one bound" if bounds == 1 else f"{bounds} bounds"
 
 
 def _text(value: ir.Expr, source: str) -> str:

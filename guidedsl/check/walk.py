@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from guidedsl import ir
@@ -22,6 +22,33 @@ def variables(root: Any) -> Iterator[ir.Var]:
             stack.extend(reversed(node))
         elif is_dataclass(node) and not isinstance(node, ir.Type | ir.Latent):
             stack.extend(getattr(node, field.name) for field in reversed(fields(node)))
+
+
+def substitute(root: Any, values: Mapping[str, ir.Expr]) -> Any:
+    """The tree with every let among `values` replaced by its value."""
+    if isinstance(root, ir.Var):
+        return substitute(values[root.name], values) if root.role == "let" and root.name in values else root
+    if isinstance(root, tuple):
+        return tuple(substitute(item, values) for item in root)
+    if is_dataclass(root) and not isinstance(root, ir.Type | ir.Latent | type):
+        parts = {field.name: getattr(root, field.name) for field in fields(root)}
+        changed = {name: substitute(part, values) for name, part in parts.items()}
+        return replace(root, **{name: part for name, part in changed.items() if part is not parts[name]})
+    return root
+
+
+def literals(expr: ir.Expr) -> list[float]:
+    """The numbers of a literal or of a vector of literals."""
+    if expr.type.value is not None:
+        return [expr.type.value]
+    if isinstance(expr, ir.Stack):
+        return [value for item in expr.items for value in literals(item)]
+    if isinstance(expr, ir.Apply) and expr.function.shape == "construct":
+        if expr.arguments and expr.function.parameters[-1] == "value":
+            return literals(expr.arguments[-1])
+        if expr.function.name in ("zeros", "ones"):
+            return [0.0 if expr.function.name == "zeros" else 1.0]
+    return []
 
 
 def references(root: Any) -> set[str]:

@@ -18,8 +18,6 @@ from guidedsl import __version__
 from guidedsl.cli.command import Commands
 from guidedsl.cli.session import BUG, FOUND, INTERRUPTED, OK, PIPE_CLOSED, USAGE, Session, Stop
 
-ISSUES = "https://github.com/guidedsl/guidedsl/issues"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program `guidedsl`, on the process's own streams."""
@@ -72,15 +70,15 @@ def _invoke(args: list[str], session: Session) -> int:
 
 def _command(args: list[str], session: Session) -> int:
     commands = Commands()
+    if not args:
+        session.stderr.write(click.Context(commands, info_name="guidedsl").get_help() + "\n")
+        return USAGE
     try:
         with commands.make_context("guidedsl", args, obj=session) as context:
             result = commands.invoke(context)
         return result if isinstance(result, int) else OK
     except click.exceptions.Exit as end:
         return end.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        session.stderr.write(error.format_message() + "\n")
-        return USAGE
     except click.ClickException as error:
         message = error.format_message().rstrip(".")
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "guidedsl"
@@ -101,7 +99,7 @@ def _runtime_messages(error: Exception) -> tuple[str, ...] | None:
 
 def _bug(error: Exception, session: Session) -> int:
     session.fail(
-        f"this is a bug in guidedsl {__version__}: please file it at {ISSUES}\n{type(error).__name__}: {error}",
+        f"this is a bug in guidedsl {__version__}: please file it\n{type(error).__name__}: {error}",
         "GUIDEDSL_TRACEBACK=1 shows the traceback, which belongs in the report",
     )
     if os.environ.get("GUIDEDSL_TRACEBACK") == "1":

@@ -10,7 +10,7 @@ from guidedsl.cli.render import counted
 from guidedsl.cli.session import OK, Session
 
 
-@click.command("check", cls=Command)
+@click.command("check", cls=Command, short_help="Report what is wrong with each file.")
 @files_argument()
 @click.pass_obj
 def command(session: Session, files: tuple[str, ...]) -> int:

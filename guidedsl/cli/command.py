@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +17,32 @@ COMMANDS = ("build", "check", "fmt", "expand", "info", "explain", "diff", "fit",
 """Each is a module of this package with a `command`, imported when it is asked for."""
 
 SETTINGS: dict[str, Any] = {"max_content_width": 100}
+
+
+if TYPE_CHECKING:  # generic since click 8.2, and for the type checker alone
+    _NumberType = click.ParamType[float]
+else:
+    _NumberType = click.ParamType
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+
+
+class Number(_NumberType):
+    """A number from `least` on, or above it where `above`; whole where `whole`."""
+
+    name = "number"
+
+    def __init__(self, least: float, *, above: bool = False, whole: bool = True) -> None:
+        self.least, self.above, self.whole = least, above, whole
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number: float = int(value) if self.whole else float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a {'whole ' if self.whole else ''}number", param, ctx)
+        if number < self.least or number != number or (self.above and number == self.least) or number >= 2**63:
+            self.fail(f"{value} is not {'above' if self.above else 'a number from'} {self.least}", param, ctx)
+        return number
 
 
 def _show_help(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -106,11 +133,11 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def files_argument(what: str = "FILE...") -> Any:
+def files_argument() -> Callable[[AnyFunction], AnyFunction]:
     """The argument FILE..., at least one."""
-    return click.argument("files", nargs=-1, required=True, metavar=what)
+    return click.argument("files", nargs=-1, required=True, metavar="FILE...")
 
 
-def file_argument() -> Any:
+def file_argument() -> Callable[[AnyFunction], AnyFunction]:
     """The argument FILE."""
     return click.argument("file", metavar="FILE")

@@ -11,8 +11,8 @@ from guidedsl.cli.session import FOUND, OK, Session
 STAGES = ("ast", "ir", "context")
 
 
-@click.command("debug", cls=Command)
-@click.argument("stage", type=click.Choice(STAGES))
+@click.command("debug", cls=Command, short_help="Print what is between text and Python.")
+@click.argument("stage", type=click.Choice(STAGES), metavar="ast|ir|context")
 @file_argument()
 @click.pass_obj
 def command(session: Session, stage: str, file: str) -> int:

@@ -58,7 +58,7 @@ def _model(model: ir.Model, inits: _Inits) -> Record:
         "sites": [
             {
                 "name": latent.name,
-                **_shape(latent.type.event, latent.plates, model),
+                **_shape(latent.type.event, latent.written, model),
                 "type": str(latent.type.support),
                 "distribution": _distribution(latent.name, model),
             }

@@ -13,7 +13,7 @@ from guidedsl.cli.files import compiled, current, targets
 from guidedsl.cli.session import FOUND, OK, Session
 
 
-@click.command("diff", cls=Command)
+@click.command("diff", cls=Command, short_help="Tell whether generated files are current.")
 @files_argument()
 @click.option("--out", metavar="DIR|FILE", help="Where the generated files are, as for build.")
 @click.pass_obj

@@ -13,6 +13,7 @@ from guidedsl.library.functions import Function
 from guidedsl.library.supports import Kind, Support
 from guidedsl.sizes import Size
 from guidedsl.source import Source, Span
+from guidedsl.syntax import ast
 
 INDENT = "  "
 WIDTH = 100
@@ -26,7 +27,8 @@ def dump(root: object) -> str:
 def _lines(node: object, depth: int) -> Iterator[str]:
     pad = INDENT * depth
     short = _short(node)
-    if short is not None and len(pad) + len(short) <= WIDTH:
+    compound = isinstance(node, tuple | list | dict) or is_dataclass(node)
+    if short is not None and (len(pad) + len(short) <= WIDTH or not compound):
         yield pad + short
         return
     if isinstance(node, tuple | list):
@@ -52,8 +54,7 @@ def _fields(node: object) -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict):
         yield from ((str(key), value) for key, value in node.items())
         return
-    if not is_dataclass(node):
-        yield "value", repr(node)
+    if not is_dataclass(node) or isinstance(node, type):
         return
     for field in fields(node):
         value = getattr(node, field.name)
@@ -72,6 +73,8 @@ def _short(node: object) -> str | None:
         return "Form(" + ", ".join(argument.name for argument in node.arguments) + ")"
     if isinstance(node, Size | Support):
         return str(node)
+    if isinstance(node, ast.Name):
+        return f"{node.text} @{node.span.line}:{node.span.column}"
     if isinstance(node, Source):
         return f"{node.name} ({node.sha256[:12]})"
     if isinstance(node, Span):
@@ -80,14 +83,14 @@ def _short(node: object) -> str | None:
         return node.name
     if node is None or isinstance(node, str | int | float | bool):
         return repr(node)
-    if callable(node):
-        return getattr(node, "__qualname__", type(node).__name__)
+    if callable(node) and not is_dataclass(node):
+        return str(getattr(node, "__qualname__", type(node).__name__))
     if isinstance(node, tuple | list):
         return _joined([_short(item) for item in node], "[", "]")
     if is_dataclass(node):
         parts = [(name, _short(value)) for name, value in _fields(node)]
         return _joined([None if text is None else f"{name}={text}" for name, text in parts], _head(node) + "(", ")")
-    return None
+    return None if isinstance(node, dict) else repr(node)
 
 
 def _joined(parts: list[str | None], begin: str, end: str) -> str | None:

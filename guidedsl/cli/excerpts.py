@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from guidedsl.diagnostics import Diagnostic, Label
-from guidedsl.source import Source, Span
+from guidedsl.source import Source
 
 TAB = 4
 MIN_WIDTH = 24
@@ -134,7 +134,8 @@ class _Excerpt:
         text = self._text(span.line)
         columns = _display(text).columns
         first = min(span.column - 1, len(text))
-        last = min(first + max(span.end - span.start, 0), len(text.rstrip()) if _many_lines(self.source, span) else len(text))
+        ends_here = "\n" not in self.source.excerpt(span)
+        last = min(first + span.end - span.start, len(text)) if ends_here else len(text.rstrip())
         start = columns[first]
         return _Mark(span.line, start, max(start + 1, columns[max(first, last)]), printable(label.text), primary)
 
@@ -201,7 +202,3 @@ class _Excerpt:
 
     def _style(self, mark: _Mark, text: str) -> str:
         return paint(text, self.severity if mark.primary else "secondary", self.color)
-
-
-def _many_lines(source: Source, span: Span) -> bool:
-    return "\n" in source.excerpt(span)

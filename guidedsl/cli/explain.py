@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Case:
     good: Source
 
 
-@click.command("explain", cls=Command)
+@click.command("explain", cls=Command, short_help="Explain a code, such as E402.")
 @click.argument("code", required=False)
 @click.option("--all", "every", is_flag=True, help="Show every example, not the first alone.")
 @click.pass_obj
@@ -47,7 +48,9 @@ def command(session: Session, code: str | None, every: bool) -> int:
     shown = cases if every else cases[:1]
     session.say(paint(wanted, "bold", session.color) + f": {_title(cases[0])}")
     for case in shown:
-        session.say("\n" + _page(case, session.color))
+        slug = case.name.partition("_")[2].replace("_", " ")
+        heading = f"{paint(slug, 'bold', session.color)}\n\n" if every and slug else ""
+        session.say(f"\n{heading}{_page(case, session.color)}")
     if len(cases) > len(shown):
         others = len(cases) - len(shown)
         session.say(f"\n{others} more example{'s' if others > 1 else ''}: guidedsl explain {wanted} --all")
@@ -90,7 +93,7 @@ def _title(case: Case) -> str:
 def _page(case: Case, color: bool) -> str:
     said = "\n".join(render_text(case.bad, diagnostic, color=color) for diagnostic in _diagnostics(case))
     parts = [
-        *([case.prose] if case.prose else []),
+        *([textwrap.fill(case.prose, 100)] if case.prose else []),
         paint("This is refused:" if case.code.startswith("E") else "This is warned of:", "bold", color),
         _indented(case.bad.text),
         _indented(said),

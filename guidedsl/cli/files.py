@@ -76,15 +76,14 @@ def _nothing(program: ir.Program) -> tuple[Diagnostic, ...]:
     if program.models or program.guides:
         return ()
     text = program.source.text
-    code = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
-    found = "nothing but comments" if text.strip() else "an empty file"
+    code = [line.strip() for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
+    if code:
+        found = "nothing but dims" if any(line.startswith("dim") for line in code) else "nothing but a docstring"
+    else:
+        found = "nothing but comments" if text.strip() else "an empty file"
     hint = "there is nothing in it: declare one, `model Name { … }`"
     place = program.source.span(0, 0)
-    return (
-        errors.unexpected(
-            place, expected="a model", found="none" if code else found, opened=None, opened_text="", hint=hint
-        ),
-    )
+    return (errors.unexpected(place, expected="a model", found=found, opened=None, opened_text="", hint=hint),)
 
 
 def module_name(path: Path) -> str:

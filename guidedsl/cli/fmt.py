@@ -14,7 +14,7 @@ from guidedsl.cli.session import FOUND, OK, Session, Stop
 from guidedsl.diagnostics import CompileError
 
 
-@click.command("fmt", cls=Command)
+@click.command("fmt", cls=Command, short_help="Lay out each file the one way.")
 @files_argument()
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if a file would change.")
 @click.pass_obj

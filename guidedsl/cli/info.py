@@ -14,7 +14,7 @@ from guidedsl.cli.session import OK, Session
 from guidedsl.cli.tables import table
 
 
-@click.command("info", cls=Command)
+@click.command("info", cls=Command, short_help="Show models, guides and every parameter.")
 @file_argument()
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.pass_obj

@@ -19,6 +19,9 @@ BUG = 70
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
+MAX_SHOWN = 100
+"""Findings of one file that are printed for a person to read."""
+
 
 class Stop(Exception):
     """Ends the work on one file, or the command, with an exit code and what is to be said, if anything."""
@@ -56,16 +59,20 @@ class Session:
             self.say(printable(text))
 
     def report(self, source: Source, diagnostics: Iterable[Diagnostic]) -> None:
-        """Shows what the compiler found."""
-        for diagnostic in diagnostics:
-            finding = Finding(diagnostic.message, source, diagnostic)
-            self.findings.append(finding)
-            if self.format == "text":
-                color = shows_color(self.stderr)
-                width = shutil.get_terminal_size().columns if self.stderr.isatty() else 120
-                self.stderr.write(render_text(source, diagnostic, color=color, width=width) + "\n")
-            elif self.format == "github":
-                self.stderr.write(render_github(finding))
+        """Shows what the compiler found: as text the first hundred, in the other formats all."""
+        found = [Finding(diagnostic.message, source, diagnostic) for diagnostic in diagnostics]
+        self.findings += found
+        if self.format == "github":
+            self.stderr.writelines(render_github(finding) for finding in found)
+        if self.format != "text":
+            return
+        color = shows_color(self.stderr)
+        width = shutil.get_terminal_size().columns if self.stderr.isatty() else 120
+        for finding in found[:MAX_SHOWN]:
+            if finding.diagnostic is not None:
+                self.stderr.write(render_text(source, finding.diagnostic, color=color, width=width) + "\n")
+        if len(found) > MAX_SHOWN:
+            self.stderr.write(f"… and {len(found) - MAX_SHOWN} more\n\n")
 
     def fail(self, message: str, hint: str | None = None) -> None:
         """Shows an error that is not about a place in a program."""

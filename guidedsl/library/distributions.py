@@ -147,6 +147,7 @@ _POSITIVE: tuple[Distribution, ...] = (
         has_mass=True,
         doc="exp of a normal by that normal's mean and standard deviation.",
         pyro="LogNormal",
+        scale_on_log="scale",
     ),
     Distribution(
         name="HalfNormal",
@@ -261,6 +262,7 @@ _BOUNDED: tuple[Distribution, ...] = (
         has_mass=True,
         doc="inv_logit of a normal by that normal's mean and standard deviation.",
         pyro="",
+        scale_on_log="scale",
     ),
     Distribution(
         name="Uniform",

@@ -21,7 +21,8 @@ class Latent:
 
 @dataclass(frozen=True)
 class Family:
-    """One automatic guide. `joint` families tie their latents together in one distribution.
+    """One automatic guide. `joint` families tie their latents together in one distribution; a family `in_bounds` gives
+    a latent a param of the latent's own type.
 
     `expand(latents, prefix, options)` gives the statements as text; `prefix` begins the names of joint parameters.
     """
@@ -32,6 +33,7 @@ class Family:
     expand: Callable[[tuple[Latent, ...], str, Mapping[str, str]], str]
     required: tuple[str, ...] = ()
     quadratic: bool = False
+    in_bounds: bool = False
 
 
 def _in_plates(latents: tuple[Latent, ...], statements: Callable[[Latent], str]) -> str:
@@ -81,7 +83,7 @@ def _low_rank(latents: tuple[Latent, ...], prefix: str, options: Mapping[str, st
 
 
 _ROWS = (
-    Family("map", "a point estimate of each latent", False, _map),
+    Family("map", "a point estimate of each latent", False, _map, in_bounds=True),
     Family("mean_field", "an independent normal for every unconstrained coordinate", False, _mean_field),
     Family("full_rank", "one normal with a full covariance over all coordinates", True, _full_rank, quadratic=True),
     Family("low_rank", "one normal with a covariance of low rank plus a diagonal", True, _low_rank, required=("rank",)),

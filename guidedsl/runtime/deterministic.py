@@ -39,6 +39,10 @@ LARGEST_SUBSAMPLED_PASS = 2e6
 """The same where a plate is subsampled: below it all rows are taken, which costs less than the noise of batches."""
 CHUNK = 1e6
 ROUNDS = 4
+GROWTH = 4
+"""Each round has this many times the draws of the one before."""
+REMAINING = (1.0 + GROWTH) ** -0.5
+"""The last round's error as a share of the last move: errors go with 1/sqrt(draws), and those of two rounds add up."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,14 @@ class FixedNoiseFit:
             self.history.append((base + iteration, value))
             self.report(base + iteration, value)
 
-        found = minimise(loss, x, max_iterations=iterations, max_evaluations=4 * iterations, on_iteration=each)
+        found = minimise(
+            loss,
+            x,
+            max_iterations=iterations,
+            max_evaluations=4 * iterations,
+            value_tolerance=max(1e-9, 2 * torch.finfo(x.dtype).eps),
+            on_iteration=each,
+        )
         self.evaluations += found.evaluations
         return found
 
@@ -171,33 +182,33 @@ class FixedNoiseFit:
         seed = int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
         self.best = minimum.x
         before = self._moments(self.best, seed)
-        particles, moved = self.plan.particles, math.inf
+        particles, error = self.plan.particles, math.inf
         for _ in range(ROUNDS):
-            particles *= 4
-            if particles * self.plan.entries > LARGEST_PASS:
+            if GROWTH * particles * self.plan.entries > LARGEST_PASS:
                 break
+            particles *= GROWTH
             minimum = self._minimise(self._loss(particles), self.best, 1000)
             if not math.isfinite(minimum.value):
                 break
             self.best = minimum.x
             after = self._moments(self.best, seed)
-            moved, before = movement(before, after), after
-            if moved < self.tolerance and minimum.settled:
+            error, before = REMAINING * movement(before, after), after
+            if error < self.tolerance and minimum.settled:
                 break
         self.plan.flat.write(self.best)
-        return self._outcome(minimum, moved, particles)
+        return self._outcome(minimum, error, particles)
 
     def interrupted(self) -> None:
         """Leaves the store at the last completed iteration."""
         self.plan.flat.write(self.latest)
 
-    def _outcome(self, minimum: Minimum, moved: float, particles: int) -> Outcome:
-        if not math.isfinite(moved):
+    def _outcome(self, minimum: Minimum, error: float, particles: int) -> Outcome:
+        if not math.isfinite(error):
             return Outcome(
                 minimum.settled, f"quasi-Newton on {particles} fixed draws: {minimum.reason}", self.evaluations
             )
-        found = f"new noise ({particles} draws) moved means and sds by at most {moved:.2g} sd"
-        if moved >= self.tolerance:
+        found = f"means and sds are within {error:.2g} sd of the optimum's, judged by new noise of {particles} draws"
+        if error >= self.tolerance:
             return Outcome(False, f"{found}, more than the tolerance {self.tolerance:g}", self.evaluations)
         if not minimum.settled:
             return Outcome(False, f"{found}, but {minimum.reason}", self.evaluations)

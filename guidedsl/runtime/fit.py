@@ -212,7 +212,7 @@ def fit(
     """Fits a guide, with nothing to tune.
 
     Where the guide draws normals alone and the data is of moderate size, a quasi-Newton method minimises the loss on
-    fixed noise, renewed until means and sds move by less than `tolerance` posterior sds. Otherwise, and where `steps`,
+    fixed noise, renewed until means and sds are settled within `tolerance` posterior sds. Otherwise, and where `steps`,
     `lr` or `num_particles` is given, Adam in phases of ever smaller steps. The parameters are in `store`, by default a
     new one. The same seed gives the same result, bit for bit, and leaves torch's global random state as it was.
     Ctrl-C ends the fit with the best so far. Raises `InferenceError` where no start has a finite loss.

@@ -149,7 +149,8 @@ class FixedNoiseLoss:
         try:
             for normals in self._chunks:
                 log_p, draw = self._draw(normals)
-                loss = (draw.log_q - log_p).sum() / self.particles
+                # In double precision, for a line search compares sums that differ in their last digits.
+                loss = (draw.log_q - log_p).sum(dtype=torch.float64) / self.particles
                 value += loss.item()
                 if not math.isfinite(value):
                     return math.inf, gradient

@@ -131,7 +131,7 @@ def minimise(
     *,
     max_iterations: int = 500,
     max_evaluations: int = 2000,
-    memory: int = 30,
+    memory: int = 100,
     gradient_tolerance: float = 1e-5,
     value_tolerance: float = 1e-9,
     patience: int = 5,
@@ -167,7 +167,9 @@ def minimise(
         evaluations += line.evaluations
         if found.step == 0.0 or not bool(found.gradient.isfinite().all()):
             if not pairs:
-                return ended(iteration, False, "no step decreases the loss")
+                # Near the minimum rounding hides the last decreases.
+                flat = len(recent) > 1 and recent[-2] - value <= 100 * value_tolerance * (1.0 + abs(value))
+                return ended(iteration, flat, "no step decreases the loss")
             pairs.clear()
             continue
         s, y = found.step * direction, found.gradient - gradient

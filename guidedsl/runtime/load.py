@@ -64,9 +64,10 @@ def _load_npz(path: Path) -> dict[str, object]:
     except ImportError:
         raise _fail(path, "reading .npz needs numpy: pip install numpy, or save the data as JSON") from None
     try:
-        archive = numpy.load(path, allow_pickle=False)
-        if not isinstance(archive, numpy.ndarray):
-            with archive:
+        # numpy leaves a file that it opened itself to the garbage collector when the archive is damaged.
+        with path.open("rb") as file:
+            archive = numpy.load(file, allow_pickle=False)
+            if not isinstance(archive, numpy.ndarray):
                 return {name: archive[name] for name in archive.files}
     except Exception as error:  # a damaged header makes numpy raise almost anything, tokenize's errors included
         reason = "holds Python objects, which are never loaded" if "allow_pickle" in str(error) else f"{error}"

@@ -34,79 +34,69 @@ class Optimiser(Protocol):
         """Takes what `get_state` gave."""
 
 
-def _fused_adam(
-    leaves: list[Tensor],
-    gradients: list[Tensor],
-    first: list[Tensor],
-    second: list[Tensor],
-    steps: list[Tensor],
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-) -> None:
-    """One operator for all leaves. Private in torch: the only call of it, with `_plain_adam` as the fallback."""
-    torch._fused_adam_(
-        leaves,
-        gradients,
-        first,
-        second,
-        [],
-        steps,
-        lr=lr,
-        beta1=betas[0],
-        beta2=betas[1],
-        weight_decay=0.0,
-        eps=eps,
-        amsgrad=False,
-        maximize=False,
-    )
-
-
-def _plain_adam(
-    leaves: list[Tensor],
-    gradients: list[Tensor],
-    first: list[Tensor],
-    second: list[Tensor],
-    steps: list[Tensor],
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-) -> None:
-    """Adam (Kingma and Ba 2015, algorithm 1) in public operators."""
-    beta1, beta2 = betas
-    for leaf, gradient, m, v, step in zip(leaves, gradients, first, second, steps, strict=True):
-        count = float(step)
-        m.lerp_(gradient, 1.0 - beta1)
-        v.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
-        denominator = (v / (1.0 - beta2**count)).sqrt_().add_(eps)
-        leaf.addcdiv_(m, denominator, value=-lr / (1.0 - beta1**count))
-
-
-def _adam_kernel() -> Any:
-    """The fused operator if this torch has it and it agrees with the formula, else the plain one."""
-    try:
-        leaf, gradient = torch.ones(2), torch.tensor([0.5, -2.0])
-        arguments = ([gradient], [torch.zeros(2)], [torch.zeros(2)], [torch.ones(())], 0.1, (0.9, 0.999), 1e-8)
-        _fused_adam([leaf], *arguments)
-        return _fused_adam if torch.allclose(leaf, torch.tensor([0.9, 1.1]), atol=1e-5) else _plain_adam
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-        return _plain_adam
+FUSED_FROM = 32_768
+"""Numbers in a group from which the fused operator pays. It starts threads however small its arrays are, and waits for
+them: microseconds on an idle machine, milliseconds on a busy one."""
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Leaves of one learning rate: where they stand among a step's leaves, their moments and step counts.
+    """Leaves of one learning rate that have taken equally many steps, their moments side by side in flat buffers.
 
-    Leaves that have taken equally many steps share one count, for a small operator costs as much as a large one.
+    `positions` are those of the leaves among a step's leaves; `first` and `second` the moments [n], `update` room for
+    their quotient, with `parts` its views in the leaves' shapes.
     """
 
     rate: float
+    names: list[str]
     positions: list[int]
     leaves: list[Tensor]
-    first: list[Tensor]
-    second: list[Tensor]
-    steps: list[Tensor]
-    counts: list[Tensor]
+    first: Tensor
+    second: Tensor
+    update: Tensor
+    parts: list[Tensor]
+
+
+def _views(flat: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
+    """The parts of a flat buffer in the shapes of the leaves."""
+    parts = flat.split([leaf.numel() for leaf in leaves])
+    return [part.view(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+
+
+def _adam(group: _Group, gradients: list[Tensor], count: int, betas: tuple[float, float], eps: float) -> None:
+    """Adam (Kingma and Ba 2015, algorithm 1) in as few operators as the flat buffers allow."""
+    beta1, beta2 = betas
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    group.first.lerp_(flat, 1.0 - beta1)
+    group.second.mul_(beta2).addcmul_(flat, flat, value=1.0 - beta2)
+    denominator = group.second.sqrt().mul_(1.0 / math.sqrt(1.0 - beta2**count)).add_(eps)
+    torch.div(group.first, denominator, out=group.update)
+    torch._foreach_add_(group.leaves, group.parts, alpha=-group.rate / (1.0 - beta1**count))
+
+
+def _fused_adam(group: _Group, gradients: list[Tensor], count: int, betas: tuple[float, float], eps: float) -> bool:
+    """The same in one operator, private in torch: the only call of it. False where this torch lacks it."""
+    # The operator reads the count that includes this step.
+    step = torch.full((), float(count), dtype=torch.float32, device=group.first.device)
+    try:
+        torch._fused_adam_(
+            group.leaves,
+            gradients,
+            _views(group.first, group.leaves),
+            _views(group.second, group.leaves),
+            [],
+            [step] * len(group.leaves),
+            lr=group.rate,
+            beta1=betas[0],
+            beta2=betas[1],
+            weight_decay=0.0,
+            eps=eps,
+            amsgrad=False,
+            maximize=False,
+        )
+    except (AttributeError, NotImplementedError, TypeError):
+        return False
+    return True
 
 
 class Adam:
@@ -137,8 +127,7 @@ class Adam:
         self._scale = 1.0  # of parameters' own rates, moved by set_lr
         self._first: dict[str, Tensor] = {}
         self._second: dict[str, Tensor] = {}
-        self._steps: dict[str, Tensor] = {}
-        self._kernel = _adam_kernel()
+        self._steps: dict[str, int] = {}
         self._groups: list[_Group] = []
         self._planned_for: Sequence[Tensor] | None = None
         self._used: list[int] = []
@@ -151,57 +140,54 @@ class Adam:
         self.lr = lr
         self._planned_for = None
 
-    def _moments(self, name: str, leaf: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _moments(self, name: str, leaf: Tensor) -> None:
+        """Makes the moments of a leaf that is new, or not like the one that had its name."""
         first = self._first.get(name)
         if first is None or first.shape != leaf.shape or first.device != leaf.device or first.dtype != leaf.dtype:
             self._first[name] = torch.zeros_like(leaf, requires_grad=False)
             self._second[name] = torch.zeros_like(leaf, requires_grad=False)
-            self._steps[name] = torch.zeros((), dtype=torch.float32, device=leaf.device)
-        return self._first[name], self._second[name], self._steps[name]
+            self._steps[name] = 0
 
     def _plan(self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor], used: list[int]) -> list[_Group]:
-        """The groups of the leaves at the positions `used`."""
-        groups: dict[float, _Group] = {}
-        shared: dict[tuple[float, torch.device], Tensor] = {}
+        """The groups of the leaves at the positions `used`, whose moments move into the groups' buffers."""
+        members: dict[tuple[float, int, torch.dtype, torch.device], list[int]] = {}
         for position in used:
             name, leaf = names[position], leaves[position]
-            first, second, step = self._moments(name, leaf)
-            # Leaves are together from here on; a plan is made anew when they part.
-            step = self._steps[name] = shared.setdefault((float(step), step.device), step.clone())
+            self._moments(name, leaf)
             own = store.lr(name)
             rate = self.lr if own is None else own * self._scale
-            group = groups.setdefault(rate, _Group(rate, [], [], [], [], [], []))
-            group.positions.append(position)
-            group.leaves.append(leaf)
-            group.first.append(first)
-            group.second.append(second)
-            group.steps.append(step)
-        counted: set[int] = set()
-        for group in groups.values():
-            group.counts.extend(count for count in shared.values() if any(count is step for step in group.steps))
-            group.counts[:] = [count for count in group.counts if id(count) not in counted]
-            counted.update(map(id, group.counts))
-        return list(groups.values())
+            members.setdefault((rate, self._steps[name], leaf.dtype, leaf.device), []).append(position)
+        groups: list[_Group] = []
+        for (rate, *_), positions in members.items():
+            some = [leaves[position] for position in positions]
+            called = [names[position] for position in positions]
+            first = torch.cat([self._first[name].reshape(-1) for name in called])
+            second = torch.cat([self._second[name].reshape(-1) for name in called])
+            self._first.update(zip(called, _views(first, some), strict=True))
+            self._second.update(zip(called, _views(second, some), strict=True))
+            update = torch.zeros_like(first)
+            groups.append(_Group(rate, called, positions, some, first, second, update, _views(update, some)))
+        return groups
 
     def step(
         self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor], gradients: Sequence[Tensor | None]
     ) -> None:
         """One step, in place, on each leaf that has a gradient."""
         used = [position for position, gradient in enumerate(gradients) if gradient is not None]
-        if self._planned_for is not leaves or self._used != used or self._version != store.version:
-            self._groups = self._plan(store, names, leaves, used)
-            self._planned_for, self._used, self._version = leaves, used, store.version
         with torch.no_grad():
+            if self._planned_for is not leaves or self._used != used or self._version != store.version:
+                self._groups = self._plan(store, names, leaves, used)
+                self._planned_for, self._used, self._version = leaves, used, store.version
             if self.clip_norm is not None and used:
                 _clip([gradient for gradient in gradients if gradient is not None], self.clip_norm)
             for group in self._groups:
-                for count in group.counts:
-                    count.add_(1.0)
-            for group in self._groups:
-                own = [gradients[position] for position in group.positions]
-                self._kernel(
-                    group.leaves, own, group.first, group.second, group.steps, group.rate, self.betas, self.eps
-                )
+                own = [gradient for position in group.positions if (gradient := gradients[position]) is not None]
+                count = self._steps[group.names[0]] + 1
+                for name in group.names:
+                    self._steps[name] = count
+                large = len(group.first) >= FUSED_FROM
+                if not (large and _fused_adam(group, own, count, self.betas, self.eps)):
+                    _adam(group, own, count, self.betas, self.eps)
 
     def get_state(self) -> dict[str, Any]:
         """Learning rate and moments by parameter name; tensors are copies."""
@@ -210,7 +196,7 @@ class Adam:
             "scale": self._scale,
             "first": {name: value.clone() for name, value in self._first.items()},
             "second": {name: value.clone() for name, value in self._second.items()},
-            "steps": {name: value.clone() for name, value in self._steps.items()},
+            "steps": dict(self._steps),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -218,7 +204,7 @@ class Adam:
         self.lr, self._scale = float(state["lr"]), float(state["scale"])
         self._first = {name: value.clone() for name, value in state["first"].items()}
         self._second = {name: value.clone() for name, value in state["second"].items()}
-        self._steps = {name: value.clone() for name, value in state["steps"].items()}
+        self._steps = {name: int(count) for name, count in state["steps"].items()}
         self._planned_for = None
 
 

@@ -211,9 +211,9 @@ class Build(Transformer_NonRecursive[Token, ast.File]):
         return ast.Argument(keyword, value)
 
 
-def _flat(body: tuple[Any, ...]) -> tuple[ast.Statement, ...]:
+def _flat(body: tuple[Any, ...]) -> tuple[Any, ...]:
     """`dim A, B` is one statement in the text and two declarations in the tree."""
-    result: list[ast.Statement] = []
+    result: list[Any] = []
     for statement in body:
         if isinstance(statement, tuple):
             result.extend(statement)

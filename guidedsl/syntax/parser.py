@@ -18,10 +18,13 @@ from guidedsl.source import Source, Span
 from guidedsl.syntax import ast, syntax_errors
 from guidedsl.syntax.build import Build, token_span
 from guidedsl.syntax.tables import load_parser
-from guidedsl.syntax.words import PLANNED
+from guidedsl.syntax.words import FILE_KEYWORDS, GUIDE_KEYWORDS, MODEL_KEYWORDS, PLANNED
 
 MAX_DEPTH = 120
 _UNKNOWN = re.compile(r"#[^\n]*|\s+|(?P<unknown>\"[^\n]*|[^\s#\"]+)")
+_STATEMENT_END = ("NAME", "NUMBER", "STRING", "RPAR", "RSQB", "LBRACE", "RBRACE")
+_PLANNED_STATEMENTS = ("NET", "EXTERN", "SCAN")
+_KEYWORD_TOKENS = frozenset(word.upper() for word in (*FILE_KEYWORDS, *MODEL_KEYWORDS, *GUIDE_KEYWORDS)) | {"$END"}
 _CLOSING = {"RPAR": "LPAR", "RSQB": "LSQB", "RBRACE": "LBRACE"}
 
 
@@ -50,8 +53,9 @@ def tokenize(source: Source) -> list[Token]:
 def unknown_characters(source: Source, tokens: list[Token]) -> list[Span]:
     """Where characters stand that begin no token; neighbours are taken together."""
     found = []
-    gaps = zip([0, *(t.end_pos or 0 for t in tokens)], [*(t.start_pos or 0 for t in tokens), len(source.text)])
-    for start, end in gaps:
+    starts = [0, *(token.end_pos or 0 for token in tokens)]
+    ends = [*(token.start_pos or 0 for token in tokens), len(source.text)]
+    for start, end in zip(starts, ends, strict=True):
         for match in _UNKNOWN.finditer(source.text, start, end):
             if match["unknown"]:
                 found.append(source.span(*match.span()))
@@ -73,11 +77,15 @@ class _Parser:
         self.tokens = [*tokens, end]
         self.interactive: InteractiveParser = grammar().parse_interactive("")
         self.open: list[Token] = []
+        self.suspect: Token | None = None
+        """The first `{` whose `}` stands further to the left than its line: likely the one that is not closed."""
         self.starts: list[int] = []
+        self.unknown = unknown_characters(source, tokens)
         self.diagnostics: list[Diagnostic] = [
-            syntax_errors.unknown(source.excerpt(span), span) for span in unknown_characters(source, tokens)
+            syntax_errors.unknown(source.excerpt(span), span) for span in self.unknown
         ]
         self.skipped: set[str] = set()
+        self.reserved: set[str] = set()
 
     def run(self) -> Parsed:
         position = 0
@@ -85,8 +93,6 @@ class _Parser:
         statement_start = 0
         while position < len(self.tokens):
             token = self.tokens[position]
-            if self._at_list():
-                statement_start = position
             try:
                 result = self.interactive.feed_token(token)
             except UnexpectedToken:
@@ -94,10 +100,16 @@ class _Parser:
                 if renamed is not None:
                     self.tokens[position] = renamed
                     continue
-                self._report(position)
+                self._report(position, statement_start)
+                if self._complete(position):
+                    statement_start = position
                 position = self._recover(position, statement_start)
+                statement_start = position
                 continue
             self._track(token)
+            stack = self.interactive.parser_state.state_stack
+            if len(stack) > 1 and self._is_list(stack[-2]):
+                statement_start = position
             position += 1
         file = Build(visit_tokens=False).transform(result) if isinstance(result, Tree) else ast.File(None, ())
         deep = _too_deep(file)
@@ -115,30 +127,66 @@ class _Parser:
         actions = self._actions(state)
         return any(actions.get(word, (None,))[0] is Shift for word in ("LET", "MODEL"))
 
-    def _at_list(self) -> bool:
-        return self._is_list(self.interactive.parser_state.state_stack[-1])
-
     def _track(self, token: Token) -> None:
         if token.type in _CLOSING.values():
             self.open.append(token)
         elif token.type in _CLOSING and self.open and self.open[-1].type == _CLOSING[token.type]:
-            self.open.pop()
+            opened = self.open.pop()
+            if token.type == "RBRACE" and self._indent(token) < self._indent(opened) and self._is_first(token):
+                self.suspect = self.suspect or opened
+        if not self.open:
+            self.suspect = None
+
+    def _indent(self, token: Token) -> int:
+        line = self.source.lines[(token.line or 1) - 1]
+        return len(line) - len(line.lstrip())
+
+    def _is_first(self, token: Token) -> bool:
+        """Whether a token is the first on its line."""
+        return self._indent(token) == (token.column or 1) - 1
 
     def _reserved_name(self, position: int) -> Token | None:
         """A reserved word where a name must stand: report it and read it as the name that it was meant to be."""
         token = self.tokens[position]
         if not syntax_errors.is_misplaced_keyword(self.tokens, position) or "NAME" not in self.interactive.accepts():
             return None
-        self.diagnostics.append(errors.reserved_word(str(token), token_span(token)))
+        if str(token) not in self.reserved:
+            self.diagnostics.append(errors.reserved_word(str(token), token_span(token)))
+        self.reserved.add(str(token))
         self.skipped.add(str(token))
         return Token.new_borrow_pos("NAME", str(token), token)
 
-    def _report(self, position: int) -> None:
+    def _report(self, position: int, start: int) -> None:
+        token = self.tokens[position]
+        behind = self.tokens[position - 1].end_pos or 0 if position else 0
+        for span in self.unknown:
+            between = behind <= span.start <= (token.start_pos or 0)
+            if between and (span.line == token.line or self.source.excerpt(span).startswith('"')):
+                return
         accepted = frozenset(self.interactive.accepts())
-        unclosed = [token for token in self.open if token.type in ("LPAR", "LSQB")]
+        unclosed = self.open[-1] if self.open else None
+        if unclosed is not None and unclosed.type == "LBRACE":
+            outside = token.type in ("MODEL", "GUIDE", "$END")
+            unclosed = (self.suspect or unclosed) if outside else None
+        elif "NUMBER" in accepted and token.type not in _KEYWORD_TOKENS and token.type != "RBRACE":
+            unclosed = None
         self.diagnostics.append(
-            syntax_errors.describe(self.tokens, position, accepted, unclosed[-1] if unclosed else None, bool(self.open))
+            syntax_errors.describe(self.tokens, position, accepted, unclosed, self.tokens[min(start, position)])
         )
+
+    def _complete(self, position: int) -> bool:
+        """Finish the statement before a keyword or a line that cannot stand here: only what begins there is broken."""
+        token = self.tokens[position]
+        new_line = position == 0 or (token.line or 1) > (self.tokens[position - 1].end_line or 1)
+        if token.type not in _KEYWORD_TOKENS and not new_line:
+            return False
+        for word in ("LET", "MODEL"):
+            if word in self.interactive.accepts():
+                self.interactive.feed_token(Token(word, word.lower()))
+                state = self.interactive.parser_state
+                del state.state_stack[-1], state.value_stack[-1]
+                return True
+        return False
 
     def _recover(self, position: int, statement_start: int) -> int:
         """Drop the broken statement: skip to a token that can follow a statement, unwind the parser to where it can."""
@@ -146,7 +194,7 @@ class _Parser:
         depth = 0
         while position < len(self.tokens):
             token = self.tokens[position]
-            if depth == 0 and (unwound := self._target(position)) is not None:
+            if depth == 0 and (unwound := self._target(position, skip_from)) is not None:
                 break
             depth += token.type == "LBRACE"
             depth -= token.type == "RBRACE" and depth > 0
@@ -169,17 +217,27 @@ class _Parser:
         for _ in range(_count_open(state.value_stack[length - 1 :])):
             self.interactive.feed_token(Token("RBRACE", "}"))
 
-    def _target(self, position: int) -> int | None:
-        """The length of the state stack at which parsing can go on with this token, or None."""
+    def _target(self, position: int, skip_from: int) -> int | None:
+        """The length of the state stack at which parsing can go on with this token, or None.
+
+        A statement of a later version is stopped at too, to be reported by itself.
+        """
         token = self.tokens[position]
-        if token.type == "NAME" and self.tokens[position + 1].type != "TILDE":
+        if token.type == "NAME" and not self._begins_sample(position):
             return None
         stack = self.interactive.parser_state.state_stack
         for length in range(len(stack), 0, -1):
             state = stack[length - 1]
-            if self._is_list(state) and token.type in self._actions(state):
+            if not self._is_list(state):
+                continue
+            planned = token.type in _PLANNED_STATEMENTS and position > skip_from
+            if token.type in self._actions(state) or (planned and self.tokens[position - 1].type in _STATEMENT_END):
                 return length
         return None
+
+    def _begins_sample(self, position: int) -> bool:
+        """Whether the name at `position` begins `z ~ …`, and is not the type before a distribution."""
+        return self.tokens[position + 1].type == "TILDE" and self.tokens[position - 1].type in _STATEMENT_END
 
     def _reopen(self, position: int) -> None:
         """Recount the brackets that are open in what the parser has kept."""

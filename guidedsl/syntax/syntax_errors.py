@@ -52,6 +52,8 @@ def is_misplaced_keyword(tokens: Sequence[Token], position: int) -> bool:
         return False
     before, after = tokens[position - 1].type, tokens[position + 1].type
     if before in _DECLARING:
+        if token.type == "FOR" and before == "GUIDE" and after == "NAME":
+            return False
         return after != "NAME" or str(token) not in (*FILE_KEYWORDS, *MODEL_KEYWORDS, *GUIDE_KEYWORDS)
     return before in _BEFORE_VALUE and after in _AFTER_NAME
 
@@ -68,22 +70,28 @@ def unknown(text: str, span: Span) -> Diagnostic:
 
 
 def describe(
-    tokens: Sequence[Token], position: int, accepted: frozenset[str], unclosed: Token | None, in_block: bool
+    tokens: Sequence[Token], position: int, accepted: frozenset[str], unclosed: Token | None, start: Token
 ) -> Diagnostic:
-    """The diagnostic for `tokens[position]`, of which none of `accepted` holds."""
+    """The diagnostic for `tokens[position]`, of which none of `accepted` holds; `start` begins the statement."""
     token = tokens[position]
     before = tokens[position - 1] if position else None
     span = token_span(token)
-    if before is not None and (token.type == "$END" or (token.line or 1) > (before.line or 1)):
-        end = token_span(before)
-        span = Span(end.end, end.end, end.line, end.column + end.end - end.start)
+    missing = not accepted & {"LET", "MODEL"} and (token.line or 1) > ((before and before.end_line) or 1)
+    if before is not None and (token.type == "$END" or missing):
+        end = before.end_pos or 0
+        span = Span(end, end, before.end_line or 1, before.end_column or 1)
+    hint = _hint(tokens, position, accepted, start)
+    if unclosed is not None and str(unclosed) != "{" and token.type != "EQUAL":
+        hint = None
+    if hint is None and unclosed is None:
+        hint = _usage(start, token, accepted)
     return errors.unexpected(
         span,
-        expected=_expected(accepted, before, in_block),
+        expected=_expected(accepted, before),
         found=_found(tokens, position),
         opened=token_span(unclosed) if unclosed is not None else None,
         opened_text=str(unclosed) if unclosed is not None else "",
-        hint=_hint(tokens, position, accepted, before),
+        hint=hint,
     )
 
 
@@ -96,7 +104,7 @@ def _found(tokens: Sequence[Token], position: int) -> str:
     return f"`{token}`"
 
 
-def _expected(accepted: frozenset[str], before: Token | None, in_block: bool) -> str:
+def _expected(accepted: frozenset[str], before: Token | None) -> str:
     if "MODEL" in accepted:
         return "`model`, `guide` or `dim`"
     if "LET" in accepted and "LBRACE" not in accepted and (before is None or before.type not in _OPERATORS):
@@ -132,30 +140,81 @@ def _join(parts: tuple[str, ...]) -> str:
     return ", ".join(parts[:-1]) + " or " + parts[-1]
 
 
-def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], before: Token | None) -> str | None:
+def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], start: Token) -> str | None:
+    """What is likely meant, where these words say it."""
     token, text = tokens[position], str(tokens[position])
+    before = tokens[position - 1] if position else None
     after = tokens[position + 1] if position + 1 < len(tokens) else None
+    last = before.type if before is not None else ""
     if text in PLANNED:
         return f"`{text}` is reserved for a statement that this version does not have"
-    if text == "/" and before is not None and before.type == "SLASH":
-        return "comments begin with `#`"
-    if text == "*" and before is not None and before.type == "STAR":
-        return "a power is written `x ^ 2`"
-    if token.type == "EQUAL" and "TILDE" in accepted and before is not None and before.type == "NAME":
-        return f"to sample write `{before} ~ …`; a value is declared with `let {before} = …`"
-    if text == "=" and before is not None and before.type == "EQUAL":
-        return "one `=` declares a value; `==` stands only inside an expression"
-    if token.type == "TILDE" and before is not None and before.type == "NAME":
-        return f"to declare it write `latent {before} : real ~ …`"
     for word in (before, token):
         close = _keyword_like(word, accepted if word is token else frozenset())
         if close is not None:
             return f"did you mean `{close}`?"
-    if token.type == "LATENT" and "GUIDE" not in accepted:
+    if token.type == "LATENT" and "AUX" in accepted:
         return "latents are declared in the model; in a guide write `z ~ …` or `aux z : real ~ …`"
-    if after is not None and token.type == "RBRACE" and "MODEL" in accepted:
+    if token.type == "OBSERVED" and "AUX" in accepted:
+        return "observed sites are declared in the model; the guide reads them as data"
+    if token.type in ("DATA", "FACTOR") and "AUX" in accepted:
+        return f"`{text}` stands in the model; a guide sees the model's data"
+    if token.type in ("AUTO", "JOINT", "AUX") and "LATENT" in accepted:
+        return f"`{text}` stands in a guide: `guide G for M {{ {text} … }}`"
+    if token.type == "NAME" and "LATENT" in accepted and after is not None and after.type == "TILDE":
+        return f"samples stand in a guide; in a model write `latent {text} : real ~ …`"
+    if token.type == "RBRACE" and "MODEL" in accepted:
         return "there is a `}` too many"
+    return _operator_hint(token, last, str(before), accepted, start)
+
+
+def _operator_hint(token: Token, last: str, before: str, accepted: frozenset[str], start: Token) -> str | None:
+    """What is likely meant by an operator that cannot stand here; `last` is the type of the token `before` it."""
+    text = str(token)
+    if text == "/" and last == "SLASH":
+        return "comments begin with `#`; division is one `/`"
+    if text == "*" and last == "STAR":
+        return "a power is written `x ^ 2`"
+    if token.type == "EQUAL" and "TILDE" in accepted and last == "NAME":
+        return f"to sample write `{before} ~ …`; a value is declared with `let {before} = …`"
+    if token.type == "EQUAL" and last == "COLON":
+        return "a value is declared with `=` alone, or with its type: `let a : real = …`"
+    if text == "==" and "EQUAL" in accepted:
+        return "one `=` declares a value; `==` compares"
+    if token.type == "TILDE" and "COLON" in accepted and last == "NAME":
+        return f"say where it lives: `{start} {before} : real ~ …`"
+    if token.type == "TILDE" and "EQUAL" in accepted and start.type in ("LET", "PARAM"):
+        return f"a {start} has a value, written behind `=`; what is random is a latent of the model, or an `aux`"
+    if "NUMBER" in accepted and last in _OPERATORS and last != "LSQB":
+        return f"`{before}` needs a value on its right"
     return None
+
+
+_USAGE = {
+    "DIM": "dims are written `dim N, K = 8`",
+    "MODEL": "a model is written `model M { … }`",
+    "GUIDE": "a guide is written `guide G for M { … }`",
+    "DATA": "data is written `data x : real`, with brackets for event dims: `data x : real[K]`",
+    "LATENT": "a latent is written `latent z : real ~ Normal(0, 1)`",
+    "OBSERVED": "an observed site is written `observed y : real ~ Normal(mu, sigma)`",
+    "LET": "a let is written `let a = b + 1`",
+    "FACTOR": "a factor is written `factor -0.5 * x ^ 2`",
+    "PARAM": "a param is written `param w : positive = 1 via softplus, lr = 0.01`",
+    "PLATE": "a plate is written `plate p[N] { … }`, and re-entered by `plate p { … }`",
+    "JOINT": "a joint is written `joint a, b ~ MultivariateNormal(m, L)`",
+    "AUX": "an aux is written `aux e : real ~ Normal(0, 1)`",
+    "AUTO": "an auto is written `auto mean_field for rest`, options in brackets: `auto low_rank(rank = 2) for a, b`",
+    "NAME": "a sample is written `z ~ Normal(loc, scale)`",
+}
+
+
+def _usage(start: Token, token: Token, accepted: frozenset[str]) -> str:
+    """How the statement that `start` begins is written, or which statements may begin here."""
+    if start is token or start.type not in _USAGE:
+        words = MODEL_KEYWORDS if "LATENT" in accepted else GUIDE_KEYWORDS if "AUX" in accepted else FILE_KEYWORDS
+        return f"a statement begins with {_join(tuple(f'`{word}`' for word in words))}" + (
+            ", or is `z ~ …`" if words is GUIDE_KEYWORDS else ""
+        )
+    return _USAGE[start.type]
 
 
 def _keyword_like(word: Token | None, accepted: frozenset[str]) -> str | None:

@@ -44,15 +44,13 @@ def test_a_parameter_is_named_first(value: float) -> None:
 
 def test_the_line_and_the_site_are_named() -> None:
     store = stored(mu_loc=1e200)
-    with pytest.raises(
-        InferenceError, match=r"^eight_schools\.guide:5: at site `mu`, `\w+` gives -inf from finite inputs"
-    ):
+    with pytest.raises(InferenceError, match=r"^eight_schools\.guide:5: at site `mu`, `square` gives inf"):
         run(store).step(schools_data())
 
 
-def test_an_observed_site_is_named() -> None:
-    store = stored(z_loc=1e153, tau_loc=3.0)
-    with pytest.raises(InferenceError, match=r"^eight_schools\.guide:(8|10): at site `(z|y)`"):
+def test_a_site_in_a_plate_is_named() -> None:
+    store = stored(z_loc=1e160)
+    with pytest.raises(InferenceError, match=r"^eight_schools\.guide:8: at site `z`"):
         run(store, particles=3).step(schools_data())
 
 

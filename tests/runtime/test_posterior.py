@@ -118,7 +118,7 @@ def test_a_saved_fit_comes_back(fitted: Fit, tmp_path: Path) -> None:
 def test_another_programs_file_is_refused(fitted: Fit, tmp_path: Path) -> None:
     path = tmp_path / "fit.safetensors"
     fitted.save(path)
-    with pytest.raises(InferenceError, match="is a fit of guide MeanField of eight_schools.guide; this is FullRank"):
+    with pytest.raises(InferenceError, match=r"is a fit of guide MeanField of eight_schools\.guide; this is FullRank"):
         schools.FullRank.load(path, schools_data())
     with pytest.raises(InferenceError, match=r"another version of regression\.guide"):
         regression.MeanField.load(path, regression.Regression.data(x=[[1.0]], y=[1.0]))

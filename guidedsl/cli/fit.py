@@ -1,0 +1,105 @@
+"""`guidedsl fit`: a guide and a data file in, a posterior out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from guidedsl.cli.command import Command, Number, file_argument
+from guidedsl.cli.files import compiled
+from guidedsl.cli.session import FOUND, INTERRUPTED, OK, USAGE, Session, Stop
+
+if TYPE_CHECKING:
+    from guidedsl.runtime.fit import Fit
+    from guidedsl.runtime.model import Guide
+
+DTYPES = ("float32", "float64")
+
+
+@click.command("fit", cls=Command, short_help="Fit a guide to data.")
+@file_argument()
+@click.option("--guide", metavar="NAME", help="The guide to fit; needed where the file has several.")
+@click.option("--data", metavar="PATH", help="The data: .json or .npz, with an array for each field of the model.")
+@click.option("--dim", "dims", metavar="NAME=SIZE", multiple=True, help="The size of a dim, over its default.")
+@click.option("--seed", metavar="N", type=Number(0), default=0, help="The same seed gives the same result.")
+@click.option("--steps", metavar="N", type=Number(1), help="Stop after this many; by default when converged.")
+@click.option(
+    "--lr", metavar="X", type=Number(0, above=True, whole=False), help="The learning rate; by default it is found."
+)
+@click.option(
+    "--tolerance",
+    metavar="X",
+    type=Number(0, above=True, whole=False),
+    default=0.05,
+    show_default=True,
+    help="How near to the optimum, in posterior sds.",
+)
+@click.option("--particles", metavar="N", type=Number(1), help="Draws a step.")
+@click.option("--device", metavar="DEVICE", help="Where to compute: cpu, cuda, …")
+@click.option("--dtype", type=click.Choice(DTYPES), help="Precision; by default float64 on the CPU.")
+@click.option("--out", metavar="DIR", help="Keep the fit there, as params.safetensors and fit.json.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.pass_obj
+def command(
+    session: Session,
+    /,
+    file: str,
+    guide: str | None,
+    dims: tuple[str, ...],
+    out: str | None,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Fit a guide to data and print a summary of the posterior."""
+    from guidedsl.cli.inputs import bind, pick_guide, read_dims, require_data, runtime_guide
+
+    result = compiled(file, session)
+    chosen = pick_guide(result, guide)
+    sizes = read_dims(dims, chosen.model)
+    require_data(chosen.model, options["data"])
+    folder = None if out is None else _folder(out)
+    fitted = runtime_guide(result, chosen.name)
+    data = bind(fitted.model, options["data"], sizes, options["device"], options["dtype"])
+    show = session.stderr.isatty() and session.format == "text" and not quiet
+    fit = _fit(fitted, data, show, options)
+    summary = fit.summary()
+    if folder is not None:
+        from guidedsl.cli.fit_folder import save
+
+        save(folder, fit, summary, file, options | {"dims": sizes})
+    if not quiet:
+        session.say(str(summary))
+        if folder is not None:
+            session.note(f"\nwrote {folder / 'params.safetensors'} and {folder / 'fit.json'}")
+    return INTERRUPTED if fit.reason == "interrupted" else OK
+
+
+def _folder(out: str) -> Path:
+    """The folder to write to, made before the work and not after it."""
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise Stop(USAGE, f"--out {out} cannot be made a folder: {problem.strerror or problem}") from None
+    return folder
+
+
+def _fit(guide: Guide, data: Any, progress: bool, options: dict[str, Any]) -> Fit:
+    import torch
+
+    try:
+        return guide.fit(
+            data,
+            seed=options["seed"],
+            steps=options["steps"],
+            lr=options["lr"],
+            tolerance=options["tolerance"],
+            num_particles=options["particles"],
+            progress=progress,
+        )
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise Stop(FOUND, f"out of memory: {guide.name} and its data do not fit on {data.device}") from None
+        raise

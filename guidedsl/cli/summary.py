@@ -1,0 +1,62 @@
+"""`guidedsl summary`: what a kept fit says."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from guidedsl.cli.command import Command
+from guidedsl.cli.files import compiled
+from guidedsl.cli.fit_folder import PARAMS, RECORD, file_sha256, read, summary_of
+from guidedsl.cli.session import FOUND, OK, USAGE, Session, Stop
+
+if TYPE_CHECKING:
+    from guidedsl.runtime.posterior import Summary
+
+
+@click.command("summary", cls=Command, short_help="Print the summary of a kept fit again.")
+@click.argument("path", metavar="DIR|FILE")
+@click.option("--data", metavar="PATH", help="Draw again, with this data of the same sizes.")
+@click.option("--guide-file", "file", metavar="FILE", help="The .guide file, where it is no longer where it was.")
+@click.option("--json", "as_json", is_flag=True, help="Print every row, as JSON.")
+@click.pass_obj
+def command(session: Session, path: str, data: str | None, file: str | None, as_json: bool) -> int:
+    """Print the summary of a fit that `fit --out DIR` kept."""
+    given = Path(path)
+    if not given.exists():
+        raise Stop(USAGE, f"{path}: there is no such file or folder", hint="`guidedsl fit … --out DIR` makes one")
+    folder = given if given.is_dir() else given.parent
+    params = given if given.suffix == ".safetensors" else folder / PARAMS
+    record = read(folder)
+    if not params.is_file():
+        raise Stop(USAGE, f"{folder} holds no {PARAMS}")
+    if file_sha256(params) != record["params_sha256"]:
+        raise Stop(
+            FOUND, f"{folder / RECORD} and {params} are not of one fit: one of them was replaced", hint="fit again"
+        )
+    summary = summary_of(record, folder / RECORD)
+    if data is not None:
+        summary = _again(session, folder, params, record, data, file)
+    session.say(json.dumps(summary.to_dict(), indent=2) if as_json else str(summary))
+    return OK
+
+
+def _again(
+    session: Session, folder: Path, params: Path, record: dict[str, Any], data: str, file: str | None
+) -> Summary:
+    from guidedsl.cli.inputs import bind, pick_guide, runtime_guide
+
+    if file is None:
+        if not isinstance(record.get("file"), str):
+            raise Stop(USAGE, "this fit does not know its .guide file", hint="--guide-file FILE")
+        file = os.path.normpath(folder / record["file"])
+    result = compiled(file, session)
+    guide = runtime_guide(result, pick_guide(result, record["guide"]).name)
+    dims = {str(name): size for name, size in record["dims"].items() if isinstance(size, int)}
+    dtype = {"float32": "float32", "float64": "float64"}.get(str(record["options"].get("dtype")))
+    bound = bind(guide.model, data, dims, None, dtype)
+    return guide.load(params, bound).summary()

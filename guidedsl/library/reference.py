@@ -1,0 +1,73 @@
+"""The reference page of types, functions, distributions and automatic guides, printed from the registries.
+
+`python -m guidedsl.library.reference > docs/reference.md` writes it anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from guidedsl.check.signatures import signature
+from guidedsl.library.distributions import DISTRIBUTIONS
+from guidedsl.library.families import FAMILIES
+from guidedsl.library.functions import FUNCTIONS, SPECIAL
+from guidedsl.library.supports import KINDS
+
+
+def page() -> str:
+    """The page as Markdown."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# Reference"
+    yield ""
+    yield "Printed from the registries by `python -m guidedsl.library.reference`; see [language.md](language.md) for how these"
+    yield "are used."
+    yield ""
+    yield "## Types"
+    yield ""
+    yield "| type | values | a parameter starts at | transforms |"
+    yield "|---|---|---|---|"
+    for kind in KINDS.values():
+        bounds = f"({', '.join(kind.bounds)})" if kind.bounds else "(plate)" if kind.name == "index" else ""
+        dims = "[K]" if kind.rank else ""
+        start = "" if kind.discrete else kind.initial
+        yield f"| `{kind.name}{bounds}{dims}` | {kind.doc} | {start} | {', '.join(kind.transforms)} |"
+    yield ""
+    yield "## Distributions"
+    yield ""
+    yield "*pathwise*: draws have a gradient; without it a guide uses the score function. *mass*: a type may restrict it with any"
+    yield "arguments."
+    yield ""
+    yield "| forms | support | pathwise | mass | |"
+    yield "|---|---|---|---|---|"
+    for row in DISTRIBUTIONS.values():
+        forms = "<br>".join(f"`{signature(row, form)}`" for form in row.forms)
+        pathwise, mass = ("yes" if flag else "" for flag in (row.reparameterised, row.has_mass))
+        yield f"| {forms} | `{row.support}` | {pathwise} | {mass} | {row.doc} |"
+    yield ""
+    yield "## Functions"
+    yield ""
+    yield "| function | |"
+    yield "|---|---|"
+    for function in FUNCTIONS.values():
+        parameters = ", ".join(function.signature[0] if function.signature else function.parameters)
+        result = f" → {function.signature[1]}" if function.signature else ""
+        axis = ", axis = k" if function.shape == "reduce" else ""
+        yield f"| `{function.name}({parameters}{axis})`{result} | {function.doc} |"
+    for text in SPECIAL.values():
+        call, _, doc = text.partition(": ")
+        yield f"| `{call}` | {doc} |"
+    yield ""
+    yield "## Automatic guides"
+    yield ""
+    yield "| family | |"
+    yield "|---|---|"
+    for family in FAMILIES.values():
+        options = f"({', '.join(f'{name} = …' for name in family.required)})" if family.required else ""
+        yield f"| `{family.name}{options}` | {family.doc} |"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
