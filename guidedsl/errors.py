@@ -70,6 +70,25 @@ def already_declared(name: str, span: Span, first: Span) -> Diagnostic:
     )
 
 
+def auto_declares(family: str, name: str, span: Span, first: Span) -> Diagnostic:
+    return Diagnostic(
+        "E103",
+        f"this `auto {family}` declares `{name}`, which is already declared at {first.line}:{first.column}",
+        Label(span, f"stands for statements with a `{name}` of their own"),
+        Label(first, "first declared here"),
+        f"rename your `{name}`; `guidedsl expand` prints the names that an auto takes",
+    )
+
+
+def unknown_dim(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
+    return Diagnostic(
+        "E104",
+        f"dim `{name}` is not declared",
+        Label(span, "not known here"),
+        hint=_did_you_mean(name, candidates, f"declare it: `dim {name}`"),
+    )
+
+
 def not_declared(name: str, span: Span, candidates: Iterable[str], what: str = "") -> Diagnostic:
     known = sorted(candidates)
     otherwise = f"declare it, or use one of: {', '.join(known[:8])}" if known else "declare it first"
@@ -277,9 +296,22 @@ def missing_event_dims(name: str, model: str, guide: str, span: Span, site: Span
     )
 
 
+def joint_shape(names: str, wanted: str, got: str, span: Span, first: Span, hint: str) -> Diagnostic:
+    return Diagnostic(
+        "E202",
+        f"a joint of `{names}` is over event shape {wanted}, the distribution over {got}",
+        Label(span, f"its arguments give event shape {got}"),
+        Label(first, "the first of its latents"),
+        hint,
+    )
+
+
 def wrong_plates(name: str, model: tuple[str, ...], here: tuple[str, ...], span: Span, site: Span) -> Diagnostic:
     def said(plates: tuple[str, ...]) -> str:
-        return f"in plate {', '.join(f'`{plate}`' for plate in plates)}" if plates else "outside all plates"
+        if not plates:
+            return "outside all plates"
+        shown = " and ".join(f"`{plate}`" for plate in plates)
+        return f"in plate {shown}" if len(plates) == 1 else f"in plates {shown}"
 
     missing = [plate for plate in model if plate not in here]
     hint = f"wrap it in `plate {', '.join(missing)} {{ }}`" if missing else "move it out of the plate"
@@ -293,13 +325,36 @@ def wrong_plates(name: str, model: tuple[str, ...], here: tuple[str, ...], span:
 
 
 def local_to_plate(name: str, plates: tuple[str, ...], span: Span, declared: Span) -> Diagnostic:
-    shown = ", ".join(f"`{plate}`" for plate in plates)
+    shown = " and ".join(f"`{plate}`" for plate in plates)
+    rows = ", ".join("ijklmn"[: len(plates)])
+    all_rows = ", ".join(":" for _ in plates)
     return Diagnostic(
         "E204",
-        f"`{name}` is local to plate {shown}",
-        Label(span, "used outside that plate"),
-        Label(declared, f"declared in plate {shown}"),
-        f"index it (`{name}[i]` with `i : index({plates[0]})`), reduce `{name}[:]`, or move this into the plate",
+        f"`{name}` is local to plate{'s' if len(plates) > 1 else ''} {shown}",
+        Label(span, "used outside"),
+        Label(declared, f"declared in {shown}"),
+        f"index it (`{name}[{rows}]` with `i : index({plates[0]})`), reduce `{name}[{all_rows}]`, "
+        "or move this into the plate",
+    )
+
+
+def index_missing(name: str, plates: tuple[str, ...], given: int, span: Span, declared: Span) -> Diagnostic:
+    order = ", ".join(plates)
+    return Diagnostic(
+        "E204",
+        f"`{name}` is local to {len(plates)} plates and takes an index for each, {given} given",
+        Label(span, f"`{plates[given]}` has no index"),
+        Label(declared, f"declared in {order}"),
+        f"give one index a plate, outermost first: `{name}[{', '.join('ijklmn'[: len(plates)])}]` for {order}",
+    )
+
+
+def plate_without_size(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
+    return Diagnostic(
+        "E205",
+        f"plate `{name}` has no size here and none above",
+        Label(span, "not declared yet"),
+        hint=_did_you_mean(name, candidates, f"declare it with its size: `plate {name}[N] {{ }}`"),
     )
 
 
@@ -377,22 +432,47 @@ def wrong_slice(text: str, why: str, shape: str, span: Span) -> Diagnostic:
 
 
 def wrong_index(what: str, found: str, plate: str, span: Span, other: Span | None = None) -> Diagnostic:
+    """`found` is what it indexes instead, or what it is instead of an index."""
+    wanted = f"`{plate}`" if found.startswith("indexes") else f"an `index({plate})`"
     return Diagnostic(
         "E207",
-        f"{what} {found}, not `{plate}`",
+        f"{what} {found}, not {wanted}",
         Label(span, f"this {found}"),
-        Label(other, "indexed here") if other is not None else None,
+        Label(other, f"local to `{plate}`") if other is not None else None,
         f"use an `index({plate})`",
     )
+
+
+def position_outside(text: str, last: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E207",
+        f"position `{text}` is outside 0 to {last}",
+        Label(span, "no entry here"),
+        hint=f"positions count from 0: the last one is `{last}`, or `-1`",
+    )
+
+
+def not_these_rows(text: str, shape: str, plate: str, size: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E207",
+        f"`{text}` has event shape {shape}, but plate `{plate}` has {size} rows",
+        Label(span, f"event shape {shape}"),
+        Label(declared, f"`{plate}` has {size} rows"),
+        f"declare `{text}` with the plate's size, `[{size}]`, or use an index of its own",
+    )
+
+
+def _batched(mode: str) -> str:
+    return "subsampled" if mode == "subsample" else "minibatched"
 
 
 def all_rows_of_batch(expression: str, plate: str, mode: str, span: Span, declared: Span) -> Diagnostic:
     return Diagnostic(
         "E209",
-        f"`{expression}` reads all rows of the {mode} plate `{plate}`",
+        f"`{expression}` reads all rows of the {_batched(mode)} plate `{plate}`",
         Label(span, "needs every row"),
         Label(declared, f"`{plate}` is declared with {mode}"),
-        f"only this batch's rows exist: remove the {mode}, or compute it without `{plate}`'s latents",
+        f"only this batch's rows exist: declare the plate without `{mode}(…)`, or use a value that is not local to it",
     )
 
 
@@ -474,23 +554,51 @@ def support_leaves(
     )
 
 
+def _be(support: str) -> str:
+    """A support behind `is` or `must be`: positive, in interval(0, 1), a simplex."""
+    kind = support.partition("(")[0]
+    if kind in ("real", "positive", "nonnegative", "ordered", "positive_ordered", "bool"):
+        return support
+    ranges = ("unit", "interval", "greater_than", "less_than", "int")
+    return f"in {support}" if kind in ranges else f"a {support}"
+
+
+def joint_support(names: str, dist: str, support: str, span: Span, first: Span) -> Diagnostic:
+    return Diagnostic(
+        "E401",
+        f"a joint of `{names}` is over unconstrained coordinates; {dist} covers {support}",
+        Label(span, f"covers {support}"),
+        Label(first, "the first of its latents"),
+        "take a distribution on all reals: the joint pushes its draws onto the latents' types",
+    )
+
+
 def argument_support(
-    argument: str, owner: str, wanted: str, expression: str, got: str, span: Span, declared: Span | None, hint: str
+    argument: str, wanted: str, expression: str, got: str, span: Span, declared: Span | None, hint: str
 ) -> Diagnostic:
+    """`got` is the support of the expression, or its value where it is a number."""
+    number = got.lstrip("-")[:1].isdigit()
+    said = f", not {got}" if number else f"; `{expression}` is {_be(got)}"
     return Diagnostic(
         "E402",
-        f"{argument} of {owner} must be {wanted}; `{expression}` is {got}",
-        Label(span, f"this is {got}"),
+        f"{argument} must be {_be(wanted)}{said}",
+        Label(span, f"not {_be(wanted)}" if number else f"this is {_be(got)}"),
         Label(declared, "declared here") if declared is not None else None,
         hint,
+    )
+
+
+def literal_argument(argument: str, owner: str, wanted: str, problem: str, span: Span, hint: str) -> Diagnostic:
+    return Diagnostic(
+        "E402", f"{argument} of {owner} must be {_be(wanted)}: {problem}", Label(span, f"not {_be(wanted)}"), hint=hint
     )
 
 
 def init_outside(value: str, support: str, span: Span, declared: Span) -> Diagnostic:
     return Diagnostic(
         "E403",
-        f"initial value {value} is not {support}",
-        Label(span, f"not {support}"),
+        f"initial value {value} is not {_be(support)}",
+        Label(span, f"not {_be(support)}"),
         Label(declared, f"declared {support}"),
         "start inside the support",
     )
@@ -518,8 +626,8 @@ def init_on_edge(value: str, support: str, span: Span, declared: Span) -> Diagno
 def default_outside(value: str, support: str, span: Span, declared: Span) -> Diagnostic:
     return Diagnostic(
         "E403",
-        f"default {value} is not {support}",
-        Label(span, f"not {support}"),
+        f"default {value} is not {_be(support)}",
+        Label(span, f"not {_be(support)}"),
         Label(declared, f"declared {support}"),
         "give a default inside the type",
     )
@@ -528,8 +636,8 @@ def default_outside(value: str, support: str, span: Span, declared: Span) -> Dia
 def let_outside(value: str, support: str, span: Span, declared: Span) -> Diagnostic:
     return Diagnostic(
         "E403",
-        f"value {value} is not {support}",
-        Label(span, f"not {support}"),
+        f"value {value} is not {_be(support)}",
+        Label(span, f"not {_be(support)}"),
         Label(declared, f"declared {support}"),
         "give a value inside the type, or declare another type",
     )
@@ -577,10 +685,20 @@ def improper(dist: str, name: str, span: Span, site: Span) -> Diagnostic:
 def init_not_in_set(kind: str, problem: str, span: Span, declared: Span) -> Diagnostic:
     return Diagnostic(
         "E406",
-        f"this initial value is not {kind}: {problem}",
+        f"this initial value is not {_be(kind)}: {problem}",
         Label(span, problem),
         Label(declared, f"declared {kind}"),
         "give a value inside the set, or leave the init out",
+    )
+
+
+def let_not_in_set(kind: str, problem: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E406",
+        f"this value is not {_be(kind)}: {problem}",
+        Label(span, problem),
+        Label(declared, f"declared {kind}"),
+        "give a value inside the set, or declare another type",
     )
 
 
@@ -626,11 +744,11 @@ def cannot_restrict(name: str, type: str, dist: str, span: Span, declared: Span)
 
 def bounds_move(what: str, name: str, source: str, span: Span, declared: Span | None) -> Diagnostic:
     """`source` is the latent or param that the bounds read."""
-    hint = (
-        f"the bounds of a param are numbers or data; for a bound that moves with `{source}`, sample with `via`"
-        if what == "param"
-        else f"the bounds of {what} are numbers or other data"
-    )
+    hint = {
+        "param": f"the bounds of a param are numbers or data; for a bound that moves with `{source}`, sample with `via`",
+        "data": "the bounds of data are numbers or other data",
+        "observed": f"declare `{name}` with a wider type, such as real or count: its distribution keeps it in bounds",
+    }[what]
     return Diagnostic(
         "E409",
         f"the bounds of {what} `{name}` may not depend on `{source}`",
@@ -672,7 +790,7 @@ def auto_in_minibatch(family: str, name: str, plate: str, span: Span, declared: 
 def joint_in_subsampled(family: str, name: str, plate: str, mode: str, span: Span, site: Span) -> Diagnostic:
     return Diagnostic(
         "E502",
-        f"{family} over `{name}` in the {mode} plate `{plate}`",
+        f"{family} over `{name}` in the {_batched(mode)} plate `{plate}`",
         Label(span, "its parameters would take the minibatch's shape"),
         Label(site, f"in plate `{plate}`"),
         f"put it inside `plate {plate} {{ }}`, use mean_field, or a net",

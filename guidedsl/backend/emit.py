@@ -84,14 +84,14 @@ class Emitter:
         axes = _new_axes(slots, type.stage)
         return Code(f"{code.at(ATOM)}{axes}") if axes else code
 
-    def materialised(self, expr: ir.Expr, plates: Sequence[str], event: Sequence[Size]) -> str:
+    def materialised(self, expr: ir.Expr, plates: Sequence[str], event: Sequence[Size]) -> Code:
         """`expr` with every axis at full size, so that it can be indexed and summed."""
-        code = self.aligned(expr, plates, len(event)).text
+        code = self.aligned(expr, plates, len(event))
         if expr.type.number and (plates or event):
-            return f"data.new_full({self.shape(plates, event)}, {code})"
+            return Code(f"data.new_full({self.shape(plates, event)}, {code.text})")
         if tuple(expr.type.plates) == tuple(plates) and expr.type.event == tuple(event):
             return code
-        return f"fn.expand({code}, {self.shape(plates, event)})"
+        return Code(f"fn.expand({code.text}, {self.shape(plates, event)})")
 
     # Expressions
 
@@ -156,7 +156,9 @@ class Emitter:
 
     def _power(self, expr: ir.Power) -> Code:
         base, exponent = self._operand(expr.base, expr.type), self._operand(expr.exponent, expr.type)
-        return Code(f"{base.at(ATOM)} ** {exponent.at(UNARY)}", POWER)
+        value = expr.exponent.type.value
+        power = exponent.at(UNARY) if value is None or value != int(value) else str(int(value))
+        return Code(f"{base.at(ATOM)} ** {power}", POWER)
 
     def _matmul(self, expr: ir.MatMul) -> Code:
         left, right = expr.left, expr.right
@@ -188,7 +190,7 @@ class Emitter:
                 if expr.type.number:
                     name, values = function.number_code, [self.emit(a).text for a in expr.arguments]
                     return Code(f"{name}({', '.join(values)})")
-                plain = function.code.startswith("fn.")
+                plain = len(expr.arguments) > 1 and function.code.startswith("fn.")
                 operands = [(self._operand(a, expr.type).text, a) for a in expr.arguments]
                 values = [text if plain else self._tensor(text, a) for text, a in operands]
                 return Code(f"{function.code}({', '.join(values)})")
@@ -390,9 +392,14 @@ class Emitter:
     def arguments(self, dist: ir.Dist, plates: Sequence[str], batch: int) -> list[str]:
         """A distribution's arguments aligned with `plates` and `batch` event dims in front of the family's own."""
         return [
-            self.aligned(argument, plates, batch + rank).text
+            self._full_vector(argument, dist) if rank and argument.type.number
+            else self.aligned(argument, plates, batch + rank).text
             for argument, rank in zip(dist.arguments, dist.ranks, strict=True)
         ]
+
+    def _full_vector(self, value: ir.Expr, dist: ir.Dist) -> str:
+        """A number that stands for every entry of a vector argument."""
+        return f"data.new_full({self.shape((), dist.type.event[-1:])}, {self.emit(value).text})"
 
     def _log_prob(self, expr: ir.LogProb) -> Code:
         dist, plates = expr.dist, expr.type.plates
@@ -444,9 +451,16 @@ def _axes(count: int) -> str:
     return "-1" if count == 1 else f"({', '.join(str(-k) for k in range(count, 0, -1))})"
 
 
-def summed(text: str, count: int) -> str:
-    """`text` summed over its last `count` axes."""
-    return text if count == 0 else f"{text}.sum({_axes(count)})"
+def added(total: str, code: Code) -> str:
+    """A term added to a running total."""
+    if code.level == UNARY and code.text.startswith("-"):
+        return f"{total} - {code.text[1:]}"
+    return f"{total} + {code.at(PRODUCT) if code.level < SUM else code.text}"
+
+
+def summed(code: Code, count: int) -> Code:
+    """`code` summed over its last `count` axes."""
+    return code if count == 0 else Code(f"{code.at(ATOM)}.sum({_axes(count)})")
 
 
 def _number(value: float) -> Code:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guidedsl import ir
-from guidedsl.backend.emit import Emitter, chain, summed
-from guidedsl.backend.model import ModelContext, needed_lets, scaled, used_dims
+from guidedsl.backend.emit import SUM, Code, Emitter, chain, summed
+from guidedsl.backend.model import ModelContext, Names, needed_lets, scaled, used_dims
 from guidedsl.backend.names import Module, local_name, snake_case
 from guidedsl.backend.statements import Statement, doc_type, let_statement, param_statement
 from guidedsl.check.walk import variables
@@ -23,7 +23,7 @@ class GuideContext:
     model: ModelContext
     params_doc: tuple[str, ...]
     has_params: bool
-    dims: tuple[str, ...]
+    dims: Names
     body: tuple[Statement, ...]
     latents: str
     log_q: str
@@ -124,7 +124,7 @@ class _Writer:
         if draw.latent is None:
             return
         batch = len(event) - draw.dist.own
-        terms = [summed(log_q, len(draw.plates) + batch)]
+        terms = [summed(Code(log_q), len(draw.plates) + batch)]
         if pushed:
             assert draw.via is not None
             terms.append(self._push(name, value, draw.via, draw.latent, line))
@@ -137,23 +137,20 @@ class _Writer:
 
     def _push(
         self, name: str, free: str, via: tuple[s.Support, ir.Bounds], latent: ir.Latent, line: int
-    ) -> str:
+    ) -> Code:
         """Push unconstrained coordinates onto a support; gives the summed log-determinant."""
         log_det = self.fresh(f"log_det_{name}")
         rank = len(latent.type.event)
         constraint = self.emitter.constraint(via[0], via[1], None, latent.plates, rank)
         self._add(f"{name}, {log_det} = {constraint}.push({free})", line)
-        return summed(log_det, len(latent.plates) + rank - via[0].row.rank)
+        return summed(Code(log_det), len(latent.plates) + rank - via[0].row.rank)
 
-    def _record(self, terms: list[str], plates: tuple[str, ...], dist: ir.Dist) -> None:
-        """Add a site to log q: its density less the log-determinant of the bijection."""
-        scales = scaled("", plates, self.model)
-        if scales and len(terms) > 1:
-            self.log_q.append(f"{scales}({' - '.join(terms)})")
-        else:
-            self.log_q.append(f"{scales}{' - '.join(terms)}")
+    def _record(self, terms: list[Code], plates: tuple[str, ...], dist: ir.Dist) -> None:
+        """Add a site to log q: its density less the log-determinants of the bijections."""
+        site = Code(" - ".join(code.text for code in terms), SUM) if len(terms) > 1 else terms[0]
+        self.log_q.append(scaled(site, plates, self.model).text)
         if not dist.row.reparameterised:
-            self.score.append(" - ".join(terms))
+            self.score.append(site.text)
 
     def _joint(self, draw: ir.JointDraw) -> None:
         line = draw.span.line
@@ -166,7 +163,7 @@ class _Writer:
             block = self.fresh("joint_free")
             self._add(f"{block}, {log_q} = {call}", line)
             parts = self._split(block, draw)
-        terms = [summed(log_q, len(draw.plates))]
+        terms = [summed(Code(log_q), len(draw.plates) + 1 - draw.dist.own)]
         scalars = len(draw.latents) > 1 and self._all_scalars(draw)
         for latent, part in zip(draw.latents, parts, strict=True):
             name = self.local(latent.name)

@@ -6,13 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from guidedsl import ir
-from guidedsl.backend.emit import Emitter, number, summed
+from guidedsl.backend.emit import PRODUCT, SUM, UNARY, Code, Emitter, added, number, summed
 from guidedsl.backend.names import Module, data_attribute, field_name, local_name, snake_case
 from guidedsl.backend.statements import Statement, doc_type, let_statement, param_statement
 from guidedsl.check.walk import variables
 from guidedsl.ir import Bounds, Stage
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size
+
+
+Names = tuple[tuple[str, str], ...]
+"""Pairs of a name in one place and in another."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,17 @@ class ModelContext:
     data_attributes: tuple[Attribute, ...]
     latents: tuple[Attribute, ...]
     unpack: str
-    dims: tuple[str, ...]
+    dims: Names
     has_params: bool
     body: tuple[Statement, ...]
     quantities: str | None
-    quantity_dims: tuple[str, ...]
+    quantity_dims: Names
     quantity_body: tuple[Statement, ...]
-    quantity_names: tuple[tuple[str, str], ...]
+    quantity_names: Names
     quantity_has_params: bool
     derive: str | None
-    derive_dims: tuple[str, ...]
+    derive_dims: Names
     derive_body: tuple[Statement, ...]
-    derive_names: tuple[tuple[str, str], ...]
     metadata: tuple[str, ...]
     span_line: int
 
@@ -59,7 +62,9 @@ def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext
     snake = snake_case(model.name)
     function = names.take(snake, f"{snake}_density")
     data_class = names.take(f"{model.name}Data")
-    latents_class = names.take(f"{model.name}Latents")
+    declared = {z.name for z in model.latents} | {s.name for s in model.statements if not isinstance(s, ir.Term)}
+    wish = f"{model.name}Latents"
+    latents_class = names.take(f"{wish}_" if wish in declared else wish)
     body, dims, has_params = _density(model)
     lets = tuple(s for s in model.statements if isinstance(s, ir.Let) and s.value.type.stage > Stage.DATA)
     derived = _derived(model)
@@ -93,7 +98,6 @@ def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext
         derive=derive,
         derive_dims=derive_dims,
         derive_body=derive_body,
-        derive_names=tuple((data_attribute(name), local_name(name)) for name in derived),
         metadata=_metadata(model, lets, quantities, derive, function, data_class, latents_class),
         span_line=model.span.line,
     )
@@ -133,12 +137,13 @@ def _emitter(model: ir.Model) -> Emitter:
     return Emitter({plate.name: plate for plate in model.plates}, local_name)
 
 
-def used_dims(emitter: Emitter, model: ir.Model) -> tuple[str, ...]:
-    """The dims that emitted code reads, in the model's order."""
-    return tuple(dim.name for dim in model.dims if dim.name in emitter.dims)
+def used_dims(emitter: Emitter, model: ir.Model) -> Names:
+    """The dims that emitted code reads, in the model's order: variable and attribute."""
+    read = [dim.name for dim in model.dims if dim.name in emitter.dims]
+    return tuple((local_name(name), data_attribute(name)) for name in read)
 
 
-def _density(model: ir.Model) -> tuple[tuple[Statement, ...], tuple[str, ...], bool]:
+def _density(model: ir.Model) -> tuple[tuple[Statement, ...], Names, bool]:
     emitter = _emitter(model)
     lets = {s.name: s for s in model.statements if isinstance(s, ir.Let)}
     terms = [s for s in model.statements if isinstance(s, ir.Term)]
@@ -155,49 +160,58 @@ def _density(model: ir.Model) -> tuple[tuple[Statement, ...], tuple[str, ...], b
             case ir.Let() if statement.name in needed and statement.value.type.stage > Stage.DATA:
                 body.append(let_statement(statement, emitter))
             case ir.Term():
-                text = term(statement, emitter, model)
-                prefix = "log_p = " if first else "log_p = log_p + "
-                body.append(Statement(prefix + text, statement.span.line))
+                code = term(statement, emitter, model)
+                text = f"log_p = {added('log_p', code)}"
+                if first:
+                    constant = statement.dist is None and statement.value.type.number
+                    text = f"log_p = {f'data.new_full((), {code.text})' if constant else code.text}"
+                body.append(Statement(text, statement.span.line))
                 first = False
     if first:
         body.append(Statement("log_p = data.new_full((), 0.0)", model.span.line))
     return tuple(body), used_dims(emitter, model), has_params
 
 
-def term(term: ir.Term, emitter: Emitter, model: ir.Model) -> str:
+def term(term: ir.Term, emitter: Emitter, model: ir.Model) -> Code:
     """One term of the log density, summed over its plates and scaled by those that are subsampled."""
     if term.dist is None:
-        text = emitter.materialised(term.value, term.plates, ())
-        count = len(term.plates)
-    else:
-        dist = term.dist
-        batch = len(term.value.type.event) - dist.own
-        count = len(term.plates) + batch
-        arguments = emitter.arguments(dist, term.plates, batch)
-        value = emitter.aligned(term.value, term.plates, len(term.value.type.event)).text
-        runtime = f"dist.{dist.form.runtime}"
-        text = f"{runtime}.log_prob({', '.join([value, *arguments])})"
-        if term.truncated is not None:
-            low, high = (number(bound) for bound in term.truncated)
-            text = f"{text} - {runtime}.log_mass({', '.join([low, high, *arguments])})"
-            text = text if term.when is None and count == 0 and not _batched(term.plates, model) else f"({text})"
-        if term.when is not None:
-            mask = emitter.aligned(term.when, term.plates, batch).text
-            text = f"fn.masked({mask}, {text})"
-    return scaled(summed(text, count), term.plates, model)
+        return _factor(term, emitter, model)
+    dist = term.dist
+    batch = len(term.value.type.event) - dist.own
+    arguments = emitter.arguments(dist, term.plates, batch)
+    value = emitter.aligned(term.value, term.plates, len(term.value.type.event)).text
+    runtime = f"dist.{dist.form.runtime}"
+    code = Code(f"{runtime}.log_prob({', '.join([value, *arguments])})")
+    if term.truncated is not None:
+        low, high = (number(bound) for bound in term.truncated)
+        code = Code(f"{code.text} - {runtime}.log_mass({', '.join([low, high, *arguments])})", SUM)
+    if term.when is not None:
+        mask = emitter.aligned(term.when, term.plates, batch).text
+        code = Code(f"fn.masked({mask}, {code.text})")
+    return scaled(summed(code, len(term.plates) + batch), term.plates, model)
 
 
-def _batched(plates: tuple[str, ...], model: ir.Model) -> bool:
-    return any(model.plate(plate).batching is not None for plate in plates)
+def _factor(term: ir.Term, emitter: Emitter, model: ir.Model) -> Code:
+    """A factor is one term an element of its plates; over those that it does not vary with, that many times the same."""
+    value, minus = term.value, False
+    while isinstance(value, ir.Negative):
+        value, minus = value.operand, not minus
+    own = tuple(plate for plate in term.plates if plate in value.type.plates)
+    code = summed(emitter.emit(value), len(own))
+    repeats = [emitter.size(model.plate(plate).size) for plate in term.plates if plate not in own]
+    repeats = [size if size.isidentifier() or size.isdigit() else f"({size})" for size in repeats]
+    code = scaled(code, own, model, *repeats)
+    return Code(f"-{code.at(PRODUCT)}", UNARY) if minus else code
 
 
-def scaled(text: str, plates: tuple[str, ...], model: ir.Model) -> str:
+def scaled(code: Code, plates: tuple[str, ...], model: ir.Model, *factors: str) -> Code:
     """Terms of subsampled plates stand for all rows."""
     scales = [f"data.{data_attribute(p)}.scale" for p in plates if model.plate(p).batching is not None]
-    return " * ".join([*scales, text])
+    before = [*factors, *scales]
+    return Code(" * ".join([*before, code.at(UNARY)]), PRODUCT) if before else code
 
 
-def _quantities(model: ir.Model, lets: tuple[ir.Let, ...]) -> tuple[tuple[Statement, ...], tuple[str, ...], bool]:
+def _quantities(model: ir.Model, lets: tuple[ir.Let, ...]) -> tuple[tuple[Statement, ...], Names, bool]:
     emitter = _emitter(model)
     read = {var.name for let in lets for var in variables(let.value) if var.role == "param"}
     body = [
@@ -213,14 +227,18 @@ def _derived(model: ir.Model) -> tuple[str, ...]:
     return (*optional, *(let.name for let in model.derived))
 
 
-def _derive(model: ir.Model) -> tuple[tuple[Statement, ...], tuple[str, ...]]:
+def _derive(model: ir.Model) -> tuple[tuple[Statement, ...], Names]:
     """Statements that fill optional data and data-only lets, in an order in which each finds what it reads."""
     emitter = _emitter(model)
     body: list[Statement] = []
     for field in model.fields:
         if field.default is None:
             continue
-        default = emitter.materialised(field.default, field.plates, field.type.event)
+        default = emitter.materialised(field.default, field.plates, field.type.event).text
+        if field.default.type.number and not field.plates and not field.type.event:
+            default = f"data.new_full((), {default})"
+        if field.type.support.target is not None:
+            default = f"{default}.long()"
         given = f"data.{data_attribute(field.name)}"
         code = f'{local_name(field.name)} = {default} if "{field.name}" in data.missing else {given}'
         body.append(Statement(code, field.span.line))
@@ -315,7 +333,7 @@ def _field(field: ir.Field, model: ir.Model, emitter: Emitter) -> str:
         (s.when for s in model.statements if isinstance(s, ir.Term) and s.name == field.name and s.when is not None), None
     )
     if when is not None:
-        parts.append(f"when=lambda data: {whole.materialised(when, field.plates, when.type.event)}")
+        parts.append(f"when=lambda data: {whole.materialised(when, field.plates, when.type.event).text}")
     if field.written != field.plates:
         order = ", ".join(str(field.written.index(plate)) for plate in field.plates)
         parts.append(f"order=({order},)")

@@ -72,7 +72,7 @@ def initial_value(param: ir.Param, emitter: Emitter) -> str:
 
 def let_statement(let: ir.Let, emitter: Emitter) -> Statement:
     """`a = e`, with every axis of its plates and its declared type."""
-    value = emitter.materialised(let.value, let.plates, let.event)
+    value = emitter.materialised(let.value, let.plates, let.event).text
     if let.asserted is not None:
         constraint = emitter.constraint(let.asserted, let.bounds, None, let.plates, len(let.event))
         value = f'fn.checked({value}, {constraint}, "{let.name}")'

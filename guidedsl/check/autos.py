@@ -36,7 +36,7 @@ def expand_auto(
     statements = parse_statements(text, node.span)
     for name in declared_names(statements):
         if name.text in guide.taken:
-            guide.report.add(errors.already_declared(name.text, node.span, guide.taken[name.text]), name.text)
+            guide.report.add(errors.auto_declares(node.family.text, name.text, node.span, guide.taken[name.text]), name.text)
             for latent in guide.latents.values():
                 if guide.auto_spans.get(latent.name) == node.span:
                     guide.lose(latent, node.span, in_auto=True)

@@ -7,6 +7,7 @@ from guidedsl.check import signatures
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.shapes import Event, as_size, latest, match, show, unify
 from guidedsl.check.signatures import Notation
+from guidedsl.check.structured import is_literal, problem_of
 from guidedsl.check.walk import literals
 from guidedsl.ir import Dist, Type
 from guidedsl.library import supports as s
@@ -167,9 +168,15 @@ def _support_fits(
             return True
     if node is None or value.type.support.within(wanted):
         return True
+    if wanted.structured and isinstance(value, ir.Stack) and is_literal(value):
+        problem = problem_of(wanted.kind, value)
+        if problem:
+            hint = f"give a {wanted.kind}"
+            expressions.report.add(errors.literal_argument(argument, row.name, wanted.kind, problem, node.span, hint))
+        return not problem
     if notation.bounds and wanted.range == s.REAL and value.type.support.range.within(s.POSITIVE):
         return True
-    return expressions.refuse(argument, row.name, str(wanted), node, value)
+    return expressions.refuse(f"{argument} of {row.name}", str(wanted), node, value)
 
 
 def _bounded(notation: Notation, letters: dict[str, Size]) -> Support:

@@ -313,10 +313,10 @@ class Expressions:
         for node, value in zip(nodes[:1], values[:1], strict=True):
             if not value.type.support.range.within(function.domain):
                 wanted = str(s.elementwise(function.domain))
-                fine = self.refuse(f"the argument of {function.name}", function.name, wanted, node, value)
+                fine = self.refuse(f"the argument of {function.name}", wanted, node, value)
         return fine
 
-    def refuse(self, argument: str, owner: str, wanted: str, node: ast.Expr, value: ir.Expr) -> bool:
+    def refuse(self, argument: str, wanted: str, node: ast.Expr, value: ir.Expr) -> bool:
         """Report an argument outside its support."""
         text = self.report.text(node.span)
         declared = None
@@ -336,7 +336,7 @@ class Expressions:
         elif value.type.value is not None:
             hint = f"give a value that is {wanted}"
         got = f"{value.type.support}" if value.type.value is None else f"{value.type.value:g}"
-        self.report.add(errors.argument_support(argument, owner, wanted, text, got, node.span, declared, hint), *references(node))
+        self.report.add(errors.argument_support(argument, wanted, text, got, node.span, declared, hint), *references(node))
         return False
 
     def _elementwise(self, function: Function, nodes: tuple[ast.Expr, ...], values: list[ir.Expr]) -> ir.Expr | None:
@@ -398,7 +398,7 @@ class Expressions:
                 self.report.add(errors.wrong_shape(what, want, show(event), argument.span, hint))
                 return None
             if not value.type.support.within(s.support(notation.kind)):
-                self.refuse(f"an argument of {function.name}", function.name, notation.kind, argument, value)
+                self.refuse(f"an argument of {function.name}", notation.kind, argument, value)
                 return None
         result = signatures.read(function.signature[1])
         event = tuple(letters[letter] for letter in result.dims)
@@ -569,6 +569,10 @@ class Expressions:
 
     def size(self, node: ast.Expr) -> Size | None:
         """A size: a number, a dim, or arithmetic over these."""
+        scope = self.scope
+        if isinstance(node, ast.Ref) and node.name not in (*scope.dims, *scope.symbols, *scope.later, *scope.plates):
+            self.report.add(errors.unknown_dim(node.name, node.span, scope.dims), node.name)
+            return None
         expr = self.check(node)
         if expr is None:
             return None

@@ -366,15 +366,17 @@ class GuideChecker:
             return False
         if self._inside(value.type.support, wanted):
             return True
-        self._leaves(latent, dist, wanted, False, span, str(value.type.support))
+        hint = f"declare it `param {value.name} : {wanted}`" if isinstance(value, ir.Var) and value.role == "param" else ""
+        self._leaves(latent, dist, wanted, False, span, str(value.type.support), hint)
         return False
 
     def _leaves(
         self, latent: ir.Latent, dist: ir.Dist, wanted: Support, via: bool, span: Span, covers: str | None = None
     ) -> None:
         shown = dist.row.name
-        hint = f"`{latent.name} ~ {shown}(…) via type`, or `auto mean_field for {latent.name}`"
-        if via:
+        if hint:
+            pass
+        elif via:
             hint = "`via` pushes a distribution over all reals: take Normal or another on real"
         elif latent.type.support.row.discrete or covers is not None:
             hint = f"take a distribution on {latent.type.support}"
@@ -422,21 +424,13 @@ class GuideChecker:
             shapes = f"[size({names})] = {show((size,))}", show(dist.type.event)
             hint = f"give its arguments the size `size({names})`"
             self.report.add(
-                errors.missing_event_dims(names, shapes[0], shapes[1], node.dist.span, latents[0].span, hint)
+                errors.joint_shape(names, shapes[0], shapes[1], node.dist.span, latents[0].span, hint)
             )
             return
         if not dist.type.support.within(s.support("real")) or not s.support("real").within(dist.type.support):
-            hint = "a joint is over unconstrained coordinates: take a distribution on real"
+            support = str(dist.type.support)
             self.report.add(
-                errors.support_leaves(
-                    names,
-                    "real, unconstrained",
-                    dist.row.name,
-                    str(dist.type.support),
-                    node.dist.span,
-                    latents[0].span,
-                    hint,
-                )
+                errors.joint_support(names, dist.row.name, support, node.dist.span, latents[0].span)
             )
             return
         self.statements.append(ir.JointDraw(dist, tuple(latents), enclosing, node.span))

@@ -35,8 +35,10 @@ class Indexing:
         base = ir.Var(symbol.name, symbol.role, symbol.type)
         outside = [plate for plate in symbol.plates if plate not in self.scope.enclosing]
         if len(node.subscripts) < len(outside):
-            shown = tuple(outside[len(node.subscripts) :])
-            self.report.add(errors.local_to_plate(symbol.name, shown, node.span, symbol.span), symbol.name)
+            given = len(node.subscripts)
+            self.report.add(
+                errors.index_missing(symbol.name, tuple(outside), given, node.span, symbol.span), symbol.name
+            )
             return None
         rows = self._rows(node, symbol, base, tuple(zip(outside, node.subscripts, strict=False)))
         return None if rows is None else self._event(node, rows, node.subscripts[len(outside) :])
@@ -144,10 +146,10 @@ class Indexing:
             self.report.add(errors.not_a_value(plate.name, "a plate", plate.span, hint), plate.name)
             return None
         if not event or event[0] != declared.size:
-            text = f"`{self.report.text(node.base.span)}`"
-            found = f"has event shape {show(event)}, and plate `{plate.name}` has size {declared.size}"
-            hint_plate = plate.name
-            self.report.add(errors.wrong_index(text, found, hint_plate, node.span, declared.span))
+            text, size = self.report.text(node.base.span), str(declared.size)
+            self.report.add(
+                errors.not_these_rows(text, show(event), plate.name, size, node.base.span, declared.span)
+            )
             return None
         plates = self.scope.sort((*base.type.plates, plate.name))
         support = base.type.support
@@ -214,13 +216,14 @@ class Indexing:
         if value is not None and value.is_integer() and index.type.number:
             known = size.constant
             if known is not None and not -known <= value < known:
-                self.report.add(errors.wrong_index(text, f"is outside 0 to {known - 1}", str(size), node.span))
+                self.report.add(errors.position_outside(self.report.text(node.span), str(known - 1), node.span))
                 return None
             return index
         if isinstance(index, ir.DimValue):
             left = (size - index.size).constant
             if left is not None and left < 1:
-                self.report.add(errors.wrong_index(text, f"is outside 0 to {size - Size.of(1)}", str(size), node.span))
+                last = str(size - Size.of(1))
+                self.report.add(errors.position_outside(self.report.text(node.span), last, node.span))
                 return None
             return index
         high = str(size - Size.of(1))

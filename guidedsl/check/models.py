@@ -12,6 +12,7 @@ from guidedsl.check.expressions import Expressions
 from guidedsl.check.params import check_param
 from guidedsl.check.scope import Report, Scope, Symbol
 from guidedsl.check.shapes import NEW, fits, show
+from guidedsl.check.structured import is_literal, problem_of
 from guidedsl.check.types import Declared, check_type, moving_bound
 from guidedsl.check.walk import references, substitute, variables
 from guidedsl.ir import Stage
@@ -162,7 +163,7 @@ class ModelChecker:
         known = self.plates.get(name)
         if item.size is None:
             if known is None:
-                self.report.add(errors.no_plate(self.node.name.text, name, item.name.span, self.plates), name)
+                self.report.add(errors.plate_without_size(name, item.name.span, self.plates), name)
                 return False
             return True
         if known is not None:
@@ -316,7 +317,7 @@ class ModelChecker:
         if when is None:
             return None
         if not when.type.support.range.within(s.BOOL):
-            expressions.refuse("the condition", "`when`", "bool", at, when)
+            expressions.refuse("the condition of `when`", "bool", at, when)
             return None
         if when.type.stage > Stage.DATA:
             self.report.add(errors.condition_not_data(self.report.text(at.span), at.span))
@@ -489,6 +490,12 @@ def check_let(node: ast.Let, expressions: Expressions) -> tuple[ir.Let, Symbol] 
             expressions.report.add(errors.shapes_differ(shapes[0], node.type.span, shapes[1], node.value.span))
             return None
         proven = support.within(declared.support)
+        if not proven and declared.support.structured and is_literal(value):
+            problem = problem_of(declared.support.kind, value)
+            if problem:
+                finding = errors.let_not_in_set(declared.support.kind, problem, node.value.span, declared.span)
+                expressions.report.add(finding)
+                return None
         if not proven and value.type.value is not None:
             text, shown = f"{value.type.value:g}", str(declared.support)
             expressions.report.add(errors.let_outside(text, shown, node.value.span, declared.span))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import replace
 
 from guidedsl import errors, ir
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.scope import Symbol
 from guidedsl.check.shapes import show
+from guidedsl.check.structured import problem_of
 from guidedsl.check.types import Declared, check_type, moving_bound
 from guidedsl.check.walk import literals
 from guidedsl.ir import Stage
@@ -47,7 +46,7 @@ def check_param(node: ast.Param, owner: str, expressions: Expressions) -> tuple[
     param = ir.Param(
         node.name.text, f"{owner}.{node.name.text}", type, declared.bounds, init, transform, lr, frozen, node.span
     )
-    return param, Symbol(node.name.text, "param", type, plates, node.span)
+    return param, Symbol(node.name.text, "param", type, plates, node.name.span)
 
 
 def _transform(node: ast.Param, declared: Declared, expressions: Expressions) -> str | None:
@@ -94,7 +93,11 @@ def _init(node: ast.Param, declared: Declared, expressions: Expressions) -> ir.E
         return None
     name, event = node.name.text, declared.event
     if init.type.event not in ((), event):
-        hint = f"use `full({', '.join(map(str, event))}, …)`" if event else "declare the param with brackets"
+        hint = f"use `full({', '.join(map(str, event))}, …)`"
+        if declared.support.row.square and len(event) == 2:
+            hint = f"use `eye({event[0]})`"
+        if not event:
+            hint = f"give one number, or declare it `{declared.support.kind}{show(init.type.event)}`"
         if len(event) == 1 and init.type.value is None:
             hint = f"use `zeros({event[0]})`, or declare it `{declared.support.kind}{show(init.type.event)}`"
         report.add(errors.init_shape(name, show(init.type.event), show(event), node.init.span, hint))
@@ -131,85 +134,8 @@ def _structured(node: ast.Expr, init: ir.Expr, declared: Declared, expressions: 
     kind = declared.support.kind
     if init.type.support.within(declared.support):
         return True
-    problem = _problem(kind, init)
+    problem = problem_of(kind, init)
     if problem:
         expressions.report.add(errors.init_not_in_set(kind, problem, node.span, declared.span))
         return False
     return True
-
-
-def _problem(kind: str, init: ir.Expr) -> str:
-    """What keeps a literal from being of a structured kind, or nothing."""
-    if not init.type.event:
-        return f"one number is not a {kind}"
-    values = literals(init)
-    rows = _matrix(init)
-    if kind in ("simplex", "ordered", "positive_ordered"):
-        return _vector_problem(kind, init, values)
-    if rows and kind in ("lower_cholesky", "unit_lower_cholesky", "corr_cholesky"):
-        return _triangular(kind, rows)
-    if rows and kind in ("cov", "corr"):
-        return _symmetric(kind, rows)
-    if values and not rows and s.KINDS[kind].rank == 2:
-        return "its entries are all equal"
-    return ""
-
-
-def _vector_problem(kind: str, init: ir.Expr, values: list[float]) -> str:
-    """As `_problem`, for kinds of rank 1; a stack of events is looked at one by one."""
-    if isinstance(init, ir.Stack) and len(init.type.event) > 1:
-        problems = (_vector_problem(kind, item, literals(item)) for item in init.items)
-        return next((problem for problem in problems if problem), "")
-    if not values:
-        return ""
-    if kind in ("simplex", "positive_ordered") and min(values) <= 0:
-        return f"{min(values):g} is not above 0"
-    if kind == "simplex":
-        size = init.type.event[-1]
-        total = sum(values) if isinstance(init, ir.Stack) else values[0] * (size.constant or math.nan)
-        if isinstance(init, ir.Stack) and len(values) != len(init.items):
-            return ""
-        if abs(total - 1) > 1e-6:
-            return f"its entries sum to {total:g}, not 1"
-        if math.isnan(total) and values[0] >= 1:
-            return f"{size} times {values[0]:g} is not 1"
-        return ""
-    if not isinstance(init, ir.Stack):
-        return "its entries are all equal"
-    for before, after in itertools.pairwise(values):
-        if before >= after:
-            return f"{after:g} does not come after {before:g}"
-    return ""
-
-
-def _matrix(init: ir.Expr) -> list[list[float]]:
-    if not isinstance(init, ir.Stack) or len(init.type.event) != 2:
-        return []
-    rows = [literals(item) for item in init.items if isinstance(item, ir.Stack)]
-    return rows if all(len(row) == len(rows) for row in rows) else []
-
-
-def _triangular(kind: str, rows: list[list[float]]) -> str:
-    for i, row in enumerate(rows):
-        for j, value in enumerate(row):
-            if j > i and value != 0:
-                return f"{value:g} stands above the diagonal"
-        if row[i] <= 0:
-            return f"{row[i]:g} on the diagonal is not above 0"
-        if kind == "unit_lower_cholesky" and row[i] != 1:
-            return f"{row[i]:g} on the diagonal is not 1"
-        if kind == "corr_cholesky" and abs(sum(value * value for value in row) - 1) > 1e-6:
-            return f"row {i} does not have length 1"
-    return ""
-
-
-def _symmetric(kind: str, rows: list[list[float]]) -> str:
-    for i, row in enumerate(rows):
-        for j, value in enumerate(row):
-            if value != rows[j][i]:
-                return f"entry {i}, {j} is {value:g}, entry {j}, {i} is {rows[j][i]:g}"
-        if row[i] <= 0:
-            return f"{row[i]:g} on the diagonal is not above 0"
-        if kind == "corr" and row[i] != 1:
-            return f"{row[i]:g} on the diagonal is not 1"
-    return ""

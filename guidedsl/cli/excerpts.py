@@ -187,6 +187,9 @@ class _Excerpt:
             owner |= dict.fromkeys(range(start, end), mark)
         row = "".join(self._sign(owner.get(column)) for column in range(max(owner) + 1))
         *hanging, (last, last_start, last_end) = marks
+        past_edge = last_end + 1 + display_width(last.text) > self.room >= last_start + display_width(last.text)
+        if past_edge and not hanging:
+            return [row, " " * last_start + self._style(last, last.text)]
         if hanging and hanging[0][2] > last_end:
             return [row, *self._hang(last, last_start), *self._hang(hanging[0][0], hanging[0][1])]
         rows = [f"{row} {self._style(last, last.text)}"]

@@ -118,13 +118,15 @@ def targets(names: Iterable[str], out: str | None) -> dict[str, Path]:
 
 
 def current(path: Path) -> bytes | None:
-    """What is in a file; None where there is none. Stops with 2 for a folder."""
+    """What is in a file; None where there is none. Stops with 2 where it cannot be read."""
     if path.is_dir():
         raise Stop(USAGE, f"{path} is a folder, and the generated module belongs there", hint="move it, or say --out")
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as problem:
+        raise Stop(USAGE, f"{path} cannot be read: {problem.strerror or problem}") from None
 
 
 def write(path: Path, content: bytes) -> None:

@@ -283,7 +283,7 @@ def _excuse_missing(binding: Binding, data: Data, changes: dict[str, Tensor]) ->
             continue
         value: Tensor = getattr(data, entry.attribute)
         mask = entry.when(data).to(torch.bool)
-        mask = mask.reshape(*mask.shape, *(1,) * (value.ndim - mask.ndim)).expand(value.shape)
+        mask = mask.reshape((*mask.shape, *(1,) * (value.ndim - mask.ndim))).expand(value.shape)
         unexcused = (value.isnan() & mask).nonzero()
         if len(unexcused):
             where = place(entry.name, unexcused[0].tolist())

@@ -216,8 +216,8 @@ class Integer(Discrete):
 class IntegerInterval(Discrete):
     """Whole numbers from `low` to `high`, both included."""
 
-    low: int
-    high: int
+    low: int | Tensor
+    high: int | Tensor
 
     name, notation, meaning = "integer_interval", "int", "a whole number between the bounds"
     bound_names = ("low", "high")
@@ -226,6 +226,8 @@ class IntegerInterval(Discrete):
         return _is_whole(value) & (value >= self.low) & (value <= self.high)
 
     def default(self, shape: Shape, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
+        if isinstance(self.low, Tensor):
+            return self.low.to(device, dtype).expand(shape).clone()
         return torch.full(shape, self.low, dtype=dtype, device=device)
 
 

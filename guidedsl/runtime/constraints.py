@@ -107,12 +107,14 @@ def less_than(high: Bound) -> Constraint:
     return LessThan(_as_bound(high, "less_than"))
 
 
-def integer_interval(low: int, high: int) -> Constraint:
-    """Whole numbers from `low` to `high`, both included. Raises ParamError if there are none."""
+def integer_interval(low: int | Tensor, high: int | Tensor) -> Constraint:
+    """Whole numbers from `low` to `high`, both included; tensors broadcast from the right. Raises ParamError if empty."""
     for bound in (low, high):
+        if isinstance(bound, Tensor):
+            continue
         if isinstance(bound, bool) or not isinstance(bound, int) or abs(bound) >= 2**63:
             raise ParamError(f"the bounds of int(a, b) are whole numbers of 64 bits; got {shorten(bound)}.")
-    if low > high:
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor) and low > high:
         raise ParamError(f"int({low}, {high}) is empty: swap the bounds.")
     return IntegerInterval(low, high)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedToken
@@ -21,6 +21,7 @@ from guidedsl.syntax.tables import load_parser
 from guidedsl.syntax.words import FILE_KEYWORDS, GUIDE_KEYWORDS, MODEL_KEYWORDS, PLANNED
 
 MAX_DEPTH = 120
+_EXPRESSIONS = get_args(ast.Expr)
 _UNKNOWN = re.compile(r"#[^\n]*|\s+|(?P<unknown>\"[^\n]*|[^\s#\"]+)")
 _STATEMENT_END = ("NAME", "NUMBER", "STRING", "RPAR", "RSQB", "LBRACE", "RBRACE")
 _PLANNED_STATEMENTS = ("NET", "EXTERN", "SCAN")
@@ -253,15 +254,17 @@ def _count_open(values: list[Any]) -> int:
 
 
 def _too_deep(file: ast.File) -> Span | None:
-    """The place of the first node nested deeper than any reader or the checker would follow."""
-    stack: list[tuple[Any, int, Span]] = [(file, 0, Span(0, 0, 1, 1))]
+    """The place of an expression, or else a block, nested deeper than any reader or the checker would follow."""
+    stack: list[tuple[Any, int, Any, Span]] = [(file, 0, file, Span(0, 0, 1, 1))]
     while stack:
-        node, depth, span = stack.pop()
-        span = getattr(node, "span", span)
+        node, depth, root, span = stack.pop()
+        if not isinstance(root, _EXPRESSIONS):
+            root = node
+            span = getattr(node, "span", span)
         if depth > MAX_DEPTH:
             return span
         for field in fields(node):
             value = getattr(node, field.name)
             children = value if isinstance(value, tuple) else (value,)
-            stack.extend((child, depth + 1, span) for child in children if is_dataclass(child))
+            stack.extend((child, depth + 1, root, span) for child in children if is_dataclass(child))
     return None

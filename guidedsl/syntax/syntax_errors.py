@@ -29,6 +29,7 @@ _SYMBOLS = {
     "STRING": "a string",
 }
 _OPERATORS = frozenset(("COMPARE", "PLUS", "MINUS", "STAR", "SLASH", "AT", "CIRCUMFLEX", "LSQB"))
+_BLOCK_WORDS = frozenset(word.upper() for word in (*FILE_KEYWORDS, *MODEL_KEYWORDS, *GUIDE_KEYWORDS)) | {"RBRACE"}
 _DECLARING = frozenset(
     ("DIM", "DATA", "LATENT", "OBSERVED", "LET", "PARAM", "PLATE", "AUX", "JOINT", "MODEL", "GUIDE", "FOR")
 )
@@ -87,7 +88,7 @@ def describe(
         hint = _usage(start, token, accepted)
     return errors.unexpected(
         span,
-        expected=_expected(accepted, before),
+        expected=_expected(accepted if missing or before is None else _on_new_line(accepted, token, before), before),
         found=_found(tokens, position),
         opened=token_span(unclosed) if unclosed is not None else None,
         opened_text=str(unclosed) if unclosed is not None else "",
@@ -102,6 +103,11 @@ def _found(tokens: Sequence[Token], position: int) -> str:
     if token.type == "STRING":
         return "a string"
     return f"`{token}`"
+
+
+def _on_new_line(accepted: frozenset[str], token: Token, before: Token) -> frozenset[str]:
+    """A statement that may end is taken to end with its line: nothing is said of how it could go on."""
+    return accepted & _BLOCK_WORDS if (token.line or 1) > (before.end_line or 1) and "LET" in accepted else accepted
 
 
 def _expected(accepted: frozenset[str], before: Token | None) -> str:

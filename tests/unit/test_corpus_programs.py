@@ -34,9 +34,8 @@ from guidedsl.source import read_source
 PROGRAMS = Path(__file__).resolve().parent.parent / "cases" / "programs"
 NAMES = sorted(path.parent.name for path in PROGRAMS.glob("*/model.guide"))
 LARGE = {"many_sites"}
+"""Whose text takes seconds to lay out again."""
 PARTICLES = 3
-
-# Found with some generated code: what it stands for takes longer than 5 s to lay out twice.
 
 
 @cache
@@ -110,8 +109,12 @@ def test_runs(name: str) -> None:
             draw = guide(batch, particles=particles, store=store, noise=noise)
             _check_latents(guide.model, batch, draw, particles)
             log_p = _density(guide.model, batch, draw.latents, store)
-            _check_gradients(draw, log_p, particles, store)
+            _check_gradients(draw, log_p, particles, store, some_unused=log_p is _NO_DENSITY)
             _check_quantities(guide.model, batch, draw.latents, particles, store)
+
+
+_NO_DENSITY = torch.zeros((), dtype=torch.float64)
+"""Stands for the density of an interface, which is elsewhere."""
 
 
 def _density(model: Model, data: Any, latents: Any, store: ParamStore) -> Tensor:
@@ -121,7 +124,7 @@ def _density(model: Model, data: Any, latents: Any, store: ParamStore) -> Tensor
         raise
     except Exception as error:
         if "interface" in str(error) or "imported" in str(error):
-            return torch.zeros(())
+            return _NO_DENSITY
         raise
 
 
@@ -148,7 +151,9 @@ def _check_latents(model: Model, data: Any, draw: Draw[Any], particles: tuple[in
         assert bool(site.constraint.check(value).all()), f"{site.name} leaves {site.constraint}"
 
 
-def _check_gradients(draw: Draw[Any], log_p: Tensor, particles: tuple[int, ...], store: ParamStore) -> None:
+def _check_gradients(
+    draw: Draw[Any], log_p: Tensor, particles: tuple[int, ...], store: ParamStore, *, some_unused: bool
+) -> None:
     assert draw.log_q.shape == particles
     loss = draw.log_q - log_p
     assert loss.shape == particles
@@ -161,8 +166,8 @@ def _check_gradients(draw: Draw[Any], log_p: Tensor, particles: tuple[int, ...],
         return
     gradients = torch.autograd.grad(objective.sum(), list(leaves.values()), allow_unused=True)
     for leaf, gradient in zip(leaves, gradients, strict=True):
-        assert gradient is not None, f"{leaf} has no gradient"
-        assert bool(gradient.isfinite().all()), f"the gradient of {leaf} is not finite"
+        assert some_unused or gradient is not None, f"{leaf} has no gradient"
+        assert gradient is None or bool(gradient.isfinite().all()), f"the gradient of {leaf} is not finite"
 
 
 def _check_quantities(

@@ -91,7 +91,7 @@ def compare(
     log_p = log_p + dist.Bernoulli.log_prob(
         data.b, fn.where(fn.indicator(data.x > 0.0, data), 0.3, torch.sigmoid(a)[..., None])
     ).sum(-1)
-    log_p = log_p + fn.where(fn.indicator(data.c == 1.0, data), (-(a**2.0))[..., None], 0.0).sum(-1)
+    log_p = log_p + fn.where(fn.indicator(data.c == 1.0, data), (-(a**2))[..., None], 0.0).sum(-1)
     return log_p
 
 

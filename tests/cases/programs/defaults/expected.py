@@ -90,7 +90,7 @@ def defaults_derive(data: DefaultsData) -> DefaultsData:
     """What depends on data alone, computed once, when data is bound."""
     K = data.K
     N = data.N
-    prior_sd = 2.5 if "prior_sd" in data.missing else data.prior_sd
+    prior_sd = data.new_full((), 2.5) if "prior_sd" in data.missing else data.prior_sd
     data = replace(data, prior_sd=prior_sd)
     loc = data.new_full((K,), 0.0) if "loc" in data.missing else data.loc
     data = replace(data, loc=loc)
@@ -98,13 +98,13 @@ def defaults_derive(data: DefaultsData) -> DefaultsData:
     data = replace(data, weights=weights)
     S = data.new_eye(K) if "S" in data.missing else data.S
     data = replace(data, S=S)
-    given = 1.0 if "given" in data.missing else data.given
+    given = data.new_full((), 1.0) if "given" in data.missing else data.given
     data = replace(data, given=given)
     offset = data.new_full((N,), 0.0) if "offset" in data.missing else data.offset
     data = replace(data, offset=offset)
     w = fn.expand(data.prior_sd * 2.0, (N,)) if "w" in data.missing else data.w
     data = replace(data, w=w)
-    k = data.new_full((N,), 0.0) if "k" in data.missing else data.k
+    k = data.new_full((N,), 0.0).long() if "k" in data.missing else data.k
     data = replace(data, k=k)
     return data
 

@@ -78,7 +78,8 @@ def mixture(
 ) -> Tensor:
     """The log joint density of Mixture, one value a particle."""
     w, on, n, m, g, k, u, mu, z, beta = latents
-    log_p = dist.Dirichlet.log_prob(w, 2.0)
+    K = data.K
+    log_p = dist.Dirichlet.log_prob(w, data.new_full((K,), 2.0))
     log_p = log_p + dist.Bernoulli.log_prob(on, 0.5)
     log_p = log_p + dist.Poisson.log_prob(n, 2.0)
     log_p = log_p + dist.Binomial.log_prob(m, 4.0, 0.5)
@@ -221,34 +222,34 @@ def sampled(
 
 LINES = (
     (76, 2),
-    (81, 4),
-    (82, 5),
-    (83, 6),
-    (84, 7),
-    (85, 8),
-    (86, 9),
-    (87, 10),
-    (88, 11),
-    (89, 13),
-    (90, 14),
-    (95, 17),
-    (98, 20),
-    (105, 2),
-    (108, 24),
-    (134, 25),
-    (135, 26),
-    (138, 27),
-    (141, 28),
-    (142, 29),
-    (143, 30),
-    (144, 31),
-    (145, 32),
-    (146, 33),
-    (147, 35),
-    (154, 36),
-    (155, 38),
-    (205, 24),
-    (255, 2),
+    (82, 4),
+    (83, 5),
+    (84, 6),
+    (85, 7),
+    (86, 8),
+    (87, 9),
+    (88, 10),
+    (89, 11),
+    (90, 13),
+    (91, 14),
+    (96, 17),
+    (99, 20),
+    (106, 2),
+    (109, 24),
+    (135, 25),
+    (136, 26),
+    (139, 27),
+    (142, 28),
+    (143, 29),
+    (144, 30),
+    (145, 31),
+    (146, 32),
+    (147, 33),
+    (148, 35),
+    (155, 36),
+    (156, 38),
+    (206, 24),
+    (256, 2),
 )
 """Lines of this module and the lines of discrete_latents that they come from."""
 

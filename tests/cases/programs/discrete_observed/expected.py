@@ -110,10 +110,11 @@ class CountsLatents(NamedTuple):
 def counts(data: CountsData, latents: CountsLatents, *, store: ParamStore | None = None) -> Tensor:
     """The log joint density of Counts, one value a particle."""
     r, p, l, s, v, cut = latents
+    K = data.K
     log_p = dist.Gamma.log_prob(r, 2.0, 1.0)
     log_p = log_p + dist.Beta.log_prob(p, 2.0, 2.0)
     log_p = log_p + dist.Normal.log_prob(l, 0.0, 1.0)
-    log_p = log_p + dist.Dirichlet.log_prob(s, 1.0)
+    log_p = log_p + dist.Dirichlet.log_prob(s, data.new_full((K,), 1.0))
     log_p = log_p + dist.Normal.log_prob(v, 0.0, 1.0).sum(-1)
     log_p = log_p + dist.Normal.log_prob(cut, 0.0, 3.0).sum(-1)
     log_p = log_p + dist.Bernoulli.log_prob(data.a0, p[..., None]).sum(-1)
@@ -200,37 +201,37 @@ def g(
 
 LINES = (
     (110, 2),
-    (113, 4),
-    (114, 5),
-    (115, 6),
-    (116, 7),
-    (117, 8),
-    (118, 9),
-    (119, 13),
-    (120, 14),
-    (121, 15),
-    (122, 16),
-    (123, 17),
-    (124, 18),
-    (125, 19),
-    (126, 20),
-    (127, 21),
-    (128, 22),
-    (129, 23),
-    (132, 24),
-    (133, 25),
-    (136, 26),
-    (137, 27),
-    (140, 28),
-    (143, 29),
-    (144, 30),
-    (145, 31),
-    (146, 32),
-    (147, 33),
-    (148, 34),
-    (149, 2),
-    (152, 38),
-    (237, 2),
+    (114, 4),
+    (115, 5),
+    (116, 6),
+    (117, 7),
+    (118, 8),
+    (119, 9),
+    (120, 13),
+    (121, 14),
+    (122, 15),
+    (123, 16),
+    (124, 17),
+    (125, 18),
+    (126, 19),
+    (127, 20),
+    (128, 21),
+    (129, 22),
+    (130, 23),
+    (133, 24),
+    (134, 25),
+    (137, 26),
+    (138, 27),
+    (141, 28),
+    (144, 29),
+    (145, 30),
+    (146, 31),
+    (147, 32),
+    (148, 33),
+    (149, 34),
+    (150, 2),
+    (153, 38),
+    (238, 2),
 )
 """Lines of this module and the lines of discrete_observed that they come from."""
 

@@ -27,7 +27,6 @@ from guidedsl.runtime import (
     get_param_store,
 )
 from guidedsl.runtime import distributions as dist
-from guidedsl.runtime import functions as fn
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,18 +62,17 @@ def factors(
     """The log joint density of Factors, one value a particle."""
     a, b, c = latents
     N = data.N
-    log_p = -(a**2.0) / 2.0
-    log_p = log_p + -b
-    log_p = log_p + -1.5
-    log_p = log_p + -((c - a[..., None]) ** (2.0).sum(-1))
-    log_p = log_p + fn.expand((-(a**2.0))[..., None], (N,)).sum(-1)
-    log_p = log_p + data.new_full((N,), -0.5).sum(-1)
-    log_p = log_p + data.col.scale * -((data.x - c[..., None]) ** (2.0).sum((-2, -1)))
-    log_p = log_p + data.col.scale * (-b)[..., None, None] * data.x ** (2.0).sum((-2, -1))
-    log_p = log_p + data.col.scale * data.new_full((N, data.col.length), -0.25).sum((-2, -1))
-    log_p = log_p + data.col.scale * fn.expand((-(c**2.0))[..., None], (N, data.col.length)).sum(
-        (-2, -1)
-    )
+    M = data.M
+    log_p = -(a**2) / 2.0
+    log_p = log_p - b
+    log_p = log_p - 1.5
+    log_p = log_p - ((c - a[..., None]) ** 2).sum(-1)
+    log_p = log_p - N * a**2
+    log_p = log_p + N * -0.5
+    log_p = log_p - data.col.scale * ((data.x - c[..., None]) ** 2).sum((-2, -1))
+    log_p = log_p + data.col.scale * ((-b)[..., None, None] * data.x**2).sum((-2, -1))
+    log_p = log_p + N * M * -0.25
+    log_p = log_p - M * (c**2).sum(-1)
     return log_p
 
 
@@ -180,7 +178,7 @@ def f(
 
 
 LINES = (
-    (60, 2),
+    (59, 2),
     (66, 6),
     (67, 7),
     (68, 8),
@@ -191,10 +189,10 @@ LINES = (
     (73, 17),
     (74, 18),
     (75, 19),
-    (78, 2),
-    (81, 24),
-    (136, 25),
-    (201, 2),
+    (76, 2),
+    (79, 24),
+    (134, 25),
+    (199, 2),
 )
 """Lines of this module and the lines of factors that they come from."""
 

@@ -175,7 +175,7 @@ def elementwise_derive(data: ElementwiseData) -> ElementwiseData:
         + torch.square(data.new_tensor(N))
         + 2.0
         + 2.0
-        + fn.softplus(J),
+        + fn.softplus(data.new_tensor(J)),
         (N,),
     )
     data = replace(data, five=five)

@@ -80,7 +80,7 @@ def algebra(
     log_p = (
         log_p
         + -0.5 * fn.quad_form(data.S, v)
-        - fn.dot(v, w) ** 2.0
+        - fn.dot(v, w) ** 2
         - torch.square(M.diagonal(dim1=-2, dim2=-1)).sum(-1)
         - torch.square(L).sum((-2, -1))
         - 0.1 * torch.square(M).sum((-2, -1))
@@ -99,11 +99,10 @@ def algebra(
         k[..., None, :, :],
     ).sum(-1)
     log_p = log_p + dist.Bernoulli.log_prob(data.b, 0.5).sum(-1)
-    log_p = (
-        log_p
-        + fn.log_mix(0.3, fn.quad_form(data.S, data.x) - 9.0, fn.matvec(data.x, v) - 9.0)
-        + fn.log_mix(torch.sigmoid(v[..., 0])[..., None], -1.0, data.x[..., 0]).sum(-1)
-    )
+    log_p = log_p + (
+        fn.log_mix(0.3, fn.quad_form(data.S, data.x) - 9.0, fn.matvec(data.x, v) - 9.0)
+        + fn.log_mix(torch.sigmoid(v[..., 0])[..., None], -1.0, data.x[..., 0])
+    ).sum(-1)
     return log_p
 
 
@@ -202,12 +201,12 @@ LINES = (
     (95, 16),
     (101, 17),
     (102, 18),
-    (107, 2),
-    (115, 10),
-    (116, 11),
-    (117, 2),
-    (120, 22),
-    (214, 2),
+    (106, 2),
+    (114, 10),
+    (115, 11),
+    (116, 2),
+    (119, 22),
+    (213, 2),
 )
 """Lines of this module and the lines of functions_linear_algebra that they come from."""
 

@@ -72,9 +72,10 @@ def together(
 ) -> Tensor:
     """The log joint density of Together, one value a particle."""
     mu, s, w, v, a, b, e, c = latents
+    K = data.K
     log_p = dist.Normal.log_prob(mu, 0.0, 1.0)
     log_p = log_p + dist.LogNormal.log_prob(s, 0.0, 1.0)
-    log_p = log_p + dist.Dirichlet.log_prob(w, 1.0)
+    log_p = log_p + dist.Dirichlet.log_prob(w, data.new_full((K,), 1.0))
     log_p = log_p + dist.Normal.log_prob(v, 0.0, 1.0).sum(-1)
     log_p = log_p + dist.Normal.log_prob(a, mu[..., None], s[..., None]).sum(-1)
     log_p = log_p + dist.LogNormal.log_prob(b, 0.0, 1.0).sum((-2, -1))
@@ -165,7 +166,7 @@ def two(
         + log_q_joint_
         - log_det_w
         - log_det_b.sum((-2, -1))
-        + log_q_joint__
+        + log_q_joint__.sum(-1)
         - log_det_c.sum(-1)
     )
     return Draw(TogetherLatents(mu, s, w, v, a, b, e, c), log_q)
@@ -247,9 +248,9 @@ def rows(
     log_q = (
         log_q_joint
         - log_det_s
-        + log_q_joint_
+        + log_q_joint_.sum(-1)
         - log_det_w
-        + log_q_joint__
+        + log_q_joint__.sum(-1)
         + log_q_joint___.sum(-1)
         - log_det_b.sum((-2, -1))
         + log_q_joint____.sum(-1)
@@ -422,48 +423,48 @@ def cols(
 
 LINES = (
     (70, 2),
-    (75, 4),
-    (76, 5),
-    (77, 6),
-    (78, 7),
-    (79, 9),
-    (80, 10),
-    (81, 11),
-    (82, 13),
-    (83, 14),
-    (88, 2),
-    (91, 16),
-    (114, 17),
-    (117, 18),
-    (123, 19),
-    (129, 20),
-    (135, 21),
-    (141, 22),
-    (147, 23),
-    (150, 24),
-    (156, 25),
-    (162, 16),
-    (174, 27),
-    (197, 28),
-    (198, 29),
-    (203, 30),
-    (206, 31),
-    (210, 32),
-    (213, 33),
-    (214, 35),
-    (221, 36),
-    (230, 37),
-    (236, 40),
-    (243, 41),
-    (247, 27),
-    (261, 44),
-    (294, 45),
-    (314, 46),
-    (335, 47),
-    (362, 48),
-    (387, 49),
-    (408, 44),
-    (470, 2),
+    (76, 4),
+    (77, 5),
+    (78, 6),
+    (79, 7),
+    (80, 9),
+    (81, 10),
+    (82, 11),
+    (83, 13),
+    (84, 14),
+    (89, 2),
+    (92, 16),
+    (115, 17),
+    (118, 18),
+    (124, 19),
+    (130, 20),
+    (136, 21),
+    (142, 22),
+    (148, 23),
+    (151, 24),
+    (157, 25),
+    (163, 16),
+    (175, 27),
+    (198, 28),
+    (199, 29),
+    (204, 30),
+    (207, 31),
+    (211, 32),
+    (214, 33),
+    (215, 35),
+    (222, 36),
+    (231, 37),
+    (237, 40),
+    (244, 41),
+    (248, 27),
+    (262, 44),
+    (295, 45),
+    (315, 46),
+    (336, 47),
+    (363, 48),
+    (388, 49),
+    (409, 44),
+    (471, 2),
 )
 """Lines of this module and the lines of joint that they come from."""
 

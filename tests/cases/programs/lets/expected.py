@@ -81,7 +81,7 @@ def lets(data: LetsData, latents: LetsLatents, *, store: ParamStore | None = Non
     part = torch.softmax(v, -1)
     shifted = data.xs + a[..., None]
     flat = fn.expand(twice[..., None], (data.obs.length,))
-    pos = shifted**2.0 + 0.1
+    pos = shifted**2 + 0.1
     vec = shifted[..., None] * v[..., None, :]
     log_p = log_p + data.obs.scale * dist.Normal.log_prob(
         data.y,
@@ -106,7 +106,7 @@ def lets_quantities(
     part = torch.softmax(v, -1)
     shifted = data.xs + a[..., None]
     flat = fn.expand(twice[..., None], (data.obs.length,))
-    pos = shifted**2.0 + 0.1
+    pos = shifted**2 + 0.1
     vec = shifted[..., None] * v[..., None, :]
     unused = a + 1.0
     return {

@@ -64,10 +64,11 @@ class MixedLatents(NamedTuple):
 def mixed(data: MixedData, latents: MixedLatents, *, store: ParamStore | None = None) -> Tensor:
     """The log joint density of Mixed, one value a particle."""
     w, mu, s, L = latents
-    log_p = dist.Dirichlet.log_prob(w, 2.0)
+    K = data.K
+    log_p = dist.Dirichlet.log_prob(w, data.new_full((K,), 2.0))
     log_p = log_p + dist.Normal.log_prob(mu, 0.0, 3.0).sum(-1)
     log_p = log_p + dist.LogNormal.log_prob(s, 0.0, 0.5).sum(-1)
-    log_p = log_p + -torch.square(L).sum((-2, -1))
+    log_p = log_p - torch.square(L).sum((-2, -1))
     log_p = log_p + torch.logsumexp(
         torch.log(w)[..., None, :]
         + dist.Normal.log_prob(data.y[..., None], mu[..., None, :], s[..., None, :]),
@@ -81,16 +82,14 @@ def mixed(data: MixedData, latents: MixedLatents, *, store: ParamStore | None = 
     log_p = log_p + dist.MultivariateNormal.log_prob(
         fn.stack((data.y, mu[..., 1][..., None]), -1), data.v, L[..., None, :, :]
     ).sum(-1)
-    log_p = (
-        log_p
-        + dist.MultivariateNormal.log_prob(data.v, 0.0, L[..., None, :, :])
-        + dist.Dirichlet.log_prob(w, 1.0)[..., None].sum(-1)
-    )
-    log_p = (
-        log_p
-        + dist.BernoulliLogits.log_prob(data.new_tensor(1.0), data.y)
-        + dist.Normal.log_prob(data.new_tensor(0.0), mu[..., 0], 1.0)[..., None].sum(-1)
-    )
+    log_p = log_p + (
+        dist.MultivariateNormal.log_prob(data.v, data.new_full((2,), 0.0), L[..., None, :, :])
+        + dist.Dirichlet.log_prob(w, data.new_full((K,), 1.0))[..., None]
+    ).sum(-1)
+    log_p = log_p + (
+        dist.BernoulliLogits.log_prob(data.new_tensor(1.0), data.y)
+        + dist.Normal.log_prob(data.new_tensor(0.0), mu[..., 0], 1.0)[..., None]
+    ).sum(-1)
     log_p = (
         log_p
         + dist.Normal.log_prob(mu, 0.0, s).sum(-1)
@@ -149,19 +148,19 @@ def g(
 
 LINES = (
     (64, 2),
-    (67, 4),
-    (68, 5),
-    (69, 6),
-    (70, 8),
-    (71, 12),
-    (76, 13),
-    (81, 14),
-    (84, 15),
+    (68, 4),
+    (69, 5),
+    (70, 6),
+    (71, 8),
+    (72, 12),
+    (77, 13),
+    (82, 14),
+    (85, 15),
     (89, 16),
-    (94, 18),
-    (99, 2),
-    (102, 21),
-    (168, 2),
+    (93, 18),
+    (98, 2),
+    (101, 21),
+    (167, 2),
 )
 """Lines of this module and the lines of log_prob that they come from."""
 

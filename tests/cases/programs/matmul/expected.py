@@ -102,7 +102,7 @@ def mat_mul(data: MatMulData, latents: MatMulLatents, *, store: ParamStore | Non
         1.0,
     ).sum((-2, -1))
     log_p = log_p + dist.Normal.log_prob(data.e, eta, 1.0).sum(-1)
-    log_p = log_p + -torch.square(
+    log_p = log_p - torch.square(
         fn.dot(fn.vecmat(fn.vecmat(g, B[..., None, :, :]), C[..., None, :, :]), g)
     ).sum(-1)
     log_p = log_p + dist.Normal.log_prob(

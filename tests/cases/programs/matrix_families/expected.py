@@ -81,7 +81,9 @@ def matrices(
     log_p = log_p + dist.Wishart.log_prob(W2, K + 2, torch.linalg.cholesky(W))
     log_p = log_p + dist.HalfNormal.log_prob(tau, 1.0).sum(-1)
     L = fn.checked(tau[..., None] * R, constraints.lower_cholesky, "L")
-    log_p = log_p + dist.MultivariateNormal.log_prob(b, 0.0, L[..., None, :, :]).sum(-1)
+    log_p = log_p + dist.MultivariateNormal.log_prob(
+        b, data.new_full((K,), 0.0), L[..., None, :, :]
+    ).sum(-1)
     log_p = log_p + dist.MultivariateNormalCovariance.log_prob(
         data.y, b, fn.add_diag(W, 0.1)[..., None, :, :]
     ).sum(-1)
@@ -222,22 +224,22 @@ LINES = (
     (82, 9),
     (83, 10),
     (84, 12),
-    (85, 13),
-    (88, 14),
-    (91, 15),
-    (94, 2),
-    (102, 10),
-    (103, 2),
-    (106, 19),
-    (133, 20),
-    (136, 21),
-    (137, 22),
-    (165, 23),
-    (166, 24),
-    (167, 25),
-    (178, 26),
-    (202, 19),
-    (244, 2),
+    (87, 13),
+    (90, 14),
+    (93, 15),
+    (96, 2),
+    (104, 10),
+    (105, 2),
+    (108, 19),
+    (135, 20),
+    (138, 21),
+    (139, 22),
+    (167, 23),
+    (168, 24),
+    (169, 25),
+    (180, 26),
+    (204, 19),
+    (246, 2),
 )
 """Lines of this module and the lines of matrix_families that they come from."""
 

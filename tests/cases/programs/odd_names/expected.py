@@ -66,7 +66,7 @@ class DrawData(Data):
     full_: Tensor
 
 
-class DrawLatents(NamedTuple):
+class DrawLatents_(NamedTuple):
     """Latents of Draw; each has the particle axes in front.
 
     lambda_: [] real
@@ -118,7 +118,7 @@ class DrawLatents(NamedTuple):
 
 
 def draw_density(
-    data: DrawData, latents: DrawLatents, *, store: ParamStore | None = None
+    data: DrawData, latents: DrawLatents_, *, store: ParamStore | None = None
 ) -> Tensor:
     """The log joint density of Draw, one value a particle."""
     (
@@ -145,8 +145,8 @@ def draw_density(
         in_,
         is_,
     ) = latents
-    math = data.math
-    range = data.range
+    math_ = data.math
+    range_ = data.range
     log_p = dist.Normal.log_prob(lambda_, 0.0, 1.0)
     log_p = log_p + dist.Normal.log_prob(lambda__, lambda_, 1.0)
     log_p = log_p + dist.Normal.log_prob(index, 0.0, 1.0)
@@ -182,7 +182,7 @@ def draw_density(
 
 
 def draw_quantities(
-    data: DrawData, latents: DrawLatents, *, store: ParamStore | None = None
+    data: DrawData, latents: DrawLatents_, *, store: ParamStore | None = None
 ) -> dict[str, Tensor]:
     """The deterministic values of Draw, by name."""
     (
@@ -216,7 +216,7 @@ def draw_quantities(
 
 def draw_derive(data: DrawData) -> DrawData:
     """What depends on data alone, computed once, when data is bound."""
-    missing = 0.0 if "missing" in data.missing else data.missing_
+    missing = data.new_full((), 0.0) if "missing" in data.missing else data.missing_
     data = replace(data, missing_=missing)
     return data
 
@@ -227,7 +227,7 @@ def data(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
-) -> Draw[DrawLatents]:
+) -> Draw[DrawLatents_]:
     """Guide Data for Draw.
 
     Parameters, as stored:
@@ -274,8 +274,8 @@ def data(
     """
     noise = noise or data.noise()
     param = get_param_store(store).param
-    torch = data.torch
-    math = data.math
+    torch_ = data.torch
+    math_ = data.math
     K = data.K
     param__ = param(
         "Data.param_", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
@@ -535,7 +535,7 @@ def data(
         + log_q_is_.sum(-1)
     )
     return Draw(
-        DrawLatents(
+        DrawLatents_(
             lambda_,
             lambda__,
             index,
@@ -569,7 +569,7 @@ def draw_guide(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
-) -> Draw[DrawLatents]:
+) -> Draw[DrawLatents_]:
     """Guide draw for Draw.
 
     Parameters, as stored:
@@ -599,8 +599,8 @@ def draw_guide(
     """
     noise = noise or data.noise()
     param = get_param_store(store).param
-    torch = data.torch
-    math = data.math
+    torch_ = data.torch
+    math_ = data.math
     K = data.K
     lambda_map = param(
         "draw.lambda_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
@@ -746,7 +746,7 @@ def draw_guide(
         + log_q_is_.sum(-1)
     )
     return Draw(
-        DrawLatents(
+        DrawLatents_(
             lambda_,
             lambda__,
             index,
@@ -780,7 +780,7 @@ def lambda_guide(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
-) -> Draw[DrawLatents]:
+) -> Draw[DrawLatents_]:
     """Guide lambda for Draw.
 
     Parameters, as stored:
@@ -832,8 +832,8 @@ def lambda_guide(
     """
     noise = noise or data.noise()
     param = get_param_store(store).param
-    torch = data.torch
-    math = data.math
+    torch_ = data.torch
+    math_ = data.math
     K = data.K
     lambda_loc = param(
         "lambda.lambda_loc",
@@ -1139,7 +1139,7 @@ def lambda_guide(
         + log_q_is_.sum(-1)
     )
     return Draw(
-        DrawLatents(
+        DrawLatents_(
             lambda_,
             lambda__,
             index,
@@ -1173,7 +1173,7 @@ def plate(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
-) -> Draw[DrawLatents]:
+) -> Draw[DrawLatents_]:
     """Guide Plate for Draw.
 
     Parameters, as stored:
@@ -1225,8 +1225,8 @@ def plate(
     """
     noise = noise or data.noise()
     param = get_param_store(store).param
-    torch = data.torch
-    math = data.math
+    torch_ = data.torch
+    math_ = data.math
     K = data.K
     lambda_loc = param(
         "Plate.lambda_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
@@ -1523,7 +1523,7 @@ def plate(
         + log_q_is_.sum(-1)
     )
     return Draw(
-        DrawLatents(
+        DrawLatents_(
             lambda_,
             lambda__,
             index,
@@ -1606,7 +1606,7 @@ LINES = (
 Draw_ = Model(
     name="Draw",
     data_type=DrawData,
-    latents_type=DrawLatents,
+    latents_type=DrawLatents_,
     log_density=draw_density,
     dims=(
         Dim("torch"),

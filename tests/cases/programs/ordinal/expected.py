@@ -70,11 +70,14 @@ def ordinal(
 ) -> Tensor:
     """The log joint density of Ordinal, one value a particle."""
     cut, L, tau, b = latents
+    P = data.P
     log_p = dist.Normal.log_prob(cut, 0.0, 3.0).sum(-1)
     log_p = log_p + dist.LKJCholesky.log_prob(L, 2.0)
     log_p = log_p + dist.HalfNormal.log_prob(tau, 1.0).sum(-1)
     scale = fn.checked(tau[..., None] * L, constraints.lower_cholesky, "scale")
-    log_p = log_p + dist.MultivariateNormal.log_prob(b, 0.0, scale[..., None, :, :]).sum(-1)
+    log_p = log_p + dist.MultivariateNormal.log_prob(
+        b, data.new_full((P,), 0.0), scale[..., None, :, :]
+    ).sum(-1)
     log_p = log_p + dist.OrderedLogistic.log_prob(
         data.y, fn.dot(data.x, b[..., data.g, :]), cut[..., None, :]
     ).sum(-1)
@@ -246,23 +249,23 @@ def rows(
 
 LINES = (
     (68, 2),
-    (73, 4),
-    (74, 5),
-    (75, 6),
-    (76, 7),
-    (77, 8),
-    (78, 12),
-    (81, 2),
-    (89, 7),
-    (90, 2),
-    (93, 15),
-    (181, 16),
-    (203, 17),
-    (228, 19),
-    (235, 20),
-    (242, 21),
-    (243, 16),
-    (269, 2),
+    (74, 4),
+    (75, 5),
+    (76, 6),
+    (77, 7),
+    (78, 8),
+    (81, 12),
+    (84, 2),
+    (92, 7),
+    (93, 2),
+    (96, 15),
+    (184, 16),
+    (206, 17),
+    (231, 19),
+    (238, 20),
+    (245, 21),
+    (246, 16),
+    (272, 2),
 )
 """Lines of this module and the lines of ordinal that they come from."""
 

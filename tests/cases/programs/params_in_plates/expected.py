@@ -63,6 +63,7 @@ class LocalLatents(NamedTuple):
 def local(data: LocalData, latents: LocalLatents, *, store: ParamStore | None = None) -> Tensor:
     """The log joint density of Local, one value a particle."""
     a, b, c = latents
+    K = data.K
     log_p = dist.Normal.log_prob(a, 0.0, 1.0).sum(-1)
     log_p = log_p + data.cell.scale * dist.Normal.log_prob(b, a[..., None, None, None], 1.0).sum(
         (-4, -3, -2, -1)
@@ -70,7 +71,7 @@ def local(data: LocalData, latents: LocalLatents, *, store: ParamStore | None = 
     log_p = log_p + data.cell.scale * dist.Normal.log_prob(data.y, b.sum(-1) + data.x, 1.0).sum(
         (-3, -2, -1)
     )
-    log_p = log_p + data.cell.scale * dist.Dirichlet.log_prob(c, 1.0).sum(-1)
+    log_p = log_p + data.cell.scale * dist.Dirichlet.log_prob(c, data.new_full((K,), 1.0)).sum(-1)
     return log_p
 
 
@@ -349,29 +350,29 @@ def i(
 
 LINES = (
     (63, 2),
-    (66, 5),
-    (67, 8),
-    (70, 9),
-    (73, 12),
-    (74, 2),
-    (77, 14),
-    (101, 16),
-    (108, 17),
-    (116, 18),
-    (117, 21),
-    (124, 22),
-    (131, 23),
-    (132, 26),
-    (142, 27),
-    (152, 28),
-    (158, 14),
-    (166, 31),
-    (250, 32),
-    (275, 33),
-    (283, 34),
-    (317, 35),
-    (342, 32),
-    (378, 2),
+    (67, 5),
+    (68, 8),
+    (71, 9),
+    (74, 12),
+    (75, 2),
+    (78, 14),
+    (102, 16),
+    (109, 17),
+    (117, 18),
+    (118, 21),
+    (125, 22),
+    (132, 23),
+    (133, 26),
+    (143, 27),
+    (153, 28),
+    (159, 14),
+    (167, 31),
+    (251, 32),
+    (276, 33),
+    (284, 34),
+    (318, 35),
+    (343, 32),
+    (379, 2),
 )
 """Lines of this module and the lines of params_in_plates that they come from."""
 

@@ -230,7 +230,7 @@ def hand(
         noise,
         (*particles, N, M, K),
         m + b[..., None, :, :],
-        data.new_full((K,), 1.0) + (data.x**2.0)[..., None],
+        data.new_full((K,), 1.0) + (data.x**2)[..., None],
     )
     log_q = log_q_a.sum(-1) + log_q_b.sum((-2, -1)) + log_q_e.sum((-3, -2, -1))
     return Draw(ReorderedLatents(a, b, e), log_q)

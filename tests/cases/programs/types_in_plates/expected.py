@@ -85,24 +85,24 @@ def rows(data: RowsData, latents: RowsLatents, *, store: ParamStore | None = Non
     log_p = dist.LogNormal.log_prob(p, 0.0, 1.0).sum(-1)
     log_p = log_p + dist.Uniform.log_prob(q, -1.0, 1.0).sum(-1)
     log_p = log_p + dist.Beta.log_prob(u, 2.0, 2.0).sum((-2, -1))
-    log_p = log_p + dist.Dirichlet.log_prob(a, 1.0).sum(-1)
+    log_p = log_p + dist.Dirichlet.log_prob(a, data.new_full((K,), 1.0)).sum(-1)
     log_p = log_p + dist.Dirichlet.log_prob(b, data.new_full((K,), 2.0)).sum((-2, -1))
     log_p = log_p + dist.Normal.log_prob(c, 0.0, 2.0).sum((-2, -1))
     log_p = log_p + dist.LKJCholesky.log_prob(f, 2.0).sum(-1)
     log_p = log_p + dist.WishartCovariance.log_prob(g, K + 2, data.eye_cov).sum(-1)
     log_p = log_p + dist.LKJ.log_prob(h, 1.5).sum(-1)
     gh = fn.checked(g + h, constraints.cov, "gh")
-    log_p = log_p + -0.5 * (
-        torch.square(d).sum(-1) + torch.square(e).sum((-2, -1)) + torch.square(i).sum((-2, -1))
+    log_p = log_p + (
+        -0.5
+        * (torch.square(d).sum(-1) + torch.square(e).sum((-2, -1)) + torch.square(i).sum((-2, -1)))
     ).sum(-1)
     log_p = log_p + dist.MultivariateNormalCovariance.log_prob(
         data.y, a + b[..., 1, :] + c + d * p[..., None] + (q * u[..., 0])[..., None], gh
     ).sum(-1)
-    log_p = (
-        log_p
-        + dist.MultivariateNormal.log_prob(data.y, a, e)
-        + dist.MultivariateNormal.log_prob(data.y, c, f).sum(-1)
-    )
+    log_p = log_p + (
+        dist.MultivariateNormal.log_prob(data.y, a, e)
+        + dist.MultivariateNormal.log_prob(data.y, c, f)
+    ).sum(-1)
     return log_p
 
 
@@ -1074,8 +1074,8 @@ LINES = (
     (93, 17),
     (94, 19),
     (95, 20),
-    (98, 22),
-    (101, 23),
+    (99, 22),
+    (102, 23),
     (106, 2),
     (114, 19),
     (115, 2),

@@ -84,7 +84,7 @@ def scalars(
     log_p = log_p + dist.LogNormal.log_prob(i, 0.0, 1.0).sum((-2, -1))
     log_p = log_p + dist.Beta.log_prob(j, 1.0, 1.0).sum(-1)
     log_p = log_p + dist.Normal.log_prob(
-        data.y, a + b * d + e - f / g**2.0 + h.sum(-1) - c + i.mean((-2, -1)), 0.5 + j.mean(-1)
+        data.y, a + b * d + e - f / g**2 + h.sum(-1) - c + i.mean((-2, -1)), 0.5 + j.mean(-1)
     )
     return log_p
 

@@ -74,7 +74,7 @@ def structured(
     """The log joint density of Structured, one value a particle."""
     a, b, c, d, e, f, g, h, i = latents
     K = data.K
-    log_p = dist.Dirichlet.log_prob(a, 1.0)
+    log_p = dist.Dirichlet.log_prob(a, data.new_full((K,), 1.0))
     log_p = log_p + dist.Dirichlet.log_prob(b, data.new_full((K,), 2.0)).sum(-1)
     log_p = log_p + dist.Normal.log_prob(c, 0.0, 2.0).sum(-1)
     log_p = log_p + dist.LKJCholesky.log_prob(f, 2.0)

@@ -85,7 +85,8 @@ def vectors(
 ) -> Tensor:
     """The log joint density of Vectors, one value a particle."""
     a, b, L, c, d, e, f, s, u, v = latents
-    log_p = dist.MultivariateNormalCovariance.log_prob(a, 0.0, data.S)
+    K = data.K
+    log_p = dist.MultivariateNormalCovariance.log_prob(a, data.new_full((K,), 0.0), data.S)
     log_p = log_p + dist.MultivariateNormalPrecision.log_prob(b, a, data.S)
     log_p = log_p + dist.MultivariateNormal.log_prob(c, b, L)
     log_p = log_p + dist.MultivariateStudentT.log_prob(d, 4.0, c, L)
@@ -93,7 +94,7 @@ def vectors(
     log_p = log_p + dist.GaussianRandomWalk.log_prob(f, 1.0).sum(-1)
     log_p = log_p + dist.Dirichlet.log_prob(s, data.alpha)
     log_p = log_p + dist.HalfNormal.log_prob(u, 1.0).sum(-1)
-    log_p = log_p + -torch.square(L).sum((-2, -1))
+    log_p = log_p - torch.square(L).sum((-2, -1))
     log_p = log_p + dist.LowRankMultivariateNormal.log_prob(
         v, d[..., None, :], data.x, u[..., None, :]
     ).sum(-1)
@@ -206,40 +207,40 @@ def each(
 
 LINES = (
     (83, 2),
-    (88, 6),
-    (89, 7),
-    (90, 9),
-    (91, 10),
-    (92, 11),
-    (93, 12),
-    (94, 13),
-    (95, 14),
-    (96, 15),
-    (97, 18),
-    (100, 19),
-    (105, 20),
-    (106, 2),
-    (109, 24),
-    (136, 25),
-    (137, 26),
-    (138, 27),
-    (139, 28),
-    (145, 29),
-    (151, 30),
-    (154, 31),
-    (157, 32),
-    (158, 33),
-    (159, 34),
-    (160, 35),
-    (161, 36),
-    (164, 37),
-    (167, 38),
-    (168, 39),
-    (169, 41),
-    (176, 42),
-    (177, 44),
-    (191, 24),
-    (246, 2),
+    (89, 6),
+    (90, 7),
+    (91, 9),
+    (92, 10),
+    (93, 11),
+    (94, 12),
+    (95, 13),
+    (96, 14),
+    (97, 15),
+    (98, 18),
+    (101, 19),
+    (106, 20),
+    (107, 2),
+    (110, 24),
+    (137, 25),
+    (138, 26),
+    (139, 27),
+    (140, 28),
+    (146, 29),
+    (152, 30),
+    (155, 31),
+    (158, 32),
+    (159, 33),
+    (160, 34),
+    (161, 35),
+    (162, 36),
+    (165, 37),
+    (168, 38),
+    (169, 39),
+    (170, 41),
+    (177, 42),
+    (178, 44),
+    (192, 24),
+    (247, 2),
 )
 """Lines of this module and the lines of vector_families that they come from."""
 

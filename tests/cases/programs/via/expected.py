@@ -75,17 +75,18 @@ class PushedLatents(NamedTuple):
 def pushed(data: PushedData, latents: PushedLatents, *, store: ParamStore | None = None) -> Tensor:
     """The log joint density of Pushed, one value a particle."""
     a, b, c, d, e, f, g, h, i, p, q = latents
+    K = data.K
     log_p = dist.Gamma.log_prob(a, 2.0, 1.0)
     log_p = log_p + dist.Beta.log_prob(b, 2.0, 2.0)
-    log_p = log_p + dist.Dirichlet.log_prob(c, 1.0)
-    log_p = log_p + dist.Dirichlet.log_prob(d, 1.0).sum(-1)
+    log_p = log_p + dist.Dirichlet.log_prob(c, data.new_full((K,), 1.0))
+    log_p = log_p + dist.Dirichlet.log_prob(d, data.new_full((K,), 1.0)).sum(-1)
     log_p = log_p + dist.LKJCholesky.log_prob(e, 1.0)
     log_p = log_p + dist.Normal.log_prob(f, 0.0, 1.0).sum(-1)
     log_p = log_p + dist.Normal.log_prob(g, 0.0, 1.0).sum(-1)
     log_p = log_p + dist.Exponential.log_prob(h, 1.0)
     log_p = log_p + dist.Normal.log_prob(i, 0.0, 1.0)
     log_p = log_p + dist.Gamma.log_prob(p, 2.0, 1.0).sum((-2, -1))
-    log_p = log_p + dist.Dirichlet.log_prob(q, 2.0).sum(-1)
+    log_p = log_p + dist.Dirichlet.log_prob(q, data.new_full((K,), 2.0)).sum(-1)
     log_p = log_p + dist.Normal.log_prob(
         data.y, a + b + c[..., 0] + d[..., 0, 1] + e[..., 1, 0] + f[..., 0] + g.sum(-1) + h + i, 1.0
     )
@@ -189,38 +190,38 @@ def g1(
 
 LINES = (
     (75, 2),
-    (78, 4),
-    (79, 5),
-    (80, 6),
-    (81, 7),
-    (82, 8),
-    (83, 9),
-    (84, 10),
-    (85, 11),
-    (86, 12),
-    (87, 14),
-    (88, 15),
-    (89, 17),
-    (92, 2),
-    (95, 19),
-    (116, 20),
-    (117, 21),
-    (120, 22),
-    (121, 23),
-    (127, 24),
-    (129, 25),
-    (131, 26),
-    (133, 27),
-    (140, 28),
-    (144, 29),
-    (146, 30),
-    (147, 31),
-    (149, 32),
-    (151, 34),
-    (158, 35),
-    (160, 36),
-    (164, 19),
-    (227, 2),
+    (79, 4),
+    (80, 5),
+    (81, 6),
+    (82, 7),
+    (83, 8),
+    (84, 9),
+    (85, 10),
+    (86, 11),
+    (87, 12),
+    (88, 14),
+    (89, 15),
+    (90, 17),
+    (93, 2),
+    (96, 19),
+    (117, 20),
+    (118, 21),
+    (121, 22),
+    (122, 23),
+    (128, 24),
+    (130, 25),
+    (132, 26),
+    (134, 27),
+    (141, 28),
+    (145, 29),
+    (147, 30),
+    (148, 31),
+    (150, 32),
+    (152, 34),
+    (159, 35),
+    (161, 36),
+    (165, 19),
+    (228, 2),
 )
 """Lines of this module and the lines of via that they come from."""
 
