@@ -807,13 +807,14 @@ def local_param_minibatched(name: str, plate: str, span: Span, declared: Span) -
     )
 
 
-def no_bijection(family: str, name: str, type: str, span: Span, site: Span) -> Diagnostic:
+def no_bijection(owner: str, name: str, type: str, span: Span, site: Span) -> Diagnostic:
+    """`owner` is what would push: an auto, a joint or a `via`."""
     return Diagnostic(
         "E506",
-        f"`auto {family}` has no bijection for `{name} : {type}`",
+        f"{owner} has no bijection for `{name} : {type}`",
         Label(span, "asked for here"),
         Label(site, f"declared {type}"),
-        f"write the site: `{name} ~ …`",
+        f"write the site with a distribution on {type}: `{name} ~ …`",
     )
 
 
@@ -839,7 +840,8 @@ def not_reparameterised(name: str, dist: str, span: Span) -> Diagnostic:
         "W604",
         f"`{name} ~ {dist}` is not reparameterised",
         Label(span, "no pathwise gradient"),
-        hint="its gradient is the score function's, with higher variance: use more particles",
+        hint="its gradient is the score function's, with higher variance: use more particles; "
+        "`# allow W604` on the line accepts it",
     )
 
 

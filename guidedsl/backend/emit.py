@@ -6,6 +6,7 @@ gives an expression the axes of its target by `[..., None]`, which is the only b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from guidedsl.library.supports import Support, free_shape
 from guidedsl.sizes import Size
 
 COMPARE, SUM, PRODUCT, UNARY, POWER, ATOM = range(6)
+_INDEX = re.compile(r"(?<=\w)\[\.\.\., (?P<items>[^\[\]()]*)\]$")
 _CHUNK = 40
 """Longer sums are bracketed in groups, which keeps Python's and black's own recursion shallow."""
 
@@ -81,8 +83,7 @@ class Emitter:
             return code
         own = len(type.event)
         slots = [*(plate in type.plates for plate in plates), *[False] * (rank - own), *[True] * own]
-        axes = _new_axes(slots, type.stage)
-        return Code(f"{code.at(ATOM)}{axes}") if axes else code
+        return _indexed(code, _new_axes(slots, type.stage))
 
     def materialised(self, expr: ir.Expr, plates: Sequence[str], event: Sequence[Size]) -> Code:
         """`expr` with every axis at full size, so that it can be indexed and summed."""
@@ -237,8 +238,8 @@ class Emitter:
         if value.type.number:
             return Code(f"data.new_full({self.shape((), event)}, {self.emit(value).text})")
         slots = [*(True for _ in value.type.plates), *[False] * len(expr.sizes), *[True] * len(value.type.event)]
-        inner = f"{self.emit(value).at(ATOM)}{_new_axes(slots, Stage.LATENT)}"
-        return Code(f"fn.expand({inner}, {self.shape(value.type.plates, event)})")
+        inner = _indexed(self.emit(value), _new_axes(slots, Stage.LATENT))
+        return Code(f"fn.expand({inner.text}, {self.shape(value.type.plates, event)})")
 
     def _gather(self, expr: ir.Gather) -> Code:
         base, target = expr.base, expr.type
@@ -249,14 +250,17 @@ class Emitter:
             return self._gather_random(base, present)
         indexed = dict(present)
         read = self._full_base(base, [plate for plate, _ in present])
+        fixed = all(isinstance(index, ir.Const) for index in indexed.values())
         rows = []
         for plate in base.type.plates:
             if plate in indexed:
                 rows.append(self._row(indexed[plate], target.plates))
+            elif fixed:
+                rows.append(":")
             else:
                 after = len(target.plates) - 1 - target.plates.index(plate)
                 rows.append(f"fn.rows({self.length(plate)}, {after}, data)")
-        return Code(f"{read}[..., {', '.join(rows)}{', :' * len(base.type.event)}]")
+        return _indexed(Code(read), [*rows, *[":"] * len(base.type.event)])
 
     def _gather_random(self, base: ir.Expr, indices: list[tuple[str, ir.Expr]]) -> Code:
         """Rows that are themselves random differ from particle to particle: one plate at a time."""
@@ -273,7 +277,7 @@ class Emitter:
                 read = f"{read}.movedim({-(after + events + 1)}, {-(events + 1)})"
             slots = [*(name in left for name in target), *[True] * (events + 1)]
             row = self.aligned(index, target, 0).text
-            code = Code(f"fn.gather({read}{_new_axes(slots, stage)}, {row}, {events})")
+            code = Code(f"fn.gather({_indexed(Code(read), _new_axes(slots, stage)).text}, {row}, {events})")
             plates, stage = target, max(stage, index.type.stage)
         return code
 
@@ -297,8 +301,8 @@ class Emitter:
         if expr.plate not in plates:
             event = (self.plates[expr.plate].size, *base.type.event)
             slots = [*(True for _ in plates), False, *(True for _ in base.type.event)]
-            inner = f"{read.at(ATOM)}{_new_axes(slots, Stage.LATENT)}"
-            return Code(f"fn.expand({inner}, {self.shape(plates, event)})")
+            inner = _indexed(read, _new_axes(slots, Stage.LATENT))
+            return Code(f"fn.expand({inner.text}, {self.shape(plates, event)})")
         events = len(base.type.event)
         source = -(len(plates) - plates.index(expr.plate) + events)
         target = -(events + 1)
@@ -317,7 +321,8 @@ class Emitter:
     def _subscript(self, expr: ir.Subscript) -> Code:
         base, items = expr.base, expr.items
         picks = [_is_pick(item) for item in items]
-        leading = sum(picks) == next((n for n, pick in enumerate(picks) if not pick), len(picks))
+        last = max((n for n, pick in enumerate(picks) if pick), default=-1)
+        leading = not any(isinstance(item, ir.Range | ir.NewAxis) for item in items[: last + 1])
         random = any(not isinstance(i, ir.Range | ir.NewAxis) and i.type.stage is Stage.LATENT for i in items)
         if any(picks) and (base.type.plates or random or not leading):
             return self._picked(expr, picks)
@@ -326,9 +331,7 @@ class Emitter:
             self._row(item, expr.type.plates) if _is_pick(item) else self._position(item)  # type: ignore[arg-type]
             for item in items
         ]
-        while rest == 0 and len(positions) > 1 and positions[0] == ":":
-            positions.pop(0)
-        return Code(f"{self.emit(base).at(ATOM)}[..., {', '.join(positions)}{', :' * rest}]")
+        return _indexed(self.emit(base), [*positions, *[":"] * rest])
 
     def _picked(self, expr: ir.Subscript, picks: list[bool]) -> Code:
         """Positions that differ from row to row: what is fixed first, then one axis at a time."""
@@ -338,7 +341,7 @@ class Emitter:
         rest = len(base.type.event) - used
         fixed = [":" if pick else self._position(item) for item, pick in zip(expr.items, picks, strict=True)]
         if any(text != ":" for text in fixed):
-            code = Code(f"{code.at(ATOM)}[..., {', '.join(fixed)}{', :' * rest}]")
+            code = _indexed(code, [*fixed, *[":"] * rest])
         axes = [item for item, text in zip(expr.items, fixed, strict=True) if text in (":", "None") or ":" in text]
         events = len(axes) + rest
         for position in range(len(axes) - 1, -1, -1):
@@ -436,15 +439,30 @@ class Emitter:
         return f"constraints.{name}({', '.join(texts)}){via}"
 
 
-def _new_axes(slots: Sequence[bool], stage: Stage) -> str:
+def _new_axes(slots: Sequence[bool], stage: Stage) -> list[str]:
     """The index that puts an axis of size 1 in every empty slot; none to the left where no particle axis may be."""
     items = [":" if full else "None" for full in slots]
     if stage < Stage.LATENT:
         while items and items[0] == "None":
             items.pop(0)
+    return items if "None" in items else []
+
+
+def _indexed(code: Code, items: list[str]) -> Code:
+    """`code[..., items]`, in one pair of brackets with an index that stands there already."""
     while items and items[0] == ":":
-        items.pop(0)
-    return f"[..., {', '.join(items)}]" if "None" in items else ""
+        items = items[1:]
+    if not items:
+        return code
+    taken = sum(item != "None" for item in items)
+    match = _INDEX.search(code.text) if code.level == ATOM else None
+    if match is not None:
+        before = match["items"].split(", ")
+        kept = before[: len(before) - taken]
+        if before[len(before) - taken :] == [":"] * taken and "" not in before:
+            items = [*kept, *items]
+            code = Code(code.text[: match.start()])
+    return Code(f"{code.at(ATOM)}[..., {', '.join(items)}]")
 
 
 def _axes(count: int) -> str:
@@ -453,9 +471,9 @@ def _axes(count: int) -> str:
 
 def added(total: str, code: Code) -> str:
     """A term added to a running total."""
-    if code.level == UNARY and code.text.startswith("-"):
+    if code.text.startswith("-"):
         return f"{total} - {code.text[1:]}"
-    return f"{total} + {code.at(PRODUCT) if code.level < SUM else code.text}"
+    return f"{total} + {code.text}"
 
 
 def summed(code: Code, count: int) -> Code:

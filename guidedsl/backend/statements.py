@@ -29,7 +29,8 @@ def param_statement(param: ir.Param, emitter: Emitter) -> Statement:
         f"event_dim={rank}",
     ]
     if type.plates:
-        arguments.append(f"plates=({', '.join(f'data.{data_attribute(plate)}' for plate in type.plates)},)")
+        plates = ", ".join(f"data.{data_attribute(plate)}" for plate in type.plates)
+        arguments.append(f"plates=({plates}{',' if len(type.plates) == 1 else ''})")
     if param.lr is not None:
         arguments.append(f"lr={number(param.lr)}")
     if param.frozen:

@@ -148,7 +148,7 @@ def _latents(
             fine = False
         elif latent.type.support.row.free is None:
             support = str(latent.type.support)
-            guide.report.add(errors.no_bijection(family.name, name.text, support, name.span, latent.span), name.text)
+            guide.report.add(errors.no_bijection(f"`auto {family.name}`", name.text, support, name.span, latent.span), name.text)
             guide.lose(latent, name.span, in_auto=True)
             fine = False
         elif name.text in guide.sampled or any(name.text == other.name for other in found):

@@ -282,7 +282,7 @@ class GuideChecker:
                 return None
             support, bounds = declared.support, declared.bounds
         if support.row.free is None:
-            self.report.add(errors.no_bijection("via", latent.name, str(support), node.via.span, latent.span))
+            self.report.add(errors.no_bijection("`via`", latent.name, str(support), node.via.span, latent.span))
             return None
         if not self._inside(support, latent.type.support):
             hint = f"write `via type`, which pushes onto {latent.type.support}"
@@ -371,21 +371,24 @@ class GuideChecker:
         return False
 
     def _leaves(
-        self, latent: ir.Latent, dist: ir.Dist, wanted: Support, via: bool, span: Span, covers: str | None = None
+        self,
+        latent: ir.Latent,
+        dist: ir.Dist,
+        wanted: Support,
+        via: bool,
+        span: Span,
+        covers: str | None = None,
+        hint: str = "",
     ) -> None:
         shown = dist.row.name
-        if hint:
-            pass
-        elif via:
+        if via:
             hint = "`via` pushes a distribution over all reals: take Normal or another on real"
-        elif latent.type.support.row.discrete or covers is not None:
+        elif not hint and (latent.type.support.row.discrete or covers is not None):
             hint = f"take a distribution on {latent.type.support}"
-        self.report.add(
-            errors.support_leaves(
-                latent.name, str(wanted), shown, covers or str(dist.type.support), span, latent.span, hint
-            ),
-            latent.name,
-        )
+        hint = hint or f"`{latent.name} ~ {shown}(…) via type`, or `auto mean_field for {latent.name}`"
+        covered = covers or str(dist.type.support)
+        finding = errors.support_leaves(latent.name, str(wanted), shown, covered, span, latent.span, hint)
+        self.report.add(finding, latent.name)
 
     def _inside(self, support: Support, model: Support) -> bool:
         return support.within(comparable(model, self._target_size(model)), almost=True)
@@ -439,7 +442,7 @@ class GuideChecker:
         for latent, name in zip(latents, node.names, strict=True):
             if s.free_shape(latent.type.support, latent.type.event) is None:
                 support = str(latent.type.support)
-                self.report.add(errors.no_bijection("joint", latent.name, support, name.span, latent.span), latent.name)
+                self.report.add(errors.no_bijection("a joint", latent.name, support, name.span, latent.span), latent.name)
                 return False
             if not set(enclosing) <= set(latent.plates):
                 self.report.add(

@@ -73,7 +73,7 @@ def command(
         session.say(str(summary))
         if folder is not None:
             session.note(f"\nwrote {folder / 'params.safetensors'} and {folder / 'fit.json'}")
-    return INTERRUPTED if fit.reason == "interrupted" else OK
+    return INTERRUPTED if fit.reason.endswith("interrupted") else OK
 
 
 def _folder(out: str) -> Path:

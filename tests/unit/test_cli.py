@@ -673,12 +673,27 @@ def test_summaries_that_cannot_be(good: Path) -> None:
 
 def test_a_failure_while_fitting_names_the_line(good: Path) -> None:
     good.write_text(
-        "model M {\n  data x : real\n  latent m : real[2, 2] ~ Normal(0, 1)\n"
-        "  let s : real[2, 2] = m * x\n  observed y : real ~ Normal(sum(s), 1)\n}\n"
+        "model M {\n  data x : real\n  latent m : real[2, 2] ~ Normal(0, 1)\n  let s : cov[2] = m @ m * x\n"
+        "  observed y : real[2] ~ MultivariateNormal(zeros(2), covariance = s)\n}\n"
         "guide A for M { auto mean_field for rest }\n",
         encoding="utf-8",
     )
-    Path("data.json").write_text('{"x": 1e308, "y": 1e308}', encoding="utf-8")
+    Path("data.json").write_text('{"x": -1, "y": [1, 2]}', encoding="utf-8")
     done = run("fit", good, "--data", "data.json", "--steps", "3")
-    assert done.code in (0, 1)
-    assert "Traceback" not in done.err
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: ")
+    assert "good.guide:4" in done.err
+
+
+def test_an_interrupt_while_fitting_keeps_the_best_so_far(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from guidedsl.runtime.stochastic import StochasticFit
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    write_data()
+    monkeypatch.setattr(StochasticFit, "given", interrupted)
+    done = run("fit", good, "--guide", "A", "--data", "data.json", "--steps", "3", "--out", "kept")
+    assert done.code == 130
+    assert "NOT converged: interrupted" in done.out
+    assert run("summary", "kept").code == 0

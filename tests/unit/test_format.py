@@ -281,6 +281,8 @@ def test_a_name_too_long_for_any_line_stays() -> None:
 def test_a_line_that_allows_a_warning_stays_whole() -> None:
     long = "mu ~ LogNormal(" + " + ".join(["some_name"] * 20) + ", 50)  # allow W606"
     assert formatted(in_guide(long)) == in_guide(long)
+    plate = "plate p { " + long.replace("  #", " }  #")
+    assert formatted(in_guide(plate)) == in_guide(plate)
 
 
 def test_blocks_on_one_line() -> None:

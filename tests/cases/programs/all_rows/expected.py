@@ -72,8 +72,6 @@ def all_rows(
 ) -> Tensor:
     """The log joint density of AllRows, one value a particle."""
     a, v, e = latents
-    N = data.N
-    M = data.M
     log_p = dist.Normal.log_prob(a, 0.0, 1.0).sum(-1)
     log_p = log_p + dist.Normal.log_prob(v, 0.0, 1.0).sum((-2, -1))
     log_p = log_p + dist.Normal.log_prob(e, 0.0, 1.0).sum((-2, -1))
@@ -90,12 +88,7 @@ def all_rows(
         data.t, fn.vecmat(a, v), (1.0 + e.std((-2, -1)))[..., None]
     ).sum(-1)
     log_p = log_p + dist.Normal.log_prob(
-        data.s,
-        top
-        + e[..., 0, fn.rows(M, 0, data)].sum(-1)
-        + e[..., fn.rows(N, 0, data), 1].sum(-1)
-        + e[..., 1, 0],
-        1.0,
+        data.s, top + e[..., 0, :].sum(-1) + e[..., 1].sum(-1) + e[..., 1, 0], 1.0
     )
     return log_p
 
@@ -169,20 +162,14 @@ def auto(
         lambda: data.new_full((N, M), 0.0),
         constraint=constraints.real,
         event_dim=0,
-        plates=(
-            data.row,
-            data.col,
-        ),
+        plates=(data.row, data.col),
     )
     e_scale = param(
         "Auto.e_scale",
         lambda: data.new_full((N, M), 0.1),
         constraint=constraints.positive,
         event_dim=0,
-        plates=(
-            data.row,
-            data.col,
-        ),
+        plates=(data.row, data.col),
     )
     e, log_q_e = dist.Normal.draw(noise, (*particles, N, M), e_loc, e_scale)
     log_q = log_q_a.sum(-1) + log_q_v.sum((-2, -1)) + log_q_e.sum((-2, -1))
@@ -229,30 +216,30 @@ def hand(
 
 LINES = (
     (70, 2),
-    (77, 6),
-    (78, 7),
-    (79, 8),
-    (80, 10),
-    (81, 11),
-    (82, 12),
-    (83, 13),
-    (86, 14),
-    (89, 15),
-    (92, 16),
-    (100, 2),
-    (108, 10),
-    (109, 11),
-    (110, 12),
-    (111, 2),
-    (114, 19),
-    (192, 20),
-    (210, 22),
-    (217, 23),
-    (218, 24),
-    (224, 26),
-    (225, 27),
-    (226, 20),
-    (259, 2),
+    (75, 6),
+    (76, 7),
+    (77, 8),
+    (78, 10),
+    (79, 11),
+    (80, 12),
+    (81, 13),
+    (84, 14),
+    (87, 15),
+    (90, 16),
+    (93, 2),
+    (101, 10),
+    (102, 11),
+    (103, 12),
+    (104, 2),
+    (107, 19),
+    (179, 20),
+    (197, 22),
+    (204, 23),
+    (205, 24),
+    (211, 26),
+    (212, 27),
+    (213, 20),
+    (246, 2),
 )
 """Lines of this module and the lines of all_rows that they come from."""
 

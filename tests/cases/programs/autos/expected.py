@@ -161,20 +161,14 @@ def mix(
         lambda: data.new_full((G, N), 0.0),
         constraint=constraints.real,
         event_dim=0,
-        plates=(
-            data.group,
-            data.item,
-        ),
+        plates=(data.group, data.item),
     )
     e_scale = param(
         "Mix.e_scale",
         lambda: data.new_full((G, N), 0.1),
         constraint=constraints.positive,
         event_dim=0,
-        plates=(
-            data.group,
-            data.item,
-        ),
+        plates=(data.group, data.item),
     )
     e, log_q_e = dist.Normal.draw(noise, (*particles, G, data.item.length), e_loc, e_scale)
     log_q = (
@@ -267,30 +261,21 @@ def rows(
         lambda: data.new_full((G, N, 1), 0.0),
         constraint=constraints.real,
         event_dim=1,
-        plates=(
-            data.group,
-            data.item,
-        ),
+        plates=(data.group, data.item),
     )
     joint3_scale = param(
         "Rows.joint3_scale",
         lambda: data.new_full((G, N, 1), 0.1),
         constraint=constraints.positive,
         event_dim=1,
-        plates=(
-            data.group,
-            data.item,
-        ),
+        plates=(data.group, data.item),
     )
     joint3_tril = param(
         "Rows.joint3_tril",
         lambda: data.new_full((G, N, 1, 1), data.new_eye(1)),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
-        plates=(
-            data.group,
-            data.item,
-        ),
+        plates=(data.group, data.item),
     )
     e_free, log_q_joint__ = dist.MultivariateNormalUnit.draw(
         noise, (*particles, G, data.item.length, 1), joint3_loc, joint3_scale, joint3_tril
@@ -411,22 +396,22 @@ LINES = (
     (128, 18),
     (152, 19),
     (159, 20),
-    (180, 16),
-    (191, 22),
-    (217, 23),
-    (239, 25),
-    (265, 26),
-    (299, 22),
-    (310, 29),
-    (331, 30),
-    (351, 32),
-    (358, 33),
-    (365, 34),
-    (371, 35),
-    (374, 37),
-    (378, 38),
-    (387, 29),
-    (433, 2),
+    (174, 16),
+    (185, 22),
+    (211, 23),
+    (233, 25),
+    (259, 26),
+    (284, 22),
+    (295, 29),
+    (316, 30),
+    (336, 32),
+    (343, 33),
+    (350, 34),
+    (356, 35),
+    (359, 37),
+    (363, 38),
+    (372, 29),
+    (418, 2),
 )
 """Lines of this module and the lines of autos that they come from."""
 

@@ -187,20 +187,14 @@ def sampled(
         lambda: data.new_full((K, N), 0.0),
         constraint=constraints.real,
         event_dim=0,
-        plates=(
-            data.cluster,
-            data.obs,
-        ),
+        plates=(data.cluster, data.obs),
     )
     beta_scale = param(
         "Sampled.beta_scale",
         lambda: data.new_full((K, N), 0.1),
         constraint=constraints.positive,
         event_dim=0,
-        plates=(
-            data.cluster,
-            data.obs,
-        ),
+        plates=(data.cluster, data.obs),
     )
     beta, log_q_beta = dist.Normal.draw(noise, (*particles, K, N), beta_loc, beta_scale)
     log_q = (
@@ -248,8 +242,8 @@ LINES = (
     (148, 35),
     (155, 36),
     (156, 38),
-    (206, 24),
-    (256, 2),
+    (200, 24),
+    (250, 2),
 )
 """Lines of this module and the lines of discrete_latents that they come from."""
 

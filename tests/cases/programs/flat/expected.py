@@ -74,7 +74,7 @@ def flat_priors(
         + z
         + (p * i)[..., None]
         + (o * data.new_tensor([1.0, -1.0])).sum(-1)[..., None]
-        + w[..., 0][..., None],
+        + w[..., 0, None],
         s[..., None],
     ).sum(-1)
     log_p = log_p + (-(z**2) - torch.square(o).sum(-1)[..., None]).sum(-1)

@@ -79,7 +79,7 @@ def algebra(
     k = fn.add_diag(fn.exp_quad(data.t, scale, 1.5), 0.1 + scale)
     log_p = (
         log_p
-        + -0.5 * fn.quad_form(data.S, v)
+        - 0.5 * fn.quad_form(data.S, v)
         - fn.dot(v, w) ** 2
         - torch.square(M.diagonal(dim1=-2, dim2=-1)).sum(-1)
         - torch.square(L).sum((-2, -1))

@@ -87,8 +87,6 @@ def gathers(
 ) -> Tensor:
     """The log joint density of Gathers, one value a particle."""
     mu, a, v, c, e = latents
-    S = data.S
-    C = data.C
     log_p = dist.Normal.log_prob(mu, 0.0, 1.0)
     log_p = log_p + dist.Normal.log_prob(a, mu[..., None], 1.0).sum(-1)
     log_p = log_p + dist.Normal.log_prob(v, 0.0, 1.0).sum((-2, -1))
@@ -98,10 +96,10 @@ def gathers(
         data.y,
         a[..., data.of[..., data.i]]
         + c[..., data.i]
-        + a[..., 0][..., None]
+        + a[..., 0, None]
         + fn.gather(v[..., data.j, :], data.k, 0)
-        + v[..., data.j, :][..., 1]
-        + e[..., data.j, data.i, :][..., 0]
+        + v[..., data.j, 1]
+        + e[..., data.j, data.i, 0]
         + data.area[..., data.j],
         1.0,
     ).sum(-1)
@@ -110,18 +108,14 @@ def gathers(
         v[..., data.j, :]
         + e[..., data.j, data.i, :]
         + e[..., data.of[..., data.i], data.i, :]
-        + v[..., 1, :][..., None, :],
+        + v[..., 1, None, :],
         1.0,
     ).sum((-2, -1))
-    log_p = log_p + dist.Normal.log_prob(
-        data.t, a[..., 2] + c[..., 0] + e[..., 1, 0, :][..., 1], 1.0
-    )
-    log_p = log_p + dist.Normal.log_prob(
-        data.u, v[..., data.of, :] + e[..., 1, fn.rows(C, 0, data), :], 1.0
-    ).sum((-2, -1))
-    log_p = log_p + dist.Normal.log_prob(data.s, e[..., fn.rows(S, 0, data), 0, :], 1.0).sum(
+    log_p = log_p + dist.Normal.log_prob(data.t, a[..., 2] + c[..., 0] + e[..., 1, 0, 1], 1.0)
+    log_p = log_p + dist.Normal.log_prob(data.u, v[..., data.of, :] + e[..., 1, :, :], 1.0).sum(
         (-2, -1)
     )
+    log_p = log_p + dist.Normal.log_prob(data.s, e[..., 0, :], 1.0).sum((-2, -1))
     return log_p
 
 
@@ -212,20 +206,14 @@ def mean_field(
         lambda: data.new_full((S, C, K), 0.0),
         constraint=constraints.real,
         event_dim=1,
-        plates=(
-            data.school,
-            data.class_,
-        ),
+        plates=(data.school, data.class_),
     )
     e_scale = param(
         "MeanField.e_scale",
         lambda: data.new_full((S, C, K), 0.1),
         constraint=constraints.positive,
         event_dim=1,
-        plates=(
-            data.school,
-            data.class_,
-        ),
+        plates=(data.school, data.class_),
     )
     e, log_q_e = dist.Normal.draw(noise, (*particles, S, C, K), e_loc, e_scale)
     log_q = (
@@ -341,20 +329,14 @@ def shared(
         lambda: data.new_full((S, C, K), 0.0),
         constraint=constraints.real,
         event_dim=1,
-        plates=(
-            data.school,
-            data.class_,
-        ),
+        plates=(data.school, data.class_),
     )
     e_scale = param(
         "Shared.e_scale",
         lambda: data.new_full((S, C, K), 0.1),
         constraint=constraints.positive,
         event_dim=1,
-        plates=(
-            data.school,
-            data.class_,
-        ),
+        plates=(data.school, data.class_),
     )
     e, log_q_e = dist.Normal.draw(noise, (*particles, S, C, K), e_loc, e_scale)
     log_q = (
@@ -369,28 +351,28 @@ def shared(
 
 LINES = (
     (85, 2),
-    (92, 4),
-    (93, 7),
-    (94, 8),
-    (95, 12),
-    (96, 14),
-    (97, 19),
-    (108, 20),
-    (116, 22),
-    (119, 23),
-    (122, 24),
-    (125, 2),
-    (128, 27),
-    (241, 28),
-    (290, 29),
-    (313, 30),
-    (314, 31),
-    (315, 33),
-    (322, 34),
-    (323, 37),
-    (324, 39),
-    (360, 29),
-    (397, 2),
+    (90, 4),
+    (91, 7),
+    (92, 8),
+    (93, 12),
+    (94, 14),
+    (95, 19),
+    (106, 20),
+    (114, 22),
+    (115, 23),
+    (118, 24),
+    (119, 2),
+    (122, 27),
+    (229, 28),
+    (278, 29),
+    (301, 30),
+    (302, 31),
+    (303, 33),
+    (310, 34),
+    (311, 37),
+    (312, 39),
+    (342, 29),
+    (379, 2),
 )
 """Lines of this module and the lines of gathers that they come from."""
 

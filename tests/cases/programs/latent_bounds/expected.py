@@ -75,7 +75,7 @@ def bounds(data: BoundsData, latents: BoundsLatents, *, store: ParamStore | None
     log_p = dist.Beta.log_prob(alpha, 2.0, 2.0)
     log_p = log_p + dist.Uniform.log_prob(beta, 0.0, 1.0 - alpha)
     log_p = log_p + dist.Uniform.log_prob(c, -data.cap, data.cap)
-    log_p = log_p + -(d**2) - torch.square(e).sum(-1)
+    log_p = log_p - d**2 - torch.square(e).sum(-1)
     log_p = log_p + dist.Pareto.log_prob(h, data.top, 2.0).sum(-1)
     log_p = log_p + dist.Normal.log_prob(
         data.y, alpha[..., None] + beta[..., None] + c[..., None] + f + g.sum(-1) + 0.1 * h, 1.0

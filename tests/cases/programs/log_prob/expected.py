@@ -75,12 +75,12 @@ def mixed(data: MixedData, latents: MixedLatents, *, store: ParamStore | None = 
         -1,
     ).sum(-1)
     log_p = log_p + fn.log_mix(
-        w[..., 0][..., None],
-        dist.Normal.log_prob(data.y, mu[..., 0][..., None], s[..., 0][..., None]),
+        w[..., 0, None],
+        dist.Normal.log_prob(data.y, mu[..., 0, None], s[..., 0, None]),
         dist.Cauchy.log_prob(data.y, 0.0, 1.0),
     ).sum(-1)
     log_p = log_p + dist.MultivariateNormal.log_prob(
-        fn.stack((data.y, mu[..., 1][..., None]), -1), data.v, L[..., None, :, :]
+        fn.stack((data.y, mu[..., 1, None]), -1), data.v, L[..., None, :, :]
     ).sum(-1)
     log_p = log_p + (
         dist.MultivariateNormal.log_prob(data.v, data.new_full((2,), 0.0), L[..., None, :, :])

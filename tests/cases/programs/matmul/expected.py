@@ -88,7 +88,7 @@ def mat_mul(data: MatMulData, latents: MatMulLatents, *, store: ParamStore | Non
     BC = B @ C @ B
     log_p = (
         log_p
-        + -0.5 * torch.square(eta).sum(-1)
+        - 0.5 * torch.square(eta).sum(-1)
         - 0.1 * torch.square(BC).sum((-2, -1))
         - torch.square(fn.dot(data.u, b))
         - torch.square(fn.vecmat(b, B)).sum(-1)

@@ -81,7 +81,7 @@ def missing(
     log_p = dist.Normal.log_prob(m, 0.0, 1.0).sum(-1)
     log_p = log_p + dist.HalfNormal.log_prob(s, 1.0)
     log_p = log_p + data.obs.scale * fn.masked(
-        data.seen, dist.Normal.log_prob(data.y, m[..., 0][..., None] + data.x, s[..., None])
+        data.seen, dist.Normal.log_prob(data.y, m[..., 0, None] + data.x, s[..., None])
     ).sum(-1)
     log_p = log_p + data.obs.scale * fn.masked(
         data.some, dist.Normal.log_prob(data.v, m[..., None, :], s[..., None, None])

@@ -76,7 +76,7 @@ def nested(data: NestedData, latents: NestedLatents, *, store: ParamStore | None
     )
     log_p = log_p + dist.Normal.log_prob(
         data.y,
-        b[..., 0][..., None] + b[..., 1][..., None] * data.x,
+        b[..., 0, None] + b[..., 1, None] * data.x,
         (sd[..., None, None] * data.size)[..., None],
     ).sum((-3, -2, -1))
     return log_p
@@ -165,10 +165,7 @@ def hand(
         lambda: data.new_full((S, C, 2), data.new_tensor([0.0, 1.0])),
         constraint=constraints.real,
         event_dim=1,
-        plates=(
-            data.school,
-            data.class_,
-        ),
+        plates=(data.school, data.class_),
     )
     b, log_q_b = dist.Normal.draw(
         noise,
@@ -246,30 +243,21 @@ def by_class(
         lambda: data.new_full((S, C, 2), 0.0),
         constraint=constraints.real,
         event_dim=1,
-        plates=(
-            data.school,
-            data.class_,
-        ),
+        plates=(data.school, data.class_),
     )
     joint2_factor = param(
         "ByClass.joint2_factor",
         lambda: data.new_normal((S, C, 2, 1), 0.0, 0.01),
         constraint=constraints.real,
         event_dim=2,
-        plates=(
-            data.school,
-            data.class_,
-        ),
+        plates=(data.school, data.class_),
     )
     joint2_diag = param(
         "ByClass.joint2_diag",
         lambda: data.new_full((S, C, 2), 0.01),
         constraint=constraints.positive,
         event_dim=1,
-        plates=(
-            data.school,
-            data.class_,
-        ),
+        plates=(data.school, data.class_),
     )
     b, log_q_joint = dist.LowRankMultivariateNormal.draw(
         noise, (*particles, S, C, 2), joint2_loc, joint2_factor, joint2_diag
@@ -294,13 +282,13 @@ LINES = (
     (155, 26),
     (162, 27),
     (163, 29),
-    (173, 30),
-    (179, 21),
-    (183, 34),
-    (208, 35),
-    (244, 36),
-    (277, 34),
-    (307, 4),
+    (170, 30),
+    (176, 21),
+    (180, 34),
+    (205, 35),
+    (241, 36),
+    (265, 34),
+    (295, 4),
 )
 """Lines of this module and the lines of nested_plates that they come from."""
 

@@ -71,9 +71,7 @@ def one_based(
     log_p = dist.Normal.log_prob(a, 0.0, 1.0).sum(-1)
     log_p = log_p + dist.Normal.log_prob(v, 0.0, 1.0).sum(-1)
     log_p = log_p + data.obs.scale * dist.Normal.log_prob(
-        data.y,
-        a[..., data.g] + a[..., data.h] + a[..., data.first][..., None] + v[..., data.k],
-        1.0,
+        data.y, a[..., data.g] + a[..., data.h] + a[..., data.first, None] + v[..., data.k], 1.0
     ).sum(-1)
     return log_p
 
@@ -123,7 +121,7 @@ def auto(
     return Draw(OneBasedLatents(a, v), log_q)
 
 
-LINES = ((66, 2), (71, 4), (72, 5), (73, 11), (78, 2), (81, 14), (129, 2))
+LINES = ((66, 2), (71, 4), (72, 5), (73, 11), (76, 2), (79, 14), (127, 2))
 """Lines of this module and the lines of one_based that they come from."""
 
 OneBased = Model(

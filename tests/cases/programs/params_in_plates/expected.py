@@ -135,20 +135,14 @@ def g(
         lambda: data.new_full((N, M, T, K), 0.0),
         constraint=constraints.real,
         event_dim=2,
-        plates=(
-            data.row,
-            data.cell,
-        ),
+        plates=(data.row, data.cell),
     )
     bs = param(
         "G.bs",
         lambda: data.new_full((N, M, T, K), 0.2),
         constraint=constraints.positive,
         event_dim=2,
-        plates=(
-            data.row,
-            data.cell,
-        ),
+        plates=(data.row, data.cell),
     )
     b, log_q_b = dist.Normal.draw(
         noise,
@@ -208,20 +202,14 @@ def h(
         lambda: data.new_full((N, M, T, K), 0.0),
         constraint=constraints.real,
         event_dim=2,
-        plates=(
-            data.row,
-            data.cell,
-        ),
+        plates=(data.row, data.cell),
     )
     b_scale = param(
         "H.b_scale",
         lambda: data.new_full((N, M, T, K), 0.1),
         constraint=constraints.positive,
         event_dim=2,
-        plates=(
-            data.row,
-            data.cell,
-        ),
+        plates=(data.row, data.cell),
     )
     b, log_q_b = dist.Normal.draw(noise, (*particles, N, data.cell.length, T, K), b_loc, b_scale)
     c_loc = param(
@@ -286,30 +274,21 @@ def i(
         lambda: data.new_full((N, M, K * T), 0.0),
         constraint=constraints.real,
         event_dim=1,
-        plates=(
-            data.row,
-            data.cell,
-        ),
+        plates=(data.row, data.cell),
     )
     joint2_scale = param(
         "I.joint2_scale",
         lambda: data.new_full((N, M, K * T), 0.1),
         constraint=constraints.positive,
         event_dim=1,
-        plates=(
-            data.row,
-            data.cell,
-        ),
+        plates=(data.row, data.cell),
     )
     joint2_tril = param(
         "I.joint2_tril",
         lambda: data.new_full((N, M, K * T, K * T), data.new_eye(K * T)),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
-        plates=(
-            data.row,
-            data.cell,
-        ),
+        plates=(data.row, data.cell),
     )
     b_free, log_q_joint = dist.MultivariateNormalUnit.draw(
         noise, (*particles, N, data.cell.length, K * T), joint2_loc, joint2_scale, joint2_tril
@@ -363,16 +342,16 @@ LINES = (
     (125, 22),
     (132, 23),
     (133, 26),
-    (143, 27),
-    (153, 28),
-    (159, 14),
-    (167, 31),
-    (251, 32),
-    (276, 33),
-    (284, 34),
-    (318, 35),
-    (343, 32),
-    (379, 2),
+    (140, 27),
+    (147, 28),
+    (153, 14),
+    (161, 31),
+    (239, 32),
+    (264, 33),
+    (272, 34),
+    (297, 35),
+    (322, 32),
+    (358, 2),
 )
 """Lines of this module and the lines of params_in_plates that they come from."""
 

@@ -144,20 +144,14 @@ def auto(
         lambda: data.new_full((N, M, K), 0.0),
         constraint=constraints.real,
         event_dim=1,
-        plates=(
-            data.row,
-            data.col,
-        ),
+        plates=(data.row, data.col),
     )
     e_scale = param(
         "Auto.e_scale",
         lambda: data.new_full((N, M, K), 0.1),
         constraint=constraints.positive,
         event_dim=1,
-        plates=(
-            data.row,
-            data.col,
-        ),
+        plates=(data.row, data.col),
     )
     e, log_q_e = dist.Normal.draw(noise, (*particles, N, M, K), e_loc, e_scale)
     log_q = log_q_a.sum(-1) + log_q_b.sum((-2, -1)) + log_q_e.sum((-3, -2, -1))
@@ -221,10 +215,7 @@ def hand(
         lambda: data.new_full((N, M, K), 0.0),
         constraint=constraints.real,
         event_dim=1,
-        plates=(
-            data.row,
-            data.col,
-        ),
+        plates=(data.row, data.col),
     )
     e, log_q_e = dist.Normal.draw(
         noise,
@@ -315,16 +306,16 @@ LINES = (
     (85, 10),
     (86, 2),
     (89, 18),
-    (167, 19),
-    (189, 20),
-    (219, 23),
-    (229, 24),
-    (235, 19),
-    (239, 28),
-    (261, 29),
-    (277, 30),
-    (302, 28),
-    (331, 2),
+    (161, 19),
+    (183, 20),
+    (213, 23),
+    (220, 24),
+    (226, 19),
+    (230, 28),
+    (252, 29),
+    (268, 30),
+    (293, 28),
+    (322, 2),
 )
 """Lines of this module and the lines of plates_reordered that they come from."""
 

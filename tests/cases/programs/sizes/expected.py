@@ -79,12 +79,12 @@ def sizes(data: SizesData, latents: SizesLatents, *, store: ParamStore | None = 
     sums = ab
     log_p = log_p + dist.Normal.log_prob(e, a[..., None, :], 1.0).sum((-2, -1))
     log_p = log_p + dist.Normal.log_prob(
-        data.y, e.sum(-1) + sums.sum(-1)[..., None] + d[..., K][..., None], 1.0
+        data.y, e.sum(-1) + sums.sum(-1)[..., None] + d[..., K, None], 1.0
     ).sum(-1)
     log_p = log_p + dist.Normal.log_prob(data.z, a, 1.0).sum(-1)
     log_p = (
         log_p
-        + -torch.square(
+        - torch.square(
             torch.cat(
                 (
                     data.new_full((K - 1,), 0.0),

@@ -90,7 +90,7 @@ def slices(data: SlicesData, latents: SlicesLatents, *, store: ParamStore | None
     again = a[..., None] * v[..., None, :]
     log_p = (
         log_p
-        + -0.5 * torch.square(d).sum(-1)
+        - 0.5 * torch.square(d).sum(-1)
         - torch.square(e).sum(-1)
         - torch.square(last)
         - 0.1 * torch.square(outer_sum - m).sum((-2, -1))
@@ -100,15 +100,15 @@ def slices(data: SlicesData, latents: SlicesLatents, *, store: ParamStore | None
         data.y,
         m[..., data.t, data.k]
         + m[..., data.t, 0]
-        + fn.gather(m[..., None, :, :][..., 0, :], data.k, 0)
+        + m[..., 0, data.k]
         + m[..., data.t, :].sum(-1)
-        + fn.gather(m[..., None, :, :][..., 1:, :].movedim(-1, -2), data.k, 1).sum(-1)
+        + fn.gather(m[..., None, 1:, :].movedim(-1, -2), data.k, 1).sum(-1)
         + fn.gather(m[..., None, :, :].movedim(-1, -2), data.k, 1).sum(-1)
         + data.y0[..., data.t, data.k],
         1.0,
     ).sum(-1)
     log_p = log_p + dist.Normal.log_prob(
-        data.x, m[..., data.t, :] + m[..., 0, :][..., None, :] + v[..., None, :], 1.0
+        data.x, m[..., data.t, :] + m[..., 0, None, :] + v[..., None, :], 1.0
     ).sum((-2, -1))
     log_p = log_p + dist.Normal.log_prob(
         data.w,
@@ -118,7 +118,7 @@ def slices(data: SlicesData, latents: SlicesLatents, *, store: ParamStore | None
     log_p = log_p + dist.Normal.log_prob(q, 0.0, 1.0).sum((-3, -2, -1))
     log_p = log_p + dist.Normal.log_prob(
         data.z,
-        fn.gather(q[..., :, 0], data.s, 0)
+        fn.gather(q[..., 0], data.s, 0)
         + fn.gather(q, data.s, 1).sum(-1)
         + q[..., 1].sum(-1)
         + q[..., 1:, 0].sum(-1)

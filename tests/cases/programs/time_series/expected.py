@@ -82,7 +82,7 @@ def series(data: SeriesData, latents: SeriesLatents, *, store: ParamStore | None
         data.y[..., 1:], phi[..., None] * data.y[..., : T - 1], s[..., None]
     ).sum(-1)
     log_p = (
-        log_p + -0.5 * torch.square(ends).sum(-1) - torch.square(path[..., : T + 2]).sum(-1) / 100.0
+        log_p - 0.5 * torch.square(ends).sum(-1) - torch.square(path[..., : T + 2]).sum(-1) / 100.0
     )
     z = fn.concat((data.x, e[..., None, :]))
     log_p = log_p + dist.Normal.log_prob(

@@ -94,7 +94,7 @@ def robust(data: RobustData, latents: RobustLatents, *, store: ParamStore | None
     (a,) = latents
     log_p = dist.Normal.log_prob(a, 0.0, 1.0).sum(-1)
     log_p = log_p + dist.StudentT.log_prob(
-        data.y, 4.0, a[..., 0][..., None] + a[..., 1][..., None] * data.x, 1.0
+        data.y, 4.0, a[..., 0, None] + a[..., 1, None] * data.x, 1.0
     ).sum(-1)
     return log_p
 

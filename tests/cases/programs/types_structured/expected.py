@@ -81,7 +81,7 @@ def structured(
     log_p = log_p + dist.WishartCovariance.log_prob(g, K + 2, data.eye_cov)
     log_p = log_p + dist.LKJ.log_prob(h, 1.5)
     gh = fn.checked(g + h, constraints.cov, "gh")
-    log_p = log_p + -0.5 * (
+    log_p = log_p - 0.5 * (
         torch.square(d).sum(-1) + torch.square(e).sum((-2, -1)) + torch.square(i).sum((-2, -1))
     )
     log_p = log_p + dist.MultivariateNormalCovariance.log_prob(data.y, a + b[..., 0, :] + c + d, gh)

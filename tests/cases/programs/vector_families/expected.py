@@ -100,7 +100,7 @@ def vectors(
     ).sum(-1)
     log_p = log_p + dist.MultivariateNormal.log_prob(
         data.y,
-        v + s[..., None, :] + e[..., 0][..., None, None] + f[..., 1, 0][..., None, None],
+        v + s[..., None, :] + e[..., 0, None, None] + f[..., 1, 0, None, None],
         L[..., None, :, :],
     ).sum(-1)
     log_p = log_p + dist.Dirichlet.log_prob(data.w, u[..., None, :]).sum(-1)
