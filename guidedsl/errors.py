@@ -15,7 +15,7 @@ from guidedsl.source import Span
 def closest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that `name` is most likely a slip of."""
     by_lower = {candidate.lower(): candidate for candidate in candidates}
-    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.65)
     return by_lower[close[0]] if close else None
 
 
@@ -43,6 +43,15 @@ def unexpected(
 
 def unknown_character(span: Span, found: str, hint: str) -> Diagnostic:
     return Diagnostic("E101", f"unexpected {found}", Label(span, "not understood"), hint=hint)
+
+
+def number_too_large(text: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E101",
+        f"the number {text[:20]} is too large",
+        Label(span, "beyond 1.8e308"),
+        hint="for no bound at all use a type without one, such as real or greater_than(0)",
+    )
 
 
 def reserved_word(word: str, span: Span) -> Diagnostic:
@@ -91,7 +100,7 @@ def unknown_dim(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
 
 def not_declared(name: str, span: Span, candidates: Iterable[str], what: str = "") -> Diagnostic:
     known = sorted(candidates)
-    otherwise = f"declare it, or use one of: {', '.join(known[:8])}" if known else "declare it first"
+    otherwise = f"declare it, or use one of: {', '.join(known[:8])}" if known else "declare it in this file"
     noun = f"{what} " if what else ""
     return Diagnostic(
         "E104",
@@ -234,8 +243,10 @@ def not_optimised(name: str, type: str, span: Span) -> Diagnostic:
 
 def used_before(name: str, span: Span, later: Span, verb: str) -> Diagnostic:
     """`verb` is what happens to the name further down: declared or sampled."""
-    if later.line == span.line:
+    if later.line == span.line and later.start < span.start:
         hint = f"`{name}` cannot be made of itself: use another name"
+    elif later.line == span.line:
+        hint = f"move what is {verb} there to the front"
     else:
         hint = f"move line {later.line} above line {span.line}"
     return Diagnostic(
@@ -302,6 +313,16 @@ def joint_shape(names: str, wanted: str, got: str, span: Span, first: Span, hint
         f"a joint of `{names}` is over event shape {wanted}, the distribution over {got}",
         Label(span, f"its arguments give event shape {got}"),
         Label(first, "the first of its latents"),
+        hint,
+    )
+
+
+def aux_shape(name: str, declared: str, got: str, span: Span, type: Span, hint: str) -> Diagnostic:
+    return Diagnostic(
+        "E202",
+        f"aux `{name}` is declared with event shape {declared}, its distribution has {got}",
+        Label(span, f"its arguments give event shape {got}"),
+        Label(type, f"event shape {declared}"),
         hint,
     )
 
@@ -401,6 +422,35 @@ def unbound_dim(name: str, span: Span) -> Diagnostic:
         f"nothing binds dim `{name}`",
         Label(span, "no data has an axis of this name"),
         hint=f"it becomes a required argument; or give a default: `dim {name} = 10`",
+    )
+
+
+def too_many_indices(text: str, event: str, takes: int, given: int, span: Span) -> Diagnostic:
+    holds = "is a single number" if takes == 0 else f"has event shape {event}"
+    return Diagnostic(
+        "E201",
+        f"`{text}` {holds}: it takes {takes or 'no'} {'index' if takes == 1 else 'indices'}, {given} given",
+        Label(span, "too many indices"),
+        hint="a value takes one index for every plate outside of which it is read, then one for each event dim",
+    )
+
+
+def free_shape_differs(name: str, wanted: str, got: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "E202",
+        f"`{name}` has unconstrained coordinates of shape {wanted}; the distribution gives {got}",
+        Label(span, f"its arguments give event shape {got}"),
+        Label(site, f"coordinates of shape {wanted}"),
+        f"give an argument the shape {wanted}: `param {name}_loc : real{wanted}`",
+    )
+
+
+def flat_misused(name: str, problem: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E105",
+        f"`Flat` {problem}",
+        Label(span, problem),
+        hint=f"it stands alone, on a continuous latent: `latent {name} : real ~ Flat`",
     )
 
 

@@ -295,6 +295,8 @@ class Param:
 
 @dataclass(frozen=True)
 class Let:
+    """A deterministic value. `written` is the order of its plates in the text."""
+
     name: str
     value: Expr
     asserted: Support | None
@@ -302,6 +304,7 @@ class Let:
     plates: tuple[str, ...]
     event: tuple[Size, ...]
     span: Span
+    written: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

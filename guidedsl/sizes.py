@@ -42,8 +42,13 @@ class Size:
 
     @property
     def length(self) -> int:
-        """How much there is to write: terms, their factors, and one for every ten digits."""
-        return sum(1 + len(names) + coefficient.numerator.bit_length() // 32 for names, coefficient in self.terms)
+        """How much there is to write: terms and their factors."""
+        return sum(1 + len(names) for names, _ in self.terms)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every coefficient is also a floating-point number."""
+        return all(abs(coefficient) < 2**53 for _, coefficient in self.terms)
 
     def divided(self, divisor: int) -> Size | None:
         """A part of the size, or None where that is not a whole number for every value of the dims."""

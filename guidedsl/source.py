@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 MAX_BYTES = 4_000_000
@@ -40,6 +42,10 @@ class Source:
         return tuple(self.text.split("\n"))
 
     @cached_property
+    def _line_starts(self) -> list[int]:
+        return [0, *accumulate(len(line) + 1 for line in self.lines[:-1])]
+
+    @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
@@ -47,9 +53,8 @@ class Source:
         """The span of characters `start:end`, clamped to the text."""
         start = max(0, min(start, len(self.text)))
         end = max(start, min(end, len(self.text)))
-        line = self.text.count("\n", 0, start) + 1
-        column = start - (self.text.rfind("\n", 0, start) + 1) + 1
-        return Span(start, end, line, column)
+        line = bisect_right(self._line_starts, start)
+        return Span(start, end, line, start - self._line_starts[line - 1] + 1)
 
     def excerpt(self, span: Span) -> str:
         return self.text[span.start : span.end]
@@ -65,7 +70,8 @@ def read_source(path: Path, name: str | None = None) -> Source:
     if path.is_dir():
         raise UnreadableSource(f"{shown} is a directory; name a .guide file in it")
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise UnreadableSource(f"{shown}: there is no such file") from None
     except OSError as error:
@@ -80,8 +86,7 @@ def decode_source(raw: bytes, name: str) -> Source:
         UnreadableSource: too large, not UTF-8, or with NUL bytes.
     """
     if len(raw) > MAX_BYTES:
-        size = len(raw) / 1e6
-        raise UnreadableSource(f"{name} has {size:.1f} MB; a .guide file may have {MAX_BYTES // 10**6} MB")
+        raise UnreadableSource(f"{name} is larger than {MAX_BYTES // 10**6} MB, which is more than any program needs")
     if b"\0" in raw:
         raise UnreadableSource(f"{name} holds a NUL byte at offset {raw.index(0)}: it is not a text file")
     try:

@@ -35,7 +35,8 @@ class ModuleContext:
 def module_context(program: ir.Program) -> ModuleContext:
     """Lower a checked program."""
     names = Module(_MODULE_NAMES)
-    variables = {item.name: names.take(item.name) for item in (*program.models, *program.guides)}
+    declared = [*(model.name for model in program.models), *(guide.name for guide in program.guides)]
+    variables = {name: names.take(name) for name in declared}
     models = {model.name: model_context(model, variables[model.name], names) for model in program.models}
     guides = tuple(
         guide_context(guide, variables[guide.name], models[guide.model.name], names) for guide in program.guides

@@ -38,13 +38,17 @@ class Code:
 class Emitter:
     """Emits expressions of one model or guide.
 
-    `local` spells the variables of the function; `full` reads data with all rows, for what is made once.
+    `local` spells the variables of the function; `full` reads data with all rows, for what is made once; `whole` says
+    that the data at hand has all rows.
     """
 
-    def __init__(self, plates: Mapping[str, ir.Plate], local: Callable[[str], str], *, full: bool = False) -> None:
+    def __init__(
+        self, plates: Mapping[str, ir.Plate], local: Callable[[str], str], *, full: bool = False, whole: bool = False
+    ) -> None:
         self.plates = plates
         self.local = local
         self.full = full
+        self.whole = whole
         self.dims: set[str] = set()
         self.init_shape = "()"
 
@@ -214,9 +218,7 @@ class Emitter:
         function = expr.function
         if function.name == "dot":
             return self._dot(expr.arguments[0], expr.arguments[1], expr.type.plates)
-        values = [
-            self.aligned(argument, expr.type.plates, len(argument.type.event)) for argument in expr.arguments
-        ]
+        values = [self.aligned(argument, expr.type.plates, len(argument.type.event)) for argument in expr.arguments]
         level = ATOM if function.code.startswith("{0}.") else COMPARE
         return Code(function.code.format(*(value.at(level) for value in values)))
 
@@ -290,7 +292,7 @@ class Emitter:
     def _full_base(self, base: ir.Expr, plates: Sequence[str]) -> str:
         """Data of a subsampled plate is gathered from all of its rows."""
         batched = any(self.plates[plate].batching is not None for plate in plates)
-        if batched and isinstance(base, ir.Var) and base.role in ("data", "observed", "derived"):
+        if batched and not self.whole and isinstance(base, ir.Var) and base.role in ("data", "observed", "derived"):
             return f"data.full.{data_attribute(base.name)}"
         return self.emit(base).at(ATOM)
 
@@ -395,8 +397,11 @@ class Emitter:
     def arguments(self, dist: ir.Dist, plates: Sequence[str], batch: int) -> list[str]:
         """A distribution's arguments aligned with `plates` and `batch` event dims in front of the family's own."""
         return [
-            self._full_vector(argument, dist) if rank and argument.type.number
-            else self.aligned(argument, plates, batch + rank).text
+            (
+                self._full_vector(argument, dist)
+                if rank and argument.type.number
+                else self.aligned(argument, plates, batch + rank).text
+            )
             for argument, rank in zip(dist.arguments, dist.ranks, strict=True)
         ]
 
@@ -507,7 +512,7 @@ def _literal(expr: ir.Expr) -> bool:
 
 
 def chain(texts: list[str], operators: list[str]) -> str:
-    """Operands and the operators before them; a long sum or product in bracketed groups, with the signs of a sum on its operands."""
+    """Operands and the operators before them; a long chain in bracketed groups, signs on the operands."""
     if len(texts) <= _CHUNK or "/" in operators:
         text = texts[0]
         for operator, operand in zip(operators[1:], texts[1:], strict=True):

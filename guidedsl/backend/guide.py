@@ -76,10 +76,12 @@ class _Writer:
 
     def fresh(self, wish: str) -> str:
         """A variable of our own that no declared name is."""
-        while wish in self.taken:
-            wish += "_"
-        self.taken.add(wish)
-        return wish
+        name, number = wish, 1
+        while name in self.taken:
+            number += 1
+            name = f"{wish}{number}"
+        self.taken.add(name)
+        return name
 
     def _declared(self) -> list[str]:
         names = [latent.name for latent in self.model.latents] + [dim.name for dim in self.model.dims]
@@ -90,7 +92,9 @@ class _Writer:
         lets = {s.name: s for s in self.guide.statements if isinstance(s, ir.Let)}
         draws = [s for s in self.guide.statements if isinstance(s, ir.Draw | ir.JointDraw)]
         needed = needed_lets(draws, lets)
-        read = {var.name for node in (*draws, *(lets[n] for n in needed)) for var in variables(node) if var.role == "param"}
+        read = {
+            var.name for node in (*draws, *(lets[n] for n in needed)) for var in variables(node) if var.role == "param"
+        }
         for statement in self.guide.statements:
             match statement:
                 case ir.Param() if statement.name in read:
@@ -135,9 +139,7 @@ class _Writer:
         arguments = self.emitter.arguments(dist, plates, len(event) - dist.own)
         return f"dist.{dist.form.runtime}.draw({', '.join(['noise', shape, *arguments])})"
 
-    def _push(
-        self, name: str, free: str, via: tuple[s.Support, ir.Bounds], latent: ir.Latent, line: int
-    ) -> Code:
+    def _push(self, name: str, free: str, via: tuple[s.Support, ir.Bounds], latent: ir.Latent, line: int) -> Code:
         """Push unconstrained coordinates onto a support; gives the summed log-determinant."""
         log_det = self.fresh(f"log_det_{name}")
         rank = len(latent.type.event)
@@ -154,9 +156,10 @@ class _Writer:
 
     def _joint(self, draw: ir.JointDraw) -> None:
         line = draw.span.line
-        log_q = self.fresh("log_q_joint")
+        alone = len(draw.latents) == 1
+        log_q = self.fresh(f"log_q_{self.local(draw.latents[0].name)}" if alone else "log_q_joint")
         call = self._call(draw.dist, draw.plates, draw.dist.type.event)
-        if len(draw.latents) == 1:
+        if alone:
             parts = [self._part(draw.latents[0], draw)]
             self._add(f"{parts[0]}, {log_q} = {call}", line)
         else:
@@ -164,7 +167,7 @@ class _Writer:
             self._add(f"{block}, {log_q} = {call}", line)
             parts = self._split(block, draw)
         terms = [summed(Code(log_q), len(draw.plates) + 1 - draw.dist.own)]
-        scalars = len(draw.latents) > 1 and self._all_scalars(draw)
+        scalars = not alone and self._all_scalars(draw)
         for latent, part in zip(draw.latents, parts, strict=True):
             name = self.local(latent.name)
             shaped = part if scalars else self._reshaped(part, latent, draw)

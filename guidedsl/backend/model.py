@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from guidedsl import ir
 from guidedsl.backend.emit import PRODUCT, SUM, UNARY, Code, Emitter, added, number, summed
 from guidedsl.backend.names import Module, data_attribute, field_name, local_name, snake_case
-from guidedsl.backend.statements import Statement, doc_type, let_statement, param_statement
+from guidedsl.backend.statements import Statement, doc_type, let_statement, let_value, param_statement
+from guidedsl.check.shapes import NEW
 from guidedsl.check.walk import variables
-from guidedsl.ir import Bounds, Stage
+from guidedsl.ir import Stage
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size
-
 
 Names = tuple[tuple[str, str], ...]
 """Pairs of a name in one place and in another."""
@@ -83,9 +83,7 @@ def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext
         latents_class=latents_class,
         data_doc=tuple(f"{f.name}: {_field_doc(f)}" for f in model.fields),
         data_attributes=_data_attributes(model),
-        latents=tuple(
-            Attribute(field_name(z.name), "Tensor", doc_type(z.type, z.plates)) for z in model.latents
-        ),
+        latents=tuple(Attribute(field_name(z.name), "Tensor", doc_type(z.type, z.plates)) for z in model.latents),
         unpack=_unpack(model),
         dims=dims,
         has_params=has_params,
@@ -192,7 +190,7 @@ def term(term: ir.Term, emitter: Emitter, model: ir.Model) -> Code:
 
 
 def _factor(term: ir.Term, emitter: Emitter, model: ir.Model) -> Code:
-    """A factor is one term an element of its plates; over those that it does not vary with, that many times the same."""
+    """A factor is one term an element of its plates: that many times the same over those that it does not vary with."""
     value, minus = term.value, False
     while isinstance(value, ir.Negative):
         value, minus = value.operand, not minus
@@ -214,9 +212,7 @@ def scaled(code: Code, plates: tuple[str, ...], model: ir.Model, *factors: str) 
 def _quantities(model: ir.Model, lets: tuple[ir.Let, ...]) -> tuple[tuple[Statement, ...], Names, bool]:
     emitter = _emitter(model)
     read = {var.name for let in lets for var in variables(let.value) if var.role == "param"}
-    body = [
-        param_statement(s, emitter) for s in model.statements if isinstance(s, ir.Param) and s.name in read
-    ]
+    body = [param_statement(s, emitter) for s in model.statements if isinstance(s, ir.Param) and s.name in read]
     has_params = bool(body)
     body += [let_statement(let, emitter) for let in lets]
     return tuple(body), used_dims(emitter, model), has_params
@@ -229,7 +225,7 @@ def _derived(model: ir.Model) -> tuple[str, ...]:
 
 def _derive(model: ir.Model) -> tuple[tuple[Statement, ...], Names]:
     """Statements that fill optional data and data-only lets, in an order in which each finds what it reads."""
-    emitter = _emitter(model)
+    emitter = Emitter({plate.name: plate for plate in model.plates}, local_name, whole=True)
     body: list[Statement] = []
     for field in model.fields:
         if field.default is None:
@@ -239,17 +235,13 @@ def _derive(model: ir.Model) -> tuple[tuple[Statement, ...], Names]:
             default = f"data.new_full((), {default})"
         if field.type.support.target is not None:
             default = f"{default}.long()"
-        given = f"data.{data_attribute(field.name)}"
-        code = f'{local_name(field.name)} = {default} if "{field.name}" in data.missing else {given}'
-        body.append(Statement(code, field.span.line))
-        body.append(Statement(f"data = replace(data, {data_attribute(field.name)}={local_name(field.name)})", field.span.line))
+        filled = f"data = replace(data, {data_attribute(field.name)}={default})"
+        body.append(Statement(f'if "{field.name}" in data.missing:\n    {filled}', field.span.line))
     for let in model.derived:
-        statement = let_statement(let, emitter)
+        value = let_value(let, emitter)
         if let.value.type.number and not let.plates and not let.event:
-            target = local_name(let.name)
-            statement = Statement(f"{target} = data.new_full((), {emitter.emit(let.value).text})", let.span.line)
-        body.append(statement)
-        body.append(Statement(f"data = replace(data, {data_attribute(let.name)}={local_name(let.name)})", let.span.line))
+            value = f"data.new_full((), {value})"
+        body.append(Statement(f"data = replace(data, {data_attribute(let.name)}={value})", let.span.line))
     return tuple(body), used_dims(emitter, model)
 
 
@@ -281,11 +273,11 @@ def _metadata(
         f"dims=({_items(_dim(dim) for dim in model.dims)})",
         f"plates=({_items(_plate(plate) for plate in model.plates)})",
         f"fields=({_items(fields)})",
-        f"sites=({_items(_site(z.name, z.plates, z.type.event, z.type.support, z.bounds, emitter) for z in model.latents)})",
+        f"sites=({_items(_site(z, z.type.event, z.type.support, emitter) for z in model.latents)})",
     ]
     if quantities is not None:
         rows.append(f"quantities={quantities}")
-        sites = (_site(let.name, let.plates, let.event, let.asserted, let.bounds, emitter) for let in lets)
+        sites = (_site(let, let.event, let.asserted, emitter) for let in lets)
         rows.append(f"quantity_sites=({_items(sites)})")
     if derive is not None:
         rows.append(f"derive={derive}")
@@ -330,13 +322,14 @@ def _field(field: ir.Field, model: ir.Model, emitter: Emitter) -> str:
     if field.type.support.target is not None:
         parts.append(f'index_of="{field.type.support.target}"')
     when = next(
-        (s.when for s in model.statements if isinstance(s, ir.Term) and s.name == field.name and s.when is not None), None
+        (s.when for s in model.statements if isinstance(s, ir.Term) and s.name == field.name and s.when is not None),
+        None,
     )
     if when is not None:
         parts.append(f"when=lambda data: {whole.materialised(when, field.plates, when.type.event).text}")
-    if field.written != field.plates:
-        order = ", ".join(str(field.written.index(plate)) for plate in field.plates)
-        parts.append(f"order=({order},)")
+    order = _order(field.written, field.plates)
+    if order:
+        parts.append(order)
     return f"Field({', '.join(parts)})"
 
 
@@ -347,21 +340,26 @@ def _derived_field(let: ir.Let) -> str:
     )
 
 
-def _site(
-    name: str,
-    plates: tuple[str, ...],
-    event: tuple[Size, ...],
-    support: Support | None,
-    bounds: Bounds,
-    emitter: Emitter,
-) -> str:
+def _site(value: ir.Latent | ir.Let, event: tuple[Size, ...], support: Support | None, emitter: Emitter) -> str:
+    bounds = value.bounds
     constraint = "constraints.real"
     literal = all(b is None or b.type.value is not None for b in (bounds.low, bounds.high))
     if support is not None and literal:
         constraint = emitter.constraint(support, bounds, None)
+    written = value.written or value.plates
+    order = _order(written, value.plates)
     return (
-        f'Site("{name}", plates={_strings(plates)}, event={_strings(str(size) for size in event)}, '
-        f"constraint={constraint})"
+        f'Site("{value.name}", plates={_strings(written)}, event={_strings(_axis(size) for size in event)}, '
+        f"constraint={constraint}{f', {order}' if order else ''})"
     )
 
 
+def _axis(size: Size) -> str:
+    return "1" if size == NEW else str(size)
+
+
+def _order(written: tuple[str, ...], internal: tuple[str, ...]) -> str:
+    """How the axes of generated code permute those of the text, where they do."""
+    if written == internal:
+        return ""
+    return f"order=({', '.join(str(written.index(plate)) for plate in internal)})"

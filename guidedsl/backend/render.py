@@ -47,9 +47,10 @@ def render_module(context: ModuleContext, target: str = "torch") -> str:
 
 def format_python(text: str) -> str:
     """black, which promises no stable interface, in one place."""
-    import black
+    from black import format_str
+    from black.mode import Mode, TargetVersion
 
-    return black.format_str(text, mode=black.Mode(line_length=LINE_LENGTH, target_versions={black.TargetVersion.PY311}))
+    return format_str(text, mode=Mode(line_length=LINE_LENGTH, target_versions={TargetVersion.PY311}))
 
 
 def _docstring(text: str, indent: int = 0) -> str:
@@ -128,4 +129,3 @@ def _name(node: ast.stmt) -> str | None:
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         return node.targets[0].id
     return None
-

@@ -71,13 +71,18 @@ def initial_value(param: ir.Param, emitter: Emitter) -> str:
     return f"data.new_full({shape}, {value})"
 
 
-def let_statement(let: ir.Let, emitter: Emitter) -> Statement:
-    """`a = e`, with every axis of its plates and its declared type."""
+def let_value(let: ir.Let, emitter: Emitter) -> str:
+    """The value of a let, with every axis of its plates and its declared type."""
     value = emitter.materialised(let.value, let.plates, let.event).text
     if let.asserted is not None:
         constraint = emitter.constraint(let.asserted, let.bounds, None, let.plates, len(let.event))
         value = f'fn.checked({value}, {constraint}, "{let.name}")'
-    return Statement(f"{emitter.local(let.name)} = {value}", let.span.line)
+    return value
+
+
+def let_statement(let: ir.Let, emitter: Emitter) -> Statement:
+    """`a = e`."""
+    return Statement(f"{emitter.local(let.name)} = {let_value(let, emitter)}", let.span.line)
 
 
 def doc_type(type: ir.Type, plates: tuple[str, ...]) -> str:

@@ -135,8 +135,8 @@ def _latents(
         rest = _rest(guide, enclosing, named)
         fitting = [latent for latent in rest if _fits(node, family, latent, guide, enclosing, node.names[0].span)]
         if len(fitting) < len(rest):
-            for latent in rest:
-                guide.lose(latent, node.span, in_auto=True)
+            for other in rest:
+                guide.lose(other, node.span, in_auto=True)
             return []
         return fitting
     found: list[ir.Latent] = []
@@ -151,7 +151,7 @@ def _latents(
             guide.report.add(errors.no_bijection(f"`auto {family.name}`", name.text, support, name.span, latent.span), name.text)
             guide.lose(latent, name.span, in_auto=True)
             fine = False
-        elif name.text in guide.sampled or any(name.text == other.name for other in found):
+        elif name.text in guide.sampled or name.text in {one.name for one in found}:
             guide.sampled.setdefault(name.text, (name.span, True))
             guide.claim(name, in_auto=True)
             fine = False

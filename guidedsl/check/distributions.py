@@ -8,6 +8,7 @@ from guidedsl.check.expressions import Expressions
 from guidedsl.check.shapes import Event, as_size, latest, match, show, unify
 from guidedsl.check.signatures import Notation
 from guidedsl.check.structured import is_literal, problem_of
+from guidedsl.check.types import bound_text
 from guidedsl.check.walk import literals
 from guidedsl.ir import Dist, Type
 from guidedsl.library import supports as s
@@ -139,7 +140,7 @@ def _typed(
         return None
     event = (*batch, *(letters[letter] for letter in over.dims))
     plates = scope.sort(plate for value in values for plate in value.type.plates)
-    support = _support(over, form, values, nodes, letters, expressions)
+    support = _support(over, form, values, nodes, letters)
     if support.range.low > support.range.high or (
         support.range.low == support.range.high and not s.KINDS[over.kind].discrete
     ):
@@ -212,13 +213,12 @@ def _support(
     values: list[ir.Expr],
     nodes: tuple[ast.Expr | None, ...],
     letters: dict[str, Size],
-    expressions: Expressions,
 ) -> Support:
     """The family's support with its arguments filled in."""
     if not notation.bounds:
         return s.support(notation.kind)
     named = {a.name: (value, node) for a, value, node in zip(form.arguments, values, nodes, strict=True)}
-    bounds = [_bound(text, named, letters, expressions) for text in notation.bounds]
+    bounds = [_bound(text, named, letters) for text in notation.bounds]
     kind = s.KINDS[notation.kind]
     low = next((b for b, n in zip(bounds, kind.bounds, strict=True) if n == "low"), ("", s.REAL))
     high = next((b for b, n in zip(bounds, kind.bounds, strict=True) if n == "high"), ("", s.REAL))
@@ -230,14 +230,11 @@ def _bound(
     text: str,
     named: dict[str, tuple[ir.Expr, ast.Expr | None]],
     letters: dict[str, Size],
-    expressions: Expressions,
 ) -> tuple[str, s.Range]:
     """A bound as text and hull: an argument, a number, or a letter and an offset."""
     if text in named:
         value, node = named[text]
-        if value.type.value is not None:
-            return f"{value.type.value:g}", value.type.support.range
-        return expressions.report.text(node.span) if node is not None else text, value.type.support.range
+        return bound_text(value, node) if node is not None else text, value.type.support.range
     words = text.split()
     if words[0] in letters:
         size = _offset(text, letters)

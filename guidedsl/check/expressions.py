@@ -5,6 +5,7 @@ Every method returns the typed expression, or None after reporting what is wrong
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -26,9 +27,9 @@ _MOST_NESTED = 100
 """A product may hold this many `@`, which nest."""
 
 _LONGEST_SIZE = 200
-"""Sizes with more terms and factors than this are plain numbers."""
+"""Sizes with more terms and factors than this are plain numbers to the checker."""
 
-_DIM_RANGE = s.Range(1, s.INF, True, False, integer=True)
+_DIM_RANGE = s.Range(1.0, s.INF, True, False, integer=True)
 
 
 class Expressions:
@@ -46,6 +47,9 @@ class Expressions:
         match node:
             case ast.Number():
                 value = node.value
+                if math.isinf(value):
+                    self.report.add(errors.number_too_large(node.text, node.span))
+                    return None
                 return ir.Const(value, Type((), s.elementwise(s.point(value)), number=True, value=value))
             case ast.Ref():
                 return self._ref(node)
@@ -421,7 +425,7 @@ class Expressions:
         dims = tuple(size for size in sizes if size is not None)
         event = (dims[0], dims[0]) if function.name == "eye" else dims
         if not values:
-            kind = "unit_lower_cholesky" if function.name == "eye" else None
+            kind = s.IDENTITY if function.name == "eye" else None
             support = s.support(kind) if kind else s.elementwise(function.range())
             return ir.Apply(function, (), None, dims, Type(event, support, stage=Stage.DATA))
         value = self.check(positional[-1])
@@ -607,7 +611,7 @@ def _size_of(left: ir.Expr, operator: str, right: ir.Expr) -> Size | None:
             result = a * b
         case "/" if b.constant is not None:
             result = a.divided(b.constant)
-    return result if result is not None and result.length <= _LONGEST_SIZE else None
+    return result if result is not None and result.length <= _LONGEST_SIZE and result.exact else None
 
 
 def _same_level(chain: ir.Chain, operator: str) -> bool:
@@ -617,16 +621,18 @@ def _same_level(chain: ir.Chain, operator: str) -> bool:
 
 
 def _arithmetic(operator: str, a: float | None, b: float | None) -> float | None:
-    if a is None or b is None:
+    if a is None or b is None or (operator == "/" and b == 0):
         return None
     match operator:
         case "+":
-            return a + b
+            result = a + b
         case "-":
-            return a - b
+            result = a - b
         case "*":
-            return a * b
-    return a / b if b else None
+            result = a * b
+        case _:
+            result = a / b
+    return result if math.isfinite(result) else None
 
 
 def _power(a: float, b: float) -> float | None:

@@ -321,9 +321,11 @@ class GuideChecker:
             return False
         if not carries(dist.type.event, target):
             wanted, got = show(target), show(dist.type.event)
-            self.report.add(
-                errors.missing_event_dims(name, wanted, got, span, latent.span, _share_hint(name, target, dist)), name
-            )
+            if target != latent.type.event:
+                self.report.add(errors.free_shape_differs(name, wanted, got, span, latent.span), name)
+                return False
+            hint = _share_hint(name, target, dist)
+            self.report.add(errors.missing_event_dims(name, wanted, got, span, latent.span, hint), name)
             return False
         wanted_support = s.support("real") if pushed is not None else latent.type.support
         if not dist.row.guide_only and not self._inside(dist.type.support, wanted_support):
@@ -477,10 +479,8 @@ class GuideChecker:
         if not carries(dist.type.event, target):
             wanted, got = show(target), show(dist.type.event)
             hint = _share_hint(node.name.text, target, dist)
-            self.report.add(
-                errors.missing_event_dims(node.name.text, wanted, got, node.dist.span, node.type.span, hint),
-                node.name.text,
-            )
+            finding = errors.aux_shape(node.name.text, wanted, got, node.dist.span, node.type.span, hint)
+            self.report.add(finding, node.name.text)
             return
         if not dist.type.support.within(declared.support, almost=True):
             hint = f"declare `{node.name.text} : {dist.type.support}`"

@@ -162,9 +162,8 @@ class Indexing:
         taken = [sub for sub in subscripts if not _is_new(sub)]
         if len(taken) > len(event):
             text = self.report.text(node.base.span)
-            hint = f"`{text}` has {len(event)} event dims" if event else f"`{text}` is a single number"
-            what = f"`{text}` with {len(taken)} indices"
-            self.report.add(errors.wrong_shape(what, f"rank {len(taken)}", show(event), node.span, hint))
+            given = len(taken)
+            self.report.add(errors.too_many_indices(text, show(event), len(event), given, node.span))
             return None
         items: list[ir.Expr | ir.Range | ir.NewAxis] = []
         left: list[Size] = []
@@ -209,7 +208,8 @@ class Indexing:
             return None
         if target is not None:
             if self._index_size(target) != size:
-                self.report.add(errors.wrong_index(text, f"indexes `{target}`", str(size), node.span))
+                kind = "plate" if target in self.scope.plates else "dim"
+                self.report.add(errors.wrong_index(text, f"indexes {kind} `{target}`", str(size), node.span))
                 return None
             return index
         value = index.type.value
@@ -226,6 +226,9 @@ class Indexing:
                 self.report.add(errors.position_outside(self.report.text(node.span), last, node.span))
                 return None
             return index
+        if value is not None:
+            self.report.add(errors.wrong_index(text, "is no whole number", str(size), node.span))
+            return None
         high = str(size - Size.of(1))
         if index.type.support.bounds == ("0", high):
             return index

@@ -108,7 +108,7 @@ class ModelChecker:
                 if let is None:
                     self._lost(node.name)
                 elif self._declare(node.name, let[1]):
-                    self.statements.append(let[0])
+                    self.statements.append(replace(let[0], written=tuple(self.path)))
             case ast.Factor():
                 self._factor(node, expressions)
             case ast.Param():
@@ -306,7 +306,7 @@ class ModelChecker:
     def _flat(self, node: ast.Latent | ast.Observed, at: ast.DistExpr, declared: Declared) -> str | None:
         if at.arguments or declared.support.row.discrete or isinstance(node, ast.Observed):
             problem = "takes no arguments" if at.arguments else "is for continuous latents"
-            self.report.add(errors.wrong_arguments(FLAT, problem, at.span, (FLAT,)))
+            self.report.add(errors.flat_misused(node.name.text, problem, at.span))
             return None
         return FLAT
 
@@ -345,6 +345,7 @@ class ModelChecker:
         assert node.dist is not None
         restricted = self._supports(node, node.dist, declared, dist, scope)
         if restricted is None:
+            self.report.doubt(name)
             return
         truncated, normalised = restricted
         value = ir.Var(name, symbol.role, symbol.type)

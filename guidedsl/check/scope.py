@@ -18,9 +18,12 @@ class Report:
     skipped: frozenset[str]
     found: list[Diagnostic] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
+    doubtful: set[str] = field(default_factory=set)
 
     def add(self, diagnostic: Diagnostic, *about: str) -> None:
         known = self.skipped.isdisjoint(about) and self.failed.isdisjoint(about)
+        if diagnostic.code.startswith(("E4", "W603")) and not self.doubtful.isdisjoint(about):
+            return
         if known and diagnostic not in self.found:
             self.found.append(diagnostic)
 
@@ -30,7 +33,11 @@ class Report:
 
     def within(self) -> Report:
         """For a part of the file: the same findings, and failed names of its own."""
-        return Report(self.source, self.skipped, self.found, set(self.failed))
+        return Report(self.source, self.skipped, self.found, set(self.failed), set(self.doubtful))
+
+    def doubt(self, name: str) -> None:
+        """From here on nothing is said of the support of this name, which may not be the one that was meant."""
+        self.doubtful.add(name)
 
     def text(self, span: Span) -> str:
         """The text at `span` on one line."""

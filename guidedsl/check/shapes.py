@@ -61,6 +61,6 @@ def as_size(expr: ir.Expr) -> Size | None:
         return expr.size
     if isinstance(expr, ir.Const) and float(expr.value).is_integer() and abs(expr.value) < 2**53:
         return Size.of(int(expr.value))
-    if expr.type.value is not None and expr.type.value.is_integer():
+    if expr.type.value is not None and expr.type.value.is_integer() and abs(expr.type.value) < 2**53:
         return Size.of(int(expr.type.value))
     return None

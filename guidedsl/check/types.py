@@ -14,6 +14,7 @@ from guidedsl.library.supports import KINDS, Kind, Support
 from guidedsl.sizes import Size
 from guidedsl.source import Span
 from guidedsl.syntax import ast
+from guidedsl.syntax.spell import spell
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _bounds(node: ast.TypeExpr, kind: Kind, expressions: Expressions) -> tuple[S
             problem = f"needs whole numbers for bounds, not {text}"
             report.add(errors.malformed_type(kind.name, problem, at.span, f"{kind.name}(0, 5)"))
             return None
-    texts = tuple(_text(v, report.text(at.span)) for v, at in zip(values, nodes, strict=True))
+    texts = tuple(bound_text(v, at) for v, at in zip(values, nodes, strict=True))
     by_name = dict(zip(kind.bounds, values, strict=True))
     low, high = by_name.get("low"), by_name.get("high")
     range = s.Range(
@@ -130,8 +131,9 @@ def _count(bounds: int) -> str:
     return "one bound" if bounds == 1 else f"{bounds} bounds"
 
 
-def _text(value: ir.Expr, source: str) -> str:
-    return f"{value.type.value:g}" if value.type.value is not None else source
+def bound_text(value: ir.Expr, node: ast.Expr) -> str:
+    """A bound as types show it: its value where it has one."""
+    return s.number_text(value.type.value) if value.type.value is not None else spell(node)
 
 
 def _index(node: ast.TypeExpr, event: tuple[Size, ...], expressions: Expressions) -> Declared | None:

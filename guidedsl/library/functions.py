@@ -47,8 +47,13 @@ def _same(a: Range) -> Range:
     return s.real_valued(a)
 
 
+_LARGEST = 709.0
+"""exp of more than this is no longer a number."""
+
+
 def _exp(a: Range) -> Range:
-    result = s.monotone(a, lambda x: math.exp(x) if x < 700 else s.INF)
+    low, high = math.exp(min(a.low, _LARGEST)), math.exp(a.high) if a.high < _LARGEST else s.INF
+    result = Range(low, high, a.low_closed and a.low > -s.INF, a.high_closed and high < s.INF)
     return s.POSITIVE if result.high == s.INF and result.low == 0 else result
 
 
@@ -68,7 +73,8 @@ def _abs(a: Range) -> Range:
         return a
     if a.high <= 0:
         return s.negate(a)
-    return Range(0, max(-a.low, a.high), True, a.low_closed and a.high_closed, a.integer)
+    upper = s.union(a, s.negate(a))
+    return Range(0, upper.high, True, upper.high_closed, a.integer)
 
 
 def _square(a: Range) -> Range:
@@ -100,7 +106,8 @@ def _sigmoid(x: float) -> float:
 
 def _maximum(a: Range, b: Range) -> Range:
     low = max((a.low, not a.low_closed), (b.low, not b.low_closed))
-    return Range(low[0], max(a.high, b.high), not low[1], a.high_closed and b.high_closed, a.integer and b.integer)
+    both = s.union(a, b)
+    return Range(low[0], both.high, not low[1], both.high_closed, both.integer)
 
 
 def _minimum(a: Range, b: Range) -> Range:

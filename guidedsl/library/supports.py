@@ -169,6 +169,22 @@ _ROWS = (
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _ROWS}
 
+IDENTITY = "identity"
+_INFERRED: dict[str, Kind] = {
+    IDENTITY: Kind(
+        IDENTITY,
+        "the identity matrix, which is no type of its own",
+        CLOSED_UNIT,
+        rank=2,
+        square=True,
+        parents=("unit_lower_cholesky", "corr_cholesky", "corr"),
+    )
+}
+
+
+def _kind(name: str) -> Kind:
+    return KINDS[name] if name in KINDS else _INFERRED[name]
+
 
 @dataclass(frozen=True)
 class Support:
@@ -185,7 +201,7 @@ class Support:
 
     @property
     def row(self) -> Kind:
-        return KINDS[self.kind]
+        return _kind(self.kind)
 
     def __str__(self) -> str:
         if self.target is not None:
@@ -217,14 +233,14 @@ def _symbolic(bound: str) -> bool:
 
 def _ancestors(kind: str) -> frozenset[str]:
     found = {kind}
-    for parent in KINDS[kind].parents:
+    for parent in _kind(kind).parents:
         found |= _ancestors(parent)
     return frozenset(found)
 
 
 def support(kind: str) -> Support:
     """The support of a kind without bounds."""
-    return Support(kind, KINDS[kind].range)
+    return Support(kind, _kind(kind).range)
 
 
 def elementwise(range: Range) -> Support:
@@ -235,16 +251,18 @@ def elementwise(range: Range) -> Support:
     if range.integer:
         if range.low == -INF and range.high == INF:
             return Support("int", range)
-        return Support("int", range, (_number(range.low), _number(range.high)))
+        return Support("int", range, (number_text(range.low), number_text(range.high)))
     if range.low == -INF:
-        return Support("less_than", range, (_number(range.high),)) if range.high < INF else support("real")
+        return Support("less_than", range, (number_text(range.high),)) if range.high < INF else support("real")
     if range.high == INF:
-        return Support("greater_than", range, (_number(range.low),))
-    return Support("interval", range, (_number(range.low), _number(range.high)))
+        return Support("greater_than", range, (number_text(range.low),))
+    return Support("interval", range, (number_text(range.low), number_text(range.high)))
 
 
-def _number(value: float) -> str:
-    return f"{value:g}"
+def number_text(value: float) -> str:
+    """A number as users write it, with all of its digits."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def interval(low: tuple[str, Range], high: tuple[str, Range]) -> Support:
@@ -296,9 +314,6 @@ def multiply(a: Range, b: Range) -> Range:
     high = max(value for value, _ in corners)
     low_closed = any(closed for value, closed in corners if value == low)
     high_closed = any(closed for value, closed in corners if value == high)
-    crosses = a.low < 0 < a.high or b.low < 0 < b.high
-    if crosses and low == 0:
-        low_closed = True
     return Range(low, high, low_closed, high_closed, a.integer and b.integer)
 
 
@@ -323,13 +338,20 @@ def power(a: Range, exponent: float | None) -> Range:
     if exponent is not None and exponent > 0 and exponent % 2 == 0:
         bound = max(abs(a.low), abs(a.high))
         nonzero = a.low > 0 or a.high < 0 or (a.low == 0 and not a.low_closed) or (a.high == 0 and not a.high_closed)
-        least = 0.0 if a.low <= 0 <= a.high else min(abs(a.low), abs(a.high)) ** exponent
-        return Range(least, bound**exponent if bound < INF else INF, not nonzero or least > 0, bound < INF, a.integer)
+        least = 0.0 if a.low <= 0 <= a.high else _pow(min(abs(a.low), abs(a.high)), exponent)
+        return Range(least, _pow(bound, exponent), not nonzero or least > 0, bound < INF, a.integer)
     if exponent is not None and exponent > 0 and a.low >= 0:
-        return monotone(a, lambda x: x**exponent if x < INF else INF, a.integer and float(exponent).is_integer())
+        return monotone(a, lambda x: _pow(x, exponent), a.integer and float(exponent).is_integer())
     if a.low > 0 or (a.low == 0 and not a.low_closed):
         return POSITIVE
     return REAL
+
+
+def _pow(x: float, exponent: float) -> float:
+    try:
+        return float(x**exponent)
+    except OverflowError:
+        return INF
 
 
 def monotone(a: Range, f: Callable[[float], float], integer: bool = False) -> Range:

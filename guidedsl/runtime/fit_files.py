@@ -60,6 +60,11 @@ def _number(metadata: dict[str, Any], key: str) -> float:
     return float(value) if isinstance(value, (int, float)) else math.nan
 
 
+def _whole(metadata: dict[str, Any], key: str) -> int:
+    value = metadata.get(key)
+    return value if isinstance(value, int) else 0
+
+
 def load(guide: Guide, path: str | Path, data: Data) -> Fit:
     """The fit that `save` wrote, used on `data`, which must have the sizes that it was fitted with.
 
@@ -89,7 +94,7 @@ def load(guide: Guide, path: str | Path, data: Data) -> Fit:
         elbo_error=_number(metadata, "elbo_error"),
         converged=metadata.get("converged") is True,
         reason=str(metadata.get("reason", "")),
-        steps=int(_number(metadata, "steps")),
+        steps=_whole(metadata, "steps"),
         seconds=_number(metadata, "seconds"),
-        seed=int(_number(metadata, "seed")),
+        seed=_whole(metadata, "seed"),
     )

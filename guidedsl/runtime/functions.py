@@ -56,16 +56,16 @@ def where(condition: Value, yes: Value, no: Value) -> Tensor:
 
 def maximum(a: Value, b: Value) -> Tensor:
     """The larger of two values, element by element. One of them is a tensor."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return torch.maximum(a, b)
-    return b.clamp(min=a) if isinstance(b, Tensor) else torch.as_tensor(a).clamp(min=b)
+    if isinstance(a, Tensor):
+        return torch.maximum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
+    return maximum(torch.as_tensor(b), a)
 
 
 def minimum(a: Value, b: Value) -> Tensor:
     """The smaller of two values, element by element. One of them is a tensor."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return torch.minimum(a, b)
-    return b.clamp(max=a) if isinstance(b, Tensor) else torch.as_tensor(a).clamp(max=b)
+    if isinstance(a, Tensor):
+        return torch.minimum(a, torch.as_tensor(b, dtype=a.dtype, device=a.device))
+    return minimum(torch.as_tensor(b), a)
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def quad_form(matrix: Tensor, vector: Tensor) -> Tensor:
 
 
 def exp_quad(x: Tensor, amplitude: Value, scale: Value) -> Tensor:
-    """amplitude² exp(−(xᵢ − xⱼ)² / (2 scale²)), with 1e-8 amplitude² on the diagonal (Rasmussen & Williams 2006, 2.16)."""
+    """amplitude² exp(−(xᵢ − xⱼ)² / (2 scale²)), and 1e-8 amplitude² on the diagonal (Rasmussen and Williams 2006)."""
     if isinstance(amplitude, Tensor):
         amplitude = amplitude[..., None, None]
     if isinstance(scale, Tensor):
@@ -192,7 +192,7 @@ def external_density(path: str | None, model: str, data: Any, latents: Any) -> T
     """
     if path is None:
         raise GuidedslError(
-            f"{model} is an interface without a density: declare `model {model} from \"module:function\" {{ … }}`, "
+            f'{model} is an interface without a density: declare `model {model} from "module:function" {{ … }}`, '
             f"or give SVI a density of your own"
         )
     from importlib import import_module

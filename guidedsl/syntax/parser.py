@@ -20,12 +20,14 @@ from guidedsl.syntax.build import Build, token_span
 from guidedsl.syntax.tables import load_parser
 from guidedsl.syntax.words import FILE_KEYWORDS, GUIDE_KEYWORDS, MODEL_KEYWORDS, PLANNED
 
-MAX_DEPTH = 120
+MAX_DEPTH = 80
 _EXPRESSIONS = get_args(ast.Expr)
 _UNKNOWN = re.compile(r"#[^\n]*|\s+|(?P<unknown>\"[^\n]*|[^\s#\"]+)")
+_LONG_QUOTE = '"""'
 _STATEMENT_END = ("NAME", "NUMBER", "STRING", "RPAR", "RSQB", "LBRACE", "RBRACE")
 _PLANNED_STATEMENTS = ("NET", "EXTERN", "SCAN")
 _KEYWORD_TOKENS = frozenset(word.upper() for word in (*FILE_KEYWORDS, *MODEL_KEYWORDS, *GUIDE_KEYWORDS)) | {"$END"}
+_TARGETS = _KEYWORD_TOKENS | {"NAME", "RBRACE", *_PLANNED_STATEMENTS}
 _CLOSING = {"RPAR": "LPAR", "RSQB": "LSQB", "RBRACE": "LBRACE"}
 
 
@@ -59,8 +61,18 @@ def unknown_characters(source: Source, tokens: list[Token]) -> list[Span]:
     for start, end in zip(starts, ends, strict=True):
         for match in _UNKNOWN.finditer(source.text, start, end):
             if match["unknown"]:
-                found.append(source.span(*match.span()))
-    return found
+                first, last = match.span()
+                if match[0].startswith('"') and source.text[first - 2 : first] + '"' == _LONG_QUOTE:
+                    first -= 2
+                found.append(source.span(first, last))
+    return [span for number, span in enumerate(found) if not _closes_quote(source, found[:number], span)]
+
+
+def _closes_quote(source: Source, before: list[Span], span: Span) -> bool:
+    """Whether this is the second single quote of a pair on one line, of which the first says enough."""
+    if not source.excerpt(span).startswith("'"):
+        return False
+    return sum(source.excerpt(s).startswith("'") and s.line == span.line for s in before) % 2 == 1
 
 
 def parse(source: Source) -> Parsed:
@@ -72,6 +84,14 @@ class _Parser:
     def __init__(self, source: Source) -> None:
         self.source = source
         tokens = tokenize(source)
+        self.unknown = unknown_characters(source, tokens)
+        self.skipped: set[str] = set()
+        for position, span in enumerate(self.unknown):
+            if source.excerpt(span).startswith(_LONG_QUOTE):  # what follows is inside of the string
+                self.skipped = {str(token) for token in tokens if (token.start_pos or 0) >= span.start}
+                tokens = [token for token in tokens if (token.start_pos or 0) < span.start]
+                self.unknown = self.unknown[: position + 1]
+                break
         end = Token("$END", "", start_pos=len(source.text), end_pos=len(source.text))
         last = source.span(len(source.text), len(source.text))
         end.line, end.column = last.line, last.column
@@ -80,18 +100,16 @@ class _Parser:
         self.open: list[Token] = []
         self.suspect: Token | None = None
         """The first `{` whose `}` stands further to the left than its line: likely the one that is not closed."""
-        self.starts: list[int] = []
-        self.unknown = unknown_characters(source, tokens)
         self.diagnostics: list[Diagnostic] = [
             syntax_errors.unknown(source.excerpt(span), span) for span in self.unknown
         ]
-        self.skipped: set[str] = set()
         self.reserved: set[str] = set()
 
     def run(self) -> Parsed:
         position = 0
         result: Any = None
         statement_start = 0
+        stuck = -1
         while position < len(self.tokens):
             token = self.tokens[position]
             try:
@@ -104,8 +122,10 @@ class _Parser:
                 self._report(position, statement_start)
                 if self._complete(position):
                     statement_start = position
-                position = self._recover(position, statement_start)
-                statement_start = position
+                recovered = self._recover(position, statement_start)
+                # The token that parsing goes on with is accepted there; were it not, it would be skipped here.
+                position = recovered if recovered > position or recovered != stuck else position + 1
+                stuck = statement_start = recovered
                 continue
             self._track(token)
             stack = self.interactive.parser_state.state_stack
@@ -164,6 +184,8 @@ class _Parser:
             between = behind <= span.start <= (token.start_pos or 0)
             if between and (span.line == token.line or self.source.excerpt(span).startswith('"')):
                 return
+        if self._is_list(self.interactive.parser_state.state_stack[-1]):
+            start = position
         accepted = frozenset(self.interactive.accepts())
         unclosed = self.open[-1] if self.open else None
         if unclosed is not None and unclosed.type == "LBRACE":
@@ -224,7 +246,7 @@ class _Parser:
         A statement of a later version is stopped at too, to be reported by itself.
         """
         token = self.tokens[position]
-        if token.type == "NAME" and not self._begins_sample(position):
+        if token.type not in _TARGETS or (token.type == "NAME" and not self._begins_sample(position)):
             return None
         stack = self.interactive.parser_state.state_stack
         for length in range(len(stack), 0, -1):

@@ -46,6 +46,17 @@ _FOREIGN = {
 }
 
 
+_FOREIGN_WORDS = {
+    "and": "conditions are combined with `*`",
+    "or": "conditions are combined with `maximum(a, b)`",
+    "not": "the opposite of a condition is `1 - c`",
+    "if": "a choice is written `where(c, a, b)`; a site that is there only for some rows has a `when`",
+    "else": "a choice is written `where(c, a, b)`",
+    "for": "what is repeated stands in a plate: `plate p[N] { … }`",
+    "while": "there are no loops: what is repeated stands in a plate",
+}
+
+
 def is_misplaced_keyword(tokens: Sequence[Token], position: int) -> bool:
     """Whether the keyword at `position` was meant as a name, to go by its neighbours."""
     token = tokens[position]
@@ -61,9 +72,11 @@ def is_misplaced_keyword(tokens: Sequence[Token], position: int) -> bool:
 
 def unknown(text: str, span: Span) -> Diagnostic:
     """The diagnostic for characters that begin no token."""
+    if text.startswith('"""'):
+        return errors.unknown_character(span, "a string that does not end", 'close it with """')
     if text.startswith('"'):
         return errors.unknown_character(
-            span, "a string that does not end", 'a longer string stands between """ and """'
+            span, "a string that does not end", 'close it with "; a string of several lines stands between """ and """'
         )
     return errors.unknown_character(
         span, f"`{text}`", _FOREIGN.get(text[0], "it has no meaning in a .guide file: remove it")
@@ -152,6 +165,9 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
     before = tokens[position - 1] if position else None
     after = tokens[position + 1] if position + 1 < len(tokens) else None
     last = before.type if before is not None else ""
+    for word in (str(before), text):
+        if word in _FOREIGN_WORDS and "FOR" not in accepted:
+            return _FOREIGN_WORDS[word]
     if text in PLANNED:
         return f"`{text}` is reserved for a statement that this version does not have"
     for word in (before, token):
@@ -168,6 +184,13 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
         return f"`{text}` stands in a guide: `guide G for M {{ {text} … }}`"
     if token.type == "NAME" and "LATENT" in accepted and after is not None and after.type == "TILDE":
         return f"samples stand in a guide; in a model write `latent {text} : real ~ …`"
+    if token.type == "VIA" and "LATENT" in accepted:
+        return "`via` stands in guides: in a model the type of a site restricts its distribution"
+    if "MODEL" in accepted and text in (*MODEL_KEYWORDS, *GUIDE_KEYWORDS):
+        block = "model M" if text in MODEL_KEYWORDS else "guide G for M"
+        return f"`{text}` stands inside a block: `{block} {{ {text} … }}`"
+    if token.type == "NAME" and "MODEL" in accepted and after is not None and after.type == "TILDE":
+        return f"samples stand in a guide: `guide G for M {{ {text} ~ … }}`"
     if token.type == "RBRACE" and "MODEL" in accepted:
         return "there is a `}` too many"
     return _operator_hint(token, last, str(before), accepted, start)

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,9 +27,11 @@ from guidedsl.backend.render import format_python
 from guidedsl.pipeline import compile_source
 from guidedsl.runtime import Draw, Guide, Model, ParamStore
 from guidedsl.runtime.errors import InferenceError
-from guidedsl.runtime.metadata import Site
+from guidedsl.runtime.metadata import Site, attribute_of
 from guidedsl.runtime.noise import RecordedNoise, ReplayedNoise
+from guidedsl.runtime.optim import Adam
 from guidedsl.runtime.sizes import evaluate
+from guidedsl.runtime.svi import SVI
 from guidedsl.source import read_source
 
 PROGRAMS = Path(__file__).resolve().parent.parent / "cases" / "programs"
@@ -47,7 +50,8 @@ def compiled(name: str) -> str:
 def module(name: str) -> ModuleType:
     path = PROGRAMS / name / "expected.py"
     spec = importlib.util.spec_from_file_location(f"corpus_{name}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = loaded
     spec.loader.exec_module(loaded)
@@ -129,15 +133,9 @@ def _density(model: Model, data: Any, latents: Any, store: ParamStore) -> Tensor
 
 
 def _lengths(data: Any, plates: tuple[str, ...], event: tuple[str, ...]) -> tuple[int, ...]:
-    dims = {dim.name: getattr(data, _attribute(data, dim.name)) for dim in data.schema.dims}
-    rows = [getattr(data, _attribute(data, plate)).length for plate in plates]
+    dims = {dim.name: getattr(data, attribute_of(dim.name)) for dim in data.schema.dims}
+    rows = [getattr(data, attribute_of(plate)).length for plate in plates]
     return (*rows, *(evaluate(size, dims) for size in event))
-
-
-def _attribute(data: Any, name: str) -> str:
-    from guidedsl.runtime.metadata import attribute_of
-
-    return attribute_of(name)
 
 
 def _internal(site: Site) -> tuple[str, ...]:
@@ -170,9 +168,7 @@ def _check_gradients(
         assert gradient is None or bool(gradient.isfinite().all()), f"the gradient of {leaf} is not finite"
 
 
-def _check_quantities(
-    model: Model, data: Any, latents: Any, particles: tuple[int, ...], store: ParamStore
-) -> None:
+def _check_quantities(model: Model, data: Any, latents: Any, particles: tuple[int, ...], store: ParamStore) -> None:
     quantities = model.evaluate_quantities(data, latents, store=store)
     assert list(quantities) == [site.name for site in model.quantity_sites]
     for site in model.quantity_sites:
@@ -221,3 +217,59 @@ def test_types_of_all_modules(tmp_path: Path, root: Path) -> None:
         timeout=400,
     )
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-1000:]
+
+
+def _line_of(name: str, words: str) -> int:
+    lines = (PROGRAMS / name / "model.guide").read_text().split("\n")
+    return next(n for n, line in enumerate(lines, 1) if words in line)
+
+
+def test_a_failing_factorisation_names_the_line_of_the_source() -> None:
+    model = module("gaussian_process").Gp
+    data = model.data(fields("gaussian_process"))
+    one = torch.ones((), dtype=data.dtype)
+    latents = model.latents_type(rho=one, alpha=one * math.nan, z=torch.zeros(data.N, dtype=data.dtype))
+    line = _line_of("gaussian_process", "cholesky(")
+    with pytest.raises(InferenceError, match=rf"model\.guide:{line}\b.*cholesky"):
+        model(data, latents)
+    with pytest.raises(InferenceError, match=rf"model\.guide:{line}\b"):
+        model.evaluate_quantities(data, latents)
+
+
+def test_a_value_outside_an_asserted_type_names_the_line_of_the_source() -> None:
+    model = module("lets").Lets
+    data = model.data(fields("lets"))
+    latents = model.latents_type(a=torch.tensor(30.0, dtype=data.dtype), v=torch.zeros(3, dtype=data.dtype))
+    with pytest.raises(InferenceError) as caught:
+        model(data, latents)
+    shown = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+    assert f"model.guide:{_line_of('lets', 'let inside')}" in shown
+    assert "`inside` is 60" in shown
+
+
+def test_a_nan_names_the_line_of_the_source() -> None:
+    found = module("factors")
+    data = found.Factors.data({**fields("factors")})
+    store = ParamStore()
+    found.G(data, store=store)
+    store["G.c_loc"] = torch.tensor([0.0, 1e200], dtype=data.dtype)
+    svi = SVI(found.Factors, found.G, Adam(lr=0.01), store=store, seed=1)
+    with pytest.raises(InferenceError, match=rf"model\.guide:{_line_of('factors', '(c - a) ^ 2')}\b"):
+        svi.step(data)
+
+
+@pytest.mark.parametrize("name", ["gathers", "subsample", "two_models", "lets"])
+def test_every_statement_has_its_line(name: str) -> None:
+    """Each assignment of a generated function comes from the line that declares or samples what it assigns."""
+    text = (PROGRAMS / name / "model.guide").read_text().split("\n")
+    python = (PROGRAMS / name / "expected.py").read_text().split("\n")
+    model = next(value for value in vars(module(name)).values() if isinstance(value, Model))
+    checked = 0
+    for number, line in enumerate(python, 1):
+        match = re.match(r"    (\w+)(?:, log_q_\w+)? = (?:param\(|dist\.\w+\.draw\(|fn\.checked\()", line)
+        if match is None:
+            continue
+        source = text[(model.guide_line(number) or 0) - 1]
+        assert match[1].removesuffix("_free") in source or "auto" in source, f"{number}: {line} comes from {source}"
+        checked += 1
+    assert checked > 5
