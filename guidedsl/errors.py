@@ -195,6 +195,12 @@ def unknown_transform(name: str, type: str, span: Span, known: Iterable[str]) ->
     )
 
 
+def option_takes_no_value(name: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E105", f"option `{name}` takes no value", Label(span, "stands alone"), hint=f"write `{name}` without `=`"
+    )
+
+
 def bad_option(name: str, wanted: str, span: Span) -> Diagnostic:
     return Diagnostic(
         "E105",
@@ -425,6 +431,15 @@ def unbound_dim(name: str, span: Span) -> Diagnostic:
     )
 
 
+def no_axis(function: str, axis: int, event: str, last: int, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E201",
+        f"{function} has no axis {axis} to go along: its argument has event shape {event}",
+        Label(span, f"event shape {event}"),
+        hint="event axes are counted from 0" + (f" to {last}" if last else "; there is one, `axis = 0`"),
+    )
+
+
 def too_many_indices(text: str, event: str, takes: int, given: int, span: Span) -> Diagnostic:
     holds = "is a single number" if takes == 0 else f"has event shape {event}"
     return Diagnostic(
@@ -451,6 +466,15 @@ def flat_misused(name: str, problem: str, span: Span) -> Diagnostic:
         f"`Flat` {problem}",
         Label(span, problem),
         hint=f"it stands alone, on a continuous latent: `latent {name} : real ~ Flat`",
+    )
+
+
+def axis_without_size(name: str, event: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E201",
+        f"`{name}` would have event shape {event}, in which `new` has no size",
+        Label(span, "an axis that nothing has filled yet"),
+        hint="write `x[:, new]` where it meets another shape, as in `x[:, new] * z`",
     )
 
 
@@ -604,7 +628,7 @@ def support_leaves(
     )
 
 
-def _be(support: str) -> str:
+def be(support: str) -> str:
     """A support behind `is` or `must be`: positive, in interval(0, 1), a simplex."""
     kind = support.partition("(")[0]
     if kind in ("real", "positive", "nonnegative", "ordered", "positive_ordered", "bool"):
@@ -628,11 +652,11 @@ def argument_support(
 ) -> Diagnostic:
     """`got` is the support of the expression, or its value where it is a number."""
     number = got.lstrip("-")[:1].isdigit()
-    said = f", not {got}" if number else f"; `{expression}` is {_be(got)}"
+    said = f", not {got}" if number else f"; `{expression}` is {be(got)}"
     return Diagnostic(
         "E402",
-        f"{argument} must be {_be(wanted)}{said}",
-        Label(span, f"not {_be(wanted)}" if number else f"this is {_be(got)}"),
+        f"{argument} must be {be(wanted)}{said}",
+        Label(span, f"not {be(wanted)}" if number else f"this is {be(got)}"),
         Label(declared, "declared here") if declared is not None else None,
         hint,
     )
@@ -640,15 +664,15 @@ def argument_support(
 
 def literal_argument(argument: str, owner: str, wanted: str, problem: str, span: Span, hint: str) -> Diagnostic:
     return Diagnostic(
-        "E402", f"{argument} of {owner} must be {_be(wanted)}: {problem}", Label(span, f"not {_be(wanted)}"), hint=hint
+        "E402", f"{argument} of {owner} must be {be(wanted)}: {problem}", Label(span, f"not {be(wanted)}"), hint=hint
     )
 
 
 def init_outside(value: str, support: str, span: Span, declared: Span) -> Diagnostic:
     return Diagnostic(
         "E403",
-        f"initial value {value} is not {_be(support)}",
-        Label(span, f"not {_be(support)}"),
+        f"initial value {value} is not {be(support)}",
+        Label(span, f"not {be(support)}"),
         Label(declared, f"declared {support}"),
         "start inside the support",
     )
@@ -676,8 +700,8 @@ def init_on_edge(value: str, support: str, span: Span, declared: Span) -> Diagno
 def default_outside(value: str, support: str, span: Span, declared: Span) -> Diagnostic:
     return Diagnostic(
         "E403",
-        f"default {value} is not {_be(support)}",
-        Label(span, f"not {_be(support)}"),
+        f"default {value} is not {be(support)}",
+        Label(span, f"not {be(support)}"),
         Label(declared, f"declared {support}"),
         "give a default inside the type",
     )
@@ -686,8 +710,8 @@ def default_outside(value: str, support: str, span: Span, declared: Span) -> Dia
 def let_outside(value: str, support: str, span: Span, declared: Span) -> Diagnostic:
     return Diagnostic(
         "E403",
-        f"value {value} is not {_be(support)}",
-        Label(span, f"not {_be(support)}"),
+        f"value {value} is not {be(support)}",
+        Label(span, f"not {be(support)}"),
         Label(declared, f"declared {support}"),
         "give a value inside the type, or declare another type",
     )
@@ -735,7 +759,7 @@ def improper(dist: str, name: str, span: Span, site: Span) -> Diagnostic:
 def init_not_in_set(kind: str, problem: str, span: Span, declared: Span) -> Diagnostic:
     return Diagnostic(
         "E406",
-        f"this initial value is not {_be(kind)}: {problem}",
+        f"this initial value is not {be(kind)}: {problem}",
         Label(span, problem),
         Label(declared, f"declared {kind}"),
         "give a value inside the set, or leave the init out",
@@ -745,7 +769,7 @@ def init_not_in_set(kind: str, problem: str, span: Span, declared: Span) -> Diag
 def let_not_in_set(kind: str, problem: str, span: Span, declared: Span) -> Diagnostic:
     return Diagnostic(
         "E406",
-        f"this value is not {_be(kind)}: {problem}",
+        f"this value is not {be(kind)}: {problem}",
         Label(span, problem),
         Label(declared, f"declared {kind}"),
         "give a value inside the set, or declare another type",
@@ -795,7 +819,7 @@ def cannot_restrict(name: str, type: str, dist: str, span: Span, declared: Span)
 def bounds_move(what: str, name: str, source: str, span: Span, declared: Span | None) -> Diagnostic:
     """`source` is the latent or param that the bounds read."""
     hint = {
-        "param": f"the bounds of a param are numbers or data; for a bound that moves with `{source}`, sample with `via`",
+        "param": f"a param's bounds are numbers or data; for a bound that moves with `{source}`, sample with `via`",
         "data": "the bounds of data are numbers or other data",
         "observed": f"declare `{name}` with a wider type, such as real or count: its distribution keeps it in bounds",
     }[what]

@@ -8,7 +8,7 @@ from guidedsl import ir
 from guidedsl.backend.emit import SUM, Code, Emitter, chain, summed
 from guidedsl.backend.model import ModelContext, Names, needed_lets, scaled, used_dims
 from guidedsl.backend.names import Module, local_name, snake_case
-from guidedsl.backend.statements import Statement, doc_type, let_statement, param_statement
+from guidedsl.backend.statements import Statement, let_statement, param_statement
 from guidedsl.check.walk import variables
 from guidedsl.library import supports as s
 from guidedsl.sizes import Size, product
@@ -43,7 +43,7 @@ def guide_context(guide: ir.Guide, variable: str, model: ModelContext, names: Mo
         docstring=guide.docstring,
         function=names.take(snake, f"{snake}_guide"),
         model=model,
-        params_doc=tuple(_param_doc(param) for param in guide.params),
+        params_doc=tuple(_param_doc(param, guide.model) for param in guide.params),
         has_params=writer.has_params,
         dims=used_dims(writer.emitter, guide.model),
         body=tuple(writer.body),
@@ -54,8 +54,17 @@ def guide_context(guide: ir.Guide, variable: str, model: ModelContext, names: Mo
     )
 
 
-def _param_doc(param: ir.Param) -> str:
-    return f"{param.store_name}: {doc_type(param.type, param.type.plates)}"
+def _param_doc(param: ir.Param, model: ir.Model) -> str:
+    """`Guide.w: [N, K] positive, a row for each of user`: the shape in the store, by dim name."""
+    type = param.type
+    axes = [*(str(model.plate(plate).size) for plate in type.plates), *(str(size) for size in type.event)]
+    rows = f", a row for each of {' and '.join(type.plates)}" if type.plates else ""
+    return f"{param.store_name}: [{', '.join(axes)}] {type.support}{rows}"
+
+
+def _reads_let(param: ir.Param) -> bool:
+    """Whether the param's init or bounds read a let of the guide, which must then stand before it."""
+    return any(var.role == "let" for var in variables(param))
 
 
 class _Writer:
@@ -95,11 +104,14 @@ class _Writer:
         read = {
             var.name for node in (*draws, *(lets[n] for n in needed)) for var in variables(node) if var.role == "param"
         }
+        params = [st for st in self.guide.params if st.name in read]
+        first = [param for param in params if not _reads_let(param)]
+        for param in first:
+            self._param(param)
         for statement in self.guide.statements:
             match statement:
-                case ir.Param() if statement.name in read:
-                    self.has_params = True
-                    self.body.append(param_statement(statement, self.emitter))
+                case ir.Param() if statement in params and statement not in first:
+                    self._param(statement)
                 case ir.Let() if statement.name in needed:
                     self.body.append(let_statement(statement, self.emitter))
                 case ir.Draw():
@@ -107,13 +119,16 @@ class _Writer:
                 case ir.JointDraw():
                     self._joint(statement)
 
+    def _param(self, param: ir.Param) -> None:
+        self.has_params = True
+        self.body.append(param_statement(param, self.emitter))
+
     def _model_params(self) -> None:
         own = {param.name for param in self.guide.params}
         read = {var.name for var in variables(self.guide.statements) if var.role == "param"} - own
         for statement in self.model.statements:
             if isinstance(statement, ir.Param) and statement.name in read:
-                self.has_params = True
-                self.body.append(param_statement(statement, self.emitter))
+                self._param(statement)
 
     def _add(self, code: str, line: int) -> None:
         self.body.append(Statement(code, line))
@@ -122,7 +137,7 @@ class _Writer:
         name, line = self.local(draw.name), draw.span.line
         pushed = draw.via is not None and s.support("real") != draw.via[0]
         value = self.fresh(f"{name}_free") if pushed else name
-        log_q = "_" if draw.latent is None else self.fresh(f"log_q_{name}")
+        log_q = "_" if draw.latent is None else self.fresh(f"log_q_{value}")
         event = draw.dist.type.event
         self._add(f"{value}, {log_q} = {self._call(draw.dist, draw.plates, event)}", line)
         if draw.latent is None:

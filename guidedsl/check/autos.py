@@ -36,7 +36,9 @@ def expand_auto(
     statements = parse_statements(text, node.span)
     for name in declared_names(statements):
         if name.text in guide.taken:
-            guide.report.add(errors.auto_declares(node.family.text, name.text, node.span, guide.taken[name.text]), name.text)
+            guide.report.add(
+                errors.auto_declares(node.family.text, name.text, node.span, guide.taken[name.text]), name.text
+            )
             for latent in guide.latents.values():
                 if guide.auto_spans.get(latent.name) == node.span:
                     guide.lose(latent, node.span, in_auto=True)
@@ -148,7 +150,9 @@ def _latents(
             fine = False
         elif latent.type.support.row.free is None:
             support = str(latent.type.support)
-            guide.report.add(errors.no_bijection(f"`auto {family.name}`", name.text, support, name.span, latent.span), name.text)
+            guide.report.add(
+                errors.no_bijection(f"`auto {family.name}`", name.text, support, name.span, latent.span), name.text
+            )
             guide.lose(latent, name.span, in_auto=True)
             fine = False
         elif name.text in guide.sampled or name.text in {one.name for one in found}:

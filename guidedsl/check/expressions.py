@@ -13,7 +13,7 @@ from guidedsl import errors, ir
 from guidedsl.check import signatures
 from guidedsl.check.indexing import Indexing
 from guidedsl.check.scope import Report, Scope
-from guidedsl.check.shapes import as_size, latest, match, show, unify
+from guidedsl.check.shapes import NEW, as_size, latest, match, show, unify
 from guidedsl.check.walk import references
 from guidedsl.ir import Stage, Type
 from guidedsl.library import supports as s
@@ -68,7 +68,9 @@ class Expressions:
             case ast.Call():
                 return self._call(node)
             case ast.Text():
-                self.report.add(errors.not_a_value(f'"{node.value}"', "a string", node.span, "a number is needed here"))
+                self.report.add(
+                    errors.not_a_value(f'"{node.value}"', "a string", node.span, "a number is needed here"), node.value
+                )
                 return None
 
     def all(self, nodes: tuple[ast.Expr, ...]) -> list[ir.Expr] | None:
@@ -109,6 +111,8 @@ class Expressions:
         elif name in self.scope.plates:
             hint = f"for its size use the dim `{self.scope.plates[name].size}`"
             self.report.add(errors.not_a_value(name, "a plate", node.span, hint), name)
+        elif name in FUNCTIONS or name in SPECIAL:
+            self.report.add(errors.not_a_value(name, "a function", node.span, f"call it: `{name}(…)`"), name)
         elif name in DISTRIBUTIONS:
             hint = f"a distribution stands after `~`, or in `log_prob({name}(…), x)`"
             self.report.add(errors.not_a_value(name, "a distribution", node.span, hint), name)
@@ -301,7 +305,8 @@ class Expressions:
             elif position < len(function.parameters):
                 name = function.parameters[position]
             else:
-                problem = f"takes {len(function.parameters)}, {len(node.arguments)} given"
+                count = len(function.parameters)
+                problem = f"takes {count} argument{'s' if count > 1 else ''}, {len(node.arguments)} given"
                 self.report.add(errors.wrong_arguments(function.name, problem, node.span, (shown,)))
                 return None
             given[name] = argument.value
@@ -324,7 +329,7 @@ class Expressions:
         """Report an argument outside its support."""
         text = self.report.text(node.span)
         declared = None
-        hint = f"use an expression that is {wanted}"
+        hint = f"use an expression that is {errors.be(wanted)}"
         into = _INTO.get(wanted)
         if into is not None:
             hint = f"`{into.format(text)}`, or declare what it is made of as {wanted}"
@@ -338,9 +343,11 @@ class Expressions:
                 if into is not None:
                     hint += f", or `{into.format(node.name)}`"
         elif value.type.value is not None:
-            hint = f"give a value that is {wanted}"
+            hint = f"give a value that is {errors.be(wanted)}"
         got = f"{value.type.support}" if value.type.value is None else f"{value.type.value:g}"
-        self.report.add(errors.argument_support(argument, wanted, text, got, node.span, declared, hint), *references(node))
+        self.report.add(
+            errors.argument_support(argument, wanted, text, got, node.span, declared, hint), *references(node)
+        )
         return False
 
     def _elementwise(self, function: Function, nodes: tuple[ast.Expr, ...], values: list[ir.Expr]) -> ir.Expr | None:
@@ -370,10 +377,8 @@ class Expressions:
             self.report.add(errors.wrong_shape(what, "[K]", "[]", node.arguments[0].value.span, hint))
             return None
         if axis is not None and axis >= len(event):
-            hint = f"its axes are 0 to {len(event) - 1}"
-            self.report.add(
-                errors.wrong_shape(f"axis {axis} of the argument", f"rank above {axis}", show(event), node.span, hint)
-            )
+            finding = errors.no_axis(function.name, axis, show(event), len(event) - 1, node.span)
+            self.report.add(finding, *references(node))
             return None
         range = function.range(value.type.support.range)
         support = s.elementwise(range)
@@ -546,7 +551,7 @@ class Expressions:
         range = parts[0].type.support.range
         for part in parts[1:]:
             range = s.union(range, part.type.support.range)
-        event = (total(part.type.event[0] for part in parts),)
+        event = (total(Size.of(1) if part.type.event[0] == NEW else part.type.event[0] for part in parts),)
         plates = self.scope.sort(plate for part in parts for plate in part.type.plates)
         return ir.Concat(tuple(parts), Type(event, s.elementwise(range), plates, latest(p.type for p in parts)))
 

@@ -368,7 +368,9 @@ class GuideChecker:
             return False
         if self._inside(value.type.support, wanted):
             return True
-        hint = f"declare it `param {value.name} : {wanted}`" if isinstance(value, ir.Var) and value.role == "param" else ""
+        hint = (
+            f"declare it `param {value.name} : {wanted}`" if isinstance(value, ir.Var) and value.role == "param" else ""
+        )
         self._leaves(latent, dist, wanted, False, span, str(value.type.support), hint)
         return False
 
@@ -428,15 +430,11 @@ class GuideChecker:
         if not carries(dist.type.event, (size,)):
             shapes = f"[size({names})] = {show((size,))}", show(dist.type.event)
             hint = f"give its arguments the size `size({names})`"
-            self.report.add(
-                errors.joint_shape(names, shapes[0], shapes[1], node.dist.span, latents[0].span, hint)
-            )
+            self.report.add(errors.joint_shape(names, shapes[0], shapes[1], node.dist.span, latents[0].span, hint))
             return
         if not dist.type.support.within(s.support("real")) or not s.support("real").within(dist.type.support):
             support = str(dist.type.support)
-            self.report.add(
-                errors.joint_support(names, dist.row.name, support, node.dist.span, latents[0].span)
-            )
+            self.report.add(errors.joint_support(names, dist.row.name, support, node.dist.span, latents[0].span))
             return
         self.statements.append(ir.JointDraw(dist, tuple(latents), enclosing, node.span))
 
@@ -444,7 +442,9 @@ class GuideChecker:
         for latent, name in zip(latents, node.names, strict=True):
             if s.free_shape(latent.type.support, latent.type.event) is None:
                 support = str(latent.type.support)
-                self.report.add(errors.no_bijection("a joint", latent.name, support, name.span, latent.span), latent.name)
+                self.report.add(
+                    errors.no_bijection("a joint", latent.name, support, name.span, latent.span), latent.name
+                )
                 return False
             if not set(enclosing) <= set(latent.plates):
                 self.report.add(
@@ -503,8 +503,9 @@ class GuideChecker:
     # The guide as a whole
 
     def _missing(self) -> None:
+        broken_auto = "rest" in self.report.skipped
         for latent in self.latents.values():
-            if latent.name in self.sampled:
+            if latent.name in self.sampled or broken_auto:
                 continue
             if latent.type.support.row.discrete:
                 finding = errors.discrete_not_sampled(

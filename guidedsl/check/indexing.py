@@ -147,9 +147,7 @@ class Indexing:
             return None
         if not event or event[0] != declared.size:
             text, size = self.report.text(node.base.span), str(declared.size)
-            self.report.add(
-                errors.not_these_rows(text, show(event), plate.name, size, node.base.span, declared.span)
-            )
+            self.report.add(errors.not_these_rows(text, show(event), plate.name, size, node.base.span, declared.span))
             return None
         plates = self.scope.sort((*base.type.plates, plate.name))
         support = base.type.support

@@ -482,6 +482,9 @@ def check_let(node: ast.Let, expressions: Expressions) -> tuple[ir.Let, Symbol] 
     if value is None or (node.type is not None and declared is None):
         return None
     enclosing = expressions.scope.enclosing
+    if declared is None and NEW in value.type.event:
+        expressions.report.add(errors.axis_without_size(node.name.text, show(value.type.event), node.value.span))
+        return None
     asserted = None
     event, support = value.type.event, value.type.support
     if declared is not None:

@@ -74,7 +74,7 @@ def _options(node: ast.Param, expressions: Expressions) -> tuple[float | None, b
         elif name == "frozen":
             frozen = True
             if option.value is not None:
-                report.add(errors.bad_option("frozen", "nothing after it", option.name.span))
+                report.add(errors.option_takes_no_value(name, option.name.span))
         else:
             report.add(errors.unknown_option(name, "param", option.name.span, OPTIONS))
     return lr, frozen

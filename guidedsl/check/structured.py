@@ -1,4 +1,4 @@
-"""Literals of structured types: what keeps a vector or a matrix of numbers from being a simplex, ordered, triangular."""
+"""Literals of structured types: what keeps a vector or a matrix of numbers from being one."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ class Range:
 
     def within(self, other: Range, *, almost: bool = False) -> bool:
         """Whether every value here is in `other`; `almost` forgives end points, which have no mass."""
-        if other.integer and not self.integer and self.low != self.high:
+        whole = self.integer or (self.low == self.high and float(self.low).is_integer())
+        if other.integer and not whole:
             return False
         low = self.low > other.low or (self.low == other.low and (almost or other.low_closed or not self.low_closed))
         high = self.high < other.high or (
@@ -261,7 +262,7 @@ def elementwise(range: Range) -> Support:
 
 def number_text(value: float) -> str:
     """A number as users write it, with all of its digits."""
-    short = f"{value:g}"
+    short = f"{value or 0:g}"
     return short if float(short) == value else repr(value)
 
 

@@ -108,12 +108,14 @@ def vecmat(vector: Tensor, matrix: Tensor) -> Tensor:
 
 def solve(matrix: Tensor, vector: Tensor) -> Tensor:
     """x in `matrix` x = `vector`: [..., A, A], [..., A] → [..., A]."""
-    return torch.linalg.solve(matrix, vector[..., None])[..., 0]
+    x: Tensor = torch.linalg.solve(matrix, vector[..., None])
+    return x[..., 0]
 
 
 def solve_lower(factor: Tensor, vector: Tensor) -> Tensor:
     """x in `factor` x = `vector`, `factor` lower-triangular: [..., A, A], [..., A] → [..., A]."""
-    return torch.linalg.solve_triangular(factor, vector[..., None], upper=False)[..., 0]
+    x: Tensor = torch.linalg.solve_triangular(factor, vector[..., None], upper=False)
+    return x[..., 0]
 
 
 def quad_form(matrix: Tensor, vector: Tensor) -> Tensor:

@@ -75,6 +75,26 @@ def _closes_quote(source: Source, before: list[Span], span: Span) -> bool:
     return sum(source.excerpt(s).startswith("'") and s.line == span.line for s in before) % 2 == 1
 
 
+def _between_quotes(source: Source, span: Span) -> list[str]:
+    """What stands behind a single quote up to the next one on its line."""
+    line_end = source.text.find("\n", span.start) if "\n" in source.text[span.start :] else len(source.text)
+    parts = source.text[span.start : line_end].split("'")
+    return [parts[1].replace('"', "")] if source.excerpt(span) == "'" and len(parts) > 2 else []
+
+
+def _quoted(source: Source, tokens: list[Token], unknown: list[Span]) -> list[Token]:
+    """The tokens with what stands between single quotes on one line taken for the string that it was meant to be."""
+    for span in unknown:
+        inside = _between_quotes(source, span)
+        if not inside:
+            continue
+        text, close = inside[0], source.text.find("'", span.start + 1)
+        string = Token("STRING", f'"{text}"', span.start, span.line, span.column, span.line, span.column, close + 1)
+        before = [token for token in tokens if (token.end_pos or 0) <= span.start]
+        tokens = [*before, string, *(token for token in tokens if (token.start_pos or 0) > close)]
+    return tokens
+
+
 def parse(source: Source) -> Parsed:
     """Parse a whole file. Every mistake is reported once; what could be read around it is in the tree."""
     return _Parser(source).run()
@@ -92,6 +112,8 @@ class _Parser:
                 tokens = [token for token in tokens if (token.start_pos or 0) < span.start]
                 self.unknown = self.unknown[: position + 1]
                 break
+        self.skipped.update(text for span in self.unknown for text in _between_quotes(source, span))
+        tokens = _quoted(source, tokens, self.unknown)
         end = Token("$END", "", start_pos=len(source.text), end_pos=len(source.text))
         last = source.span(len(source.text), len(source.text))
         end.line, end.column = last.line, last.column
@@ -260,7 +282,9 @@ class _Parser:
 
     def _begins_sample(self, position: int) -> bool:
         """Whether the name at `position` begins `z ~ …`, and is not the type before a distribution."""
-        return self.tokens[position + 1].type == "TILDE" and self.tokens[position - 1].type in _STATEMENT_END
+        before = self.tokens[position - 1]
+        apart = before.type in _STATEMENT_END and (before.type != "NAME" or self._is_first(self.tokens[position]))
+        return self.tokens[position + 1].type == "TILDE" and apart
 
     def _reopen(self, position: int) -> None:
         """Recount the brackets that are open in what the parser has kept."""

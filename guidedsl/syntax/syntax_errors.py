@@ -165,9 +165,9 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
     before = tokens[position - 1] if position else None
     after = tokens[position + 1] if position + 1 < len(tokens) else None
     last = before.type if before is not None else ""
-    for word in (str(before), text):
-        if word in _FOREIGN_WORDS and "FOR" not in accepted:
-            return _FOREIGN_WORDS[word]
+    foreign = next((_FOREIGN_WORDS[word] for word in (str(before), text) if word in _FOREIGN_WORDS), None)
+    if foreign is not None and "FOR" not in accepted:
+        return foreign
     if text in PLANNED:
         return f"`{text}` is reserved for a statement that this version does not have"
     for word in (before, token):
@@ -203,16 +203,18 @@ def _operator_hint(token: Token, last: str, before: str, accepted: frozenset[str
         return "comments begin with `#`; division is one `/`"
     if text == "*" and last == "STAR":
         return "a power is written `x ^ 2`"
+    if token.type == "EQUAL" and before == "lr":
+        return "the options of a param are set apart by commas: `, lr = 0.01`"
     if token.type == "EQUAL" and "TILDE" in accepted and last == "NAME":
         return f"to sample write `{before} ~ …`; a value is declared with `let {before} = …`"
     if token.type == "EQUAL" and last == "COLON":
         return "a value is declared with `=` alone, or with its type: `let a : real = …`"
     if text == "==" and "EQUAL" in accepted:
         return "one `=` declares a value; `==` compares"
-    if token.type == "TILDE" and "COLON" in accepted and last == "NAME":
-        return f"say where it lives: `{start} {before} : real ~ …`"
     if token.type == "TILDE" and "EQUAL" in accepted and start.type in ("LET", "PARAM"):
         return f"a {start} has a value, written behind `=`; what is random is a latent of the model, or an `aux`"
+    if token.type == "TILDE" and "COLON" in accepted and last == "NAME":
+        return f"say where it lives: `{start} {before} : real ~ …`"
     if "NUMBER" in accepted and last in _OPERATORS and last != "LSQB":
         return f"`{before}` needs a value on its right"
     return None

@@ -16,7 +16,8 @@ TOP_LEVEL = {"mu_alpha", "sigma_alpha", "sigma_y", "beta[1]", "beta[2]"}
 def compare(root: Path) -> ModuleType:
     path = root / "examples" / "posteriors" / "compare.py"
     spec = importlib.util.spec_from_file_location("posteriors_compare", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -28,7 +28,8 @@ def codes(text: str) -> list[str]:
 def build(text: str) -> Any:
     module = ModuleType("silent_failures_guide")
     sys.modules[module.__name__] = module
-    exec(compile(compile_source(Source("program.guide", text)).python, "silent_failures_guide.py", "exec"), vars(module))
+    python = compile_source(Source("program.guide", text)).python
+    exec(compile(python, "silent_failures_guide.py", "exec"), vars(module))
     return module
 
 
@@ -200,7 +201,10 @@ def test_10_parameters_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path
 
 
 def test_12_every_latent_is_sampled() -> None:
-    text = "model M { latent a : real ~ Normal(0, 1) latent b : real ~ Normal(0, 1) } guide G for M { a ~ Normal(0, 1) }"
+    text = """
+    model M { latent a : real ~ Normal(0, 1) latent b : real ~ Normal(0, 1) }
+    guide G for M { a ~ Normal(0, 1) }
+    """
     assert codes(text) == ["E301"]
 
 

@@ -62,7 +62,7 @@ guide G for M {{
 BROKEN = {
     # A model's statement, broken: what is expected, what is found, and a part of the hint.
     "latent a : real ~ Normal(0, 1": ("4:32", "expected `,` or `)`, found `plate`", "`(` opened at 4:27 is not closed"),
-    "latent a : real[3 ~ Normal(0, 1)": ("4:21", "expected `,`, `(` or `]`, found `~`", "`[` opened at 4:18"),
+    "latent a : real[3 ~ Normal(0, 1)": ("4:21", "expected `,` or `]`, found `~`", "`[` opened at 4:18"),
     "latent a real ~ Normal(0, 1)": ("4:12", "expected `:`, found `real`", "`latent z : real ~ Normal(0, 1)`"),
     "latent a ~ Normal(0, 1)": ("4:12", "expected `:`, found `~`", "`latent a : real ~ …`"),
     "latent a : ~ Normal(0, 1)": ("4:14", "expected a type, found `~`", "a latent is written"),
@@ -96,10 +96,11 @@ BROKEN = {
 
 BROKEN_IN_GUIDES = {
     "mu = Normal(0, 1)": ("7:6", "expected `~`, found `=`", "to sample write `mu ~ …`"),
-    "mu ~ Normal(0, 1": ("8:1", "expected `,` or `)`, found `}`", "`(` opened at 7:14 is not closed"),
+    "mu ~ Normal(0, 1": ("7:19", "expected `,` or `)`, found `}`", "`(` opened at 7:14 is not closed"),
     "mu ~ Normal(0 1)": ("7:17", "expected `,` or `)`, found `1`", "`(` opened at 7:14 is not closed"),
     "latent mu : real ~ Normal(0, 1)": ("7:3", "expected a statement or `}`, found `latent`", "`aux z : real ~ …`"),
     "joint mu nu ~ Normal(0, 1)": ("7:12", "expected `~`, found `nu`", "`joint a, b ~ "),
+    "mu ~ Normal(0, 1) param s : real = 0 lr = 0.1": ("7:43", "expected `~`, found `=`", "set apart by commas"),
     "auto mean_field rest": ("7:19", "expected `(` or `for`, found `rest`", "`auto mean_field for rest`"),
     "param mu : real = 0 via": ("7:26", "expected a type or a transform, found `}`", "a param is written"),
 }
@@ -178,14 +179,18 @@ def test_what_is_not_broken_is_checked_all_the_same() -> None:
     ("text", "place", "hint"),
     [
         ("model M {\n  latent a : real ~ Normal(0, 1)\n", "2:33", "`{` opened at 1:9 is not closed"),
-        ("model M {\n  dim N\nguide G for M { }", "3:1", "`{` opened at 1:9 is not closed"),
+        (
+            "model M {\n  latent a : real ~ Flat\nguide G for M { a ~ Normal(0, 1) }",
+            "3:1",
+            "`{` opened at 1:9 is not closed",
+        ),
         (
             "model M {\n  dim N\n  plate p[N] {\n    latent z : real ~ Normal(0, 1)\n"
             "    observed y : real ~ Normal(z, 1)\n}\nguide G for M { auto mean_field for rest }",
             "7:1",
             "`{` opened at 3:14 is not closed",
         ),
-        ("model M {\n  dim N\n}\n}\nguide G for M { }", "4:1", "there is a `}` too many"),
+        ("model M {\n  dim N = 3\n}\n}\nguide G for M { }", "4:1", "there is a `}` too many"),
         ("model M { }\nguide G for M", "2:14", "`guide G for M { … }`"),
         ("model M { }\nguide G for M {", "2:16", "`{` opened at 2:15 is not closed"),
     ],

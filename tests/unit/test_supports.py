@@ -186,6 +186,13 @@ def test_kinds_are_ordered(narrow: str, wide: str) -> None:
     assert not s.support(wide).within(s.support(narrow))
 
 
+def test_only_whole_numbers_are_integers() -> None:
+    assert s.point(3).within(s.COUNT)
+    assert not s.point(2.5).within(s.COUNT)
+    assert not s.point(-1).within(s.COUNT)
+    assert s.real_valued(s.point(3)).within(s.INTEGER)
+
+
 def test_edges_do_not_matter_to_a_density() -> None:
     positive, nonnegative = s.support("positive"), s.support("nonnegative")
     assert positive.within(nonnegative)

@@ -113,16 +113,17 @@ def auto(
 ) -> Draw[AllRowsLatents]:
     """Guide Auto for AllRows.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    Auto.a_loc: [row] real
-    Auto.a_scale: [row] positive
-    Auto.v_loc: [row, K] real
-    Auto.v_scale: [row, K] positive
-    Auto.e_loc: [row, col] real
-    Auto.e_scale: [row, col] positive
+    Auto.a_loc: [N] real, a row for each of row
+    Auto.a_scale: [N] positive, a row for each of row
+    Auto.v_loc: [N, K] real, a row for each of row
+    Auto.v_scale: [N, K] positive, a row for each of row
+    Auto.e_loc: [N, M] real, a row for each of row and col
+    Auto.e_scale: [N, M] positive, a row for each of row and col
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -141,7 +142,6 @@ def auto(
         event_dim=0,
         plates=(data.row,),
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, N), a_loc, a_scale)
     v_loc = param(
         "Auto.v_loc",
         lambda: data.new_full((N, K), 0.0),
@@ -156,7 +156,6 @@ def auto(
         event_dim=1,
         plates=(data.row,),
     )
-    v, log_q_v = dist.Normal.draw(noise, (*particles, N, K), v_loc, v_scale)
     e_loc = param(
         "Auto.e_loc",
         lambda: data.new_full((N, M), 0.0),
@@ -171,6 +170,8 @@ def auto(
         event_dim=0,
         plates=(data.row, data.col),
     )
+    a, log_q_a = dist.Normal.draw(noise, (*particles, N), a_loc, a_scale)
+    v, log_q_v = dist.Normal.draw(noise, (*particles, N, K), v_loc, v_scale)
     e, log_q_e = dist.Normal.draw(noise, (*particles, N, M), e_loc, e_scale)
     log_q = log_q_a.sum(-1) + log_q_v.sum((-2, -1)) + log_q_e.sum((-2, -1))
     return Draw(AllRowsLatents(a, v, e), log_q)
@@ -185,11 +186,12 @@ def hand(
 ) -> Draw[AllRowsLatents]:
     """Guide Hand for AllRows.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    Hand.la: [row] real
+    Hand.la: [N] real, a row for each of row
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -214,6 +216,7 @@ def hand(
     return Draw(AllRowsLatents(a, v, e), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (70, 2),
     (75, 6),
@@ -232,16 +235,15 @@ LINES = (
     (103, 12),
     (104, 2),
     (107, 19),
-    (179, 20),
-    (197, 22),
-    (204, 23),
-    (205, 24),
-    (211, 26),
-    (212, 27),
-    (213, 20),
-    (246, 2),
+    (180, 20),
+    (199, 22),
+    (206, 23),
+    (207, 24),
+    (213, 26),
+    (214, 27),
+    (215, 20),
+    (248, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 AllRows = Model(
     name="AllRows",

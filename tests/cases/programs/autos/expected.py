@@ -88,7 +88,7 @@ def mix(
 ) -> Draw[ManyLatents]:
     """Guide Mix for Many.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Mix.joint_loc: [2] real
     Mix.joint_scale: [2] positive
@@ -97,10 +97,11 @@ def mix(
     Mix.joint2_factor: [G * K + G, K] real
     Mix.joint2_diag: [G * K + G] positive
     Mix.w_map: [3] simplex
-    Mix.e_loc: [group, item] real
-    Mix.e_scale: [group, item] positive
+    Mix.e_loc: [G, N] real, a row for each of group and item
+    Mix.e_scale: [G, N] positive, a row for each of group and item
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     G = data.G
@@ -120,11 +121,6 @@ def mix(
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
-    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, 2), joint_loc, joint_scale, joint_tril
-    )
-    mu, s_free = joint_free.unbind(-1)
-    s, log_det_s = constraints.positive.push(s_free)
     joint2_loc = param(
         "Mix.joint2_loc",
         lambda: data.new_full((G * K + G,), 0.0),
@@ -143,19 +139,12 @@ def mix(
         constraint=constraints.positive,
         event_dim=1,
     )
-    joint_free2, log_q_joint2 = dist.LowRankMultivariateNormal.draw(
-        noise, (*particles, G * K + G), joint2_loc, joint2_factor, joint2_diag
-    )
-    a_free, t_free = joint_free2.split([G * K, G], -1)
-    a = a_free.unflatten(-1, (G, K))
-    t, log_det_t = constraints.positive.push(t_free)
     w_map = param(
         "Mix.w_map",
         lambda: constraints.simplex.default((3,), data.dtype, data.device),
         constraint=constraints.simplex,
         event_dim=1,
     )
-    w, log_q_w = dist.Point.draw(noise, (*particles, 3), w_map)
     e_loc = param(
         "Mix.e_loc",
         lambda: data.new_full((G, N), 0.0),
@@ -170,6 +159,18 @@ def mix(
         event_dim=0,
         plates=(data.group, data.item),
     )
+    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, 2), joint_loc, joint_scale, joint_tril
+    )
+    mu, s_free = joint_free.unbind(-1)
+    s, log_det_s = constraints.positive.push(s_free)
+    joint_free2, log_q_joint2 = dist.LowRankMultivariateNormal.draw(
+        noise, (*particles, G * K + G), joint2_loc, joint2_factor, joint2_diag
+    )
+    a_free, t_free = joint_free2.split([G * K, G], -1)
+    a = a_free.unflatten(-1, (G, K))
+    t, log_det_t = constraints.positive.push(t_free)
+    w, log_q_w = dist.Point.draw(noise, (*particles, 3), w_map)
     e, log_q_e = dist.Normal.draw(noise, (*particles, G, data.item.length), e_loc, e_scale)
     log_q = (
         log_q_joint
@@ -191,19 +192,20 @@ def rows(
 ) -> Draw[ManyLatents]:
     """Guide Rows for Many.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Rows.joint_loc: [4] real
     Rows.joint_scale: [4] positive
     Rows.joint_tril: [4, 4] unit_lower_cholesky
-    Rows.joint2_loc: [group, K + 1] real
-    Rows.joint2_scale: [group, K + 1] positive
-    Rows.joint2_tril: [group, K + 1, K + 1] unit_lower_cholesky
-    Rows.joint3_loc: [group, item, 1] real
-    Rows.joint3_scale: [group, item, 1] positive
-    Rows.joint3_tril: [group, item, 1, 1] unit_lower_cholesky
+    Rows.joint2_loc: [G, K + 1] real, a row for each of group
+    Rows.joint2_scale: [G, K + 1] positive, a row for each of group
+    Rows.joint2_tril: [G, K + 1, K + 1] unit_lower_cholesky, a row for each of group
+    Rows.joint3_loc: [G, N, 1] real, a row for each of group and item
+    Rows.joint3_scale: [G, N, 1] positive, a row for each of group and item
+    Rows.joint3_tril: [G, N, 1, 1] unit_lower_cholesky, a row for each of group and item
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     G = data.G
@@ -223,13 +225,6 @@ def rows(
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
-    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, 4), joint_loc, joint_scale, joint_tril
-    )
-    mu_free, s_free, w_free = joint_free.split([1, 1, 2], -1)
-    mu = mu_free[..., 0]
-    s, log_det_s = constraints.positive.push(s_free[..., 0])
-    w, log_det_w = constraints.simplex.push(w_free)
     joint2_loc = param(
         "Rows.joint2_loc",
         lambda: data.new_full((G, K + 1), 0.0),
@@ -251,11 +246,6 @@ def rows(
         event_dim=2,
         plates=(data.group,),
     )
-    joint_free2, log_q_joint2 = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, G, K + 1), joint2_loc, joint2_scale, joint2_tril
-    )
-    a, t_free = joint_free2.split([K, 1], -1)
-    t, log_det_t = constraints.positive.push(t_free[..., 0])
     joint3_loc = param(
         "Rows.joint3_loc",
         lambda: data.new_full((G, N, 1), 0.0),
@@ -277,6 +267,18 @@ def rows(
         event_dim=2,
         plates=(data.group, data.item),
     )
+    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, 4), joint_loc, joint_scale, joint_tril
+    )
+    mu_free, s_free, w_free = joint_free.split([1, 1, 2], -1)
+    mu = mu_free[..., 0]
+    s, log_det_s = constraints.positive.push(s_free[..., 0])
+    w, log_det_w = constraints.simplex.push(w_free)
+    joint_free2, log_q_joint2 = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, G, K + 1), joint2_loc, joint2_scale, joint2_tril
+    )
+    a, t_free = joint_free2.split([K, 1], -1)
+    t, log_det_t = constraints.positive.push(t_free[..., 0])
     e_free, log_q_e = dist.MultivariateNormalUnit.draw(
         noise, (*particles, G, data.item.length, 1), joint3_loc, joint3_scale, joint3_tril
     )
@@ -301,15 +303,16 @@ def lean(
 ) -> Draw[ManyLatents]:
     """Guide Lean for Many.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Lean.joint_loc: [2] real
     Lean.joint_scale: [2] positive
     Lean.joint_tril: [2, 2] unit_lower_cholesky
-    Lean.m: [group, K] real
-    Lean.l: [group] real
+    Lean.m: [G, K] real, a row for each of group
+    Lean.l: [G] real, a row for each of group
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     G = data.G
     K = data.K
@@ -328,11 +331,6 @@ def lean(
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
-    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, 2), joint_loc, joint_scale, joint_tril
-    )
-    mu, s_free = joint_free.unbind(-1)
-    s, log_det_s = constraints.positive.push(s_free)
     m = param(
         "Lean.m",
         lambda: data.new_full((G, K), 0.0),
@@ -347,6 +345,11 @@ def lean(
         event_dim=0,
         plates=(data.group,),
     )
+    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, 2), joint_loc, joint_scale, joint_tril
+    )
+    mu, s_free = joint_free.unbind(-1)
+    s, log_det_s = constraints.positive.push(s_free)
     a, log_q_a = dist.Normal.draw(
         noise,
         (*particles, G, K),
@@ -356,7 +359,7 @@ def lean(
     t, log_q_t = dist.LogNormal.draw(
         noise, (*particles, G), l * constraints.positive.free(s)[..., None][..., 0][..., None], 1.0
     )
-    w_free, log_q_w = dist.Normal.draw(
+    w_free, log_q_w_free = dist.Normal.draw(
         noise, (*particles, 2), fn.expand(mu[..., None], (2,)), data.new_full((2,), 1.0)
     )
     w, log_det_w = constraints.simplex.push(w_free)
@@ -374,13 +377,14 @@ def lean(
         - log_det_s
         + log_q_a.sum((-2, -1))
         + log_q_t.sum(-1)
-        + log_q_w.sum(-1)
+        + log_q_w_free.sum(-1)
         - log_det_w
         + data.item.scale * log_q_e.sum((-2, -1))
     )
     return Draw(ManyLatents(mu, s, w, a, t, e), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (67, 2),
     (70, 4),
@@ -392,28 +396,35 @@ LINES = (
     (76, 12),
     (79, 2),
     (82, 16),
-    (108, 17),
-    (128, 18),
-    (152, 19),
-    (159, 20),
-    (174, 16),
-    (185, 22),
-    (211, 23),
-    (233, 25),
-    (259, 26),
-    (284, 22),
-    (295, 29),
-    (316, 30),
-    (336, 32),
-    (343, 33),
-    (350, 34),
-    (356, 35),
-    (359, 37),
-    (363, 38),
-    (372, 29),
-    (418, 2),
+    (109, 17),
+    (124, 18),
+    (142, 19),
+    (148, 20),
+    (162, 17),
+    (167, 18),
+    (173, 19),
+    (174, 20),
+    (175, 16),
+    (186, 22),
+    (213, 23),
+    (228, 25),
+    (249, 26),
+    (270, 23),
+    (277, 25),
+    (282, 26),
+    (286, 22),
+    (297, 29),
+    (319, 30),
+    (334, 32),
+    (341, 33),
+    (348, 30),
+    (353, 34),
+    (359, 35),
+    (362, 37),
+    (366, 38),
+    (375, 29),
+    (429, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Many = Model(
     name="Many",

@@ -70,12 +70,13 @@ def hierarchical(
 ) -> Draw[PlainLatents]:
     """Guide Hierarchical for Plain.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Hierarchical.s: [] positive
-    Hierarchical.m: [obs] real
+    Hierarchical.m: [N] real, a row for each of obs
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     s = param(
@@ -84,9 +85,6 @@ def hierarchical(
         constraint=constraints.positive,
         event_dim=0,
     )
-    shift, _ = dist.Normal.draw(noise, particles, 0.0, s)
-    skew, _ = dist.Gamma.draw(noise, (*particles, 2), data.new_full((2,), 2.0), s)
-    mu, log_q_mu = dist.Normal.draw(noise, particles, shift + skew.sum(-1), s)
     m = param(
         "Hierarchical.m",
         lambda: data.new_full((N,), 0.0),
@@ -94,12 +92,16 @@ def hierarchical(
         event_dim=0,
         plates=(data.obs,),
     )
+    shift, _ = dist.Normal.draw(noise, particles, 0.0, s)
+    skew, _ = dist.Gamma.draw(noise, (*particles, 2), data.new_full((2,), 2.0), s)
+    mu, log_q_mu = dist.Normal.draw(noise, particles, shift + skew.sum(-1), s)
     e, _ = dist.Normal.draw(noise, (*particles, N), m, 1.0)
     z, log_q_z = dist.Normal.draw(noise, (*particles, N), e + mu[..., None], s)
     log_q = log_q_mu + log_q_z.sum(-1)
     return Draw(PlainLatents(mu, z), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (55, 2),
     (58, 4),
@@ -107,17 +109,16 @@ LINES = (
     (60, 7),
     (61, 2),
     (64, 10),
-    (81, 11),
-    (87, 12),
-    (88, 13),
-    (89, 14),
-    (90, 16),
-    (97, 17),
-    (98, 18),
-    (99, 10),
-    (122, 2),
+    (82, 11),
+    (88, 16),
+    (95, 12),
+    (96, 13),
+    (97, 14),
+    (98, 17),
+    (99, 18),
+    (100, 10),
+    (123, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Plain = Model(
     name="Plain",

@@ -98,12 +98,13 @@ def each(
 ) -> Draw[BoundedLatents]:
     """Guide Each for Bounded.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Each.s: [] positive
     Each.m: [] interval(-2, 2)
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     s = param(
         "Each.s", lambda: data.new_full((), 1.5), constraint=constraints.positive, event_dim=0
@@ -120,9 +121,11 @@ def each(
     d, log_q_d = dist.Uniform.draw(noise, particles, -1.0, 1.0)
     e, log_q_e = dist.TruncatedNormal.draw(noise, particles, m, s, 0.0, 3.0)
     f, log_q_f = dist.Beta.draw(noise, (*particles, 2), fn.expand(s[..., None], (2,)), 2.0)
-    h_free, log_q_h = dist.Normal.draw(noise, particles, m, s)
+    h_free, log_q_h_free = dist.Normal.draw(noise, particles, m, s)
     h, log_det_h = constraints.interval(-3.0, 3.0).push(h_free)
-    log_q = log_q_a + log_q_b + log_q_c + log_q_d + log_q_e + log_q_f.sum(-1) + log_q_h - log_det_h
+    log_q = (
+        log_q_a + log_q_b + log_q_c + log_q_d + log_q_e + log_q_f.sum(-1) + log_q_h_free - log_det_h
+    )
     return Draw(BoundedLatents(a, b, c, d, e, f, h), log_q)
 
 
@@ -135,13 +138,14 @@ def pushed(
 ) -> Draw[BoundedLatents]:
     """Guide Pushed for Bounded.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Pushed.joint_loc: [8] real
     Pushed.joint_factor: [8, 2] real
     Pushed.joint_diag: [8] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     joint_loc = param(
         "Pushed.joint_loc",
@@ -187,6 +191,7 @@ def pushed(
     return Draw(BoundedLatents(a, b, c, d, e, f, h), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (70, 2),
     (75, 4),
@@ -201,20 +206,19 @@ LINES = (
     (88, 14),
     (89, 2),
     (92, 18),
-    (108, 19),
-    (111, 20),
-    (117, 21),
-    (118, 22),
-    (119, 23),
-    (120, 24),
-    (121, 25),
-    (122, 26),
-    (123, 27),
-    (125, 18),
-    (129, 30),
-    (219, 2),
+    (109, 19),
+    (112, 20),
+    (118, 21),
+    (119, 22),
+    (120, 23),
+    (121, 24),
+    (122, 25),
+    (123, 26),
+    (124, 27),
+    (126, 18),
+    (132, 30),
+    (223, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Bounded = Model(
     name="Bounded",

@@ -123,13 +123,14 @@ def g(
 ) -> Draw[CompareLatents]:
     """Guide G for Compare.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.joint_loc: [K + 1] real
     G.joint_scale: [K + 1] positive
     G.joint_tril: [K + 1, K + 1] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     joint_loc = param(
@@ -159,6 +160,7 @@ def g(
     return Draw(CompareLatents(a, v), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (64, 2),
     (70, 4),
@@ -173,9 +175,8 @@ LINES = (
     (111, 10),
     (114, 2),
     (117, 17),
-    (180, 2),
+    (181, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Compare = Model(
     name="Compare",

@@ -118,14 +118,15 @@ def g(
 ) -> Draw[DefaultsLatents]:
     """Guide G for Defaults.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    G.a_loc: [obs, M] real
-    G.a_scale: [obs, M] positive
+    G.a_loc: [N, M] real, a row for each of obs
+    G.a_scale: [N, M] positive, a row for each of obs
     G.v_loc: [K] real
     G.v_scale: [K] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     N = data.N
@@ -144,18 +145,19 @@ def g(
         event_dim=1,
         plates=(data.obs,),
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, N, M), a_loc, a_scale)
     v_loc = param(
         "G.v_loc", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
     v_scale = param(
         "G.v_scale", lambda: data.new_full((K,), 0.1), constraint=constraints.positive, event_dim=1
     )
+    a, log_q_a = dist.Normal.draw(noise, (*particles, N, M), a_loc, a_scale)
     v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
     log_q = log_q_a.sum((-2, -1)) + log_q_v.sum(-1)
     return Draw(DefaultsLatents(a, v), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (74, 4),
     (79, 15),
@@ -172,9 +174,8 @@ LINES = (
     (107, 14),
     (109, 4),
     (112, 21),
-    (179, 4),
+    (180, 4),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Defaults = Model(
     name="Defaults",

@@ -115,20 +115,21 @@ def sampled(
 ) -> Draw[MixtureLatents]:
     """Guide Sampled for Mixture.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Sampled.p: [] unit
     Sampled.r: [] positive
     Sampled.kl: [K] real
-    Sampled.logits: [obs, K] real
+    Sampled.logits: [N, K] real, a row for each of obs
     Sampled.w_loc: [K - 1] real
     Sampled.w_scale: [K - 1] positive
-    Sampled.mu_loc: [cluster] real
-    Sampled.mu_scale: [cluster] positive
-    Sampled.beta_loc: [cluster, obs] real
-    Sampled.beta_scale: [cluster, obs] positive
+    Sampled.mu_loc: [K] real, a row for each of cluster
+    Sampled.mu_scale: [K] positive, a row for each of cluster
+    Sampled.beta_loc: [K, N] real, a row for each of cluster and obs
+    Sampled.beta_scale: [K, N] positive, a row for each of cluster and obs
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     K = data.K
@@ -139,12 +140,6 @@ def sampled(
     kl = param(
         "Sampled.kl", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
-    on, log_q_on = dist.Bernoulli.draw(noise, particles, p)
-    n, log_q_n = dist.Poisson.draw(noise, particles, r)
-    m, log_q_m = dist.Binomial.draw(noise, particles, 4.0, p)
-    g, log_q_g = dist.Geometric.draw(noise, particles, p)
-    k, log_q_k = dist.CategoricalLogits.draw(noise, particles, kl)
-    u, log_q_u = dist.DiscreteUniform.draw(noise, particles, 0.0, 5.0)
     logits = param(
         "Sampled.logits",
         lambda: data.new_full((N, K), 0.0),
@@ -152,7 +147,6 @@ def sampled(
         event_dim=1,
         plates=(data.obs,),
     )
-    z, log_q_z = dist.CategoricalLogits.draw(noise, (*particles, N), logits)
     w_loc = param(
         "Sampled.w_loc",
         lambda: data.new_full((K - 1,), 0.0),
@@ -165,8 +159,6 @@ def sampled(
         constraint=constraints.positive,
         event_dim=1,
     )
-    w_free, log_q_w = dist.Normal.draw(noise, (*particles, K - 1), w_loc, w_scale)
-    w, log_det_w = constraints.simplex.push(w_free)
     mu_loc = param(
         "Sampled.mu_loc",
         lambda: data.new_full((K,), 0.0),
@@ -181,7 +173,6 @@ def sampled(
         event_dim=0,
         plates=(data.cluster,),
     )
-    mu, log_q_mu = dist.Normal.draw(noise, (*particles, K), mu_loc, mu_scale)
     beta_loc = param(
         "Sampled.beta_loc",
         lambda: data.new_full((K, N), 0.0),
@@ -196,6 +187,16 @@ def sampled(
         event_dim=0,
         plates=(data.cluster, data.obs),
     )
+    on, log_q_on = dist.Bernoulli.draw(noise, particles, p)
+    n, log_q_n = dist.Poisson.draw(noise, particles, r)
+    m, log_q_m = dist.Binomial.draw(noise, particles, 4.0, p)
+    g, log_q_g = dist.Geometric.draw(noise, particles, p)
+    k, log_q_k = dist.CategoricalLogits.draw(noise, particles, kl)
+    u, log_q_u = dist.DiscreteUniform.draw(noise, particles, 0.0, 5.0)
+    z, log_q_z = dist.CategoricalLogits.draw(noise, (*particles, N), logits)
+    w_free, log_q_w_free = dist.Normal.draw(noise, (*particles, K - 1), w_loc, w_scale)
+    w, log_det_w = constraints.simplex.push(w_free)
+    mu, log_q_mu = dist.Normal.draw(noise, (*particles, K), mu_loc, mu_scale)
     beta, log_q_beta = dist.Normal.draw(noise, (*particles, K, N), beta_loc, beta_scale)
     log_q = (
         log_q_on
@@ -205,7 +206,7 @@ def sampled(
         + log_q_k
         + log_q_u
         + log_q_z.sum(-1)
-        + log_q_w.sum(-1)
+        + log_q_w_free.sum(-1)
         - log_det_w
         + log_q_mu.sum(-1)
         + log_q_beta.sum((-2, -1))
@@ -214,6 +215,7 @@ def sampled(
     return Draw(MixtureLatents(w, on, n, m, g, k, u, mu, z, beta), log_q, score)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (76, 2),
     (82, 4),
@@ -230,22 +232,22 @@ LINES = (
     (99, 20),
     (106, 2),
     (109, 24),
-    (135, 25),
-    (136, 26),
-    (139, 27),
-    (142, 28),
-    (143, 29),
-    (144, 30),
-    (145, 31),
-    (146, 32),
-    (147, 33),
-    (148, 35),
-    (155, 36),
-    (156, 38),
-    (200, 24),
-    (250, 2),
+    (136, 25),
+    (137, 26),
+    (140, 27),
+    (143, 35),
+    (150, 38),
+    (190, 28),
+    (191, 29),
+    (192, 30),
+    (193, 31),
+    (194, 32),
+    (195, 33),
+    (196, 36),
+    (197, 38),
+    (201, 24),
+    (252, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Mixture = Model(
     name="Mixture",

@@ -159,13 +159,14 @@ def g(
 ) -> Draw[CountsLatents]:
     """Guide G for Counts.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.joint_loc: [3 * K + 2] real
     G.joint_scale: [3 * K + 2] positive
     G.joint_tril: [3 * K + 2, 3 * K + 2] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     joint_loc = param(
@@ -199,6 +200,7 @@ def g(
     return Draw(CountsLatents(r, p, l, s, v, cut), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (110, 2),
     (114, 4),
@@ -231,9 +233,8 @@ LINES = (
     (149, 34),
     (150, 2),
     (153, 38),
-    (238, 2),
+    (239, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Counts = Model(
     name="Counts",

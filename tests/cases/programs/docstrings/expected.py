@@ -64,12 +64,13 @@ def g(
 ) -> Draw[DocLatents]:
     """One line, ending in a backslash \\
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.a_loc: [] real
     G.a_scale: [] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     a_loc = param(
         "G.a_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
@@ -95,11 +96,12 @@ def h(
       - one
       - two
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     H.a_map: [] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     a_map = param(
         "H.a_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
@@ -109,19 +111,19 @@ def h(
     return Draw(DocLatents(a), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (45, 3),
     (54, 8),
     (55, 3),
     (58, 11),
-    (74, 13),
-    (81, 11),
-    (85, 16),
-    (104, 24),
-    (108, 16),
-    (126, 3),
+    (75, 13),
+    (82, 11),
+    (86, 16),
+    (106, 24),
+    (110, 16),
+    (128, 3),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Doc = Model(
     name="Doc",

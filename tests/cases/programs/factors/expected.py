@@ -85,16 +85,17 @@ def g(
 ) -> Draw[FactorsLatents]:
     """Guide G for Factors.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.a_loc: [] real
     G.a_scale: [] positive
     G.b_loc: [] real
     G.b_scale: [] positive
-    G.c_loc: [row] real
-    G.c_scale: [row] positive
+    G.c_loc: [N] real, a row for each of row
+    G.c_scale: [N] positive, a row for each of row
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     a_loc = param(
@@ -103,15 +104,12 @@ def g(
     a_scale = param(
         "G.a_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    a, log_q_a = dist.Normal.draw(noise, particles, a_loc, a_scale)
     b_loc = param(
         "G.b_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     b_scale = param(
         "G.b_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    b_free, log_q_b = dist.Normal.draw(noise, particles, b_loc, b_scale)
-    b, log_det_b = constraints.positive.push(b_free)
     c_loc = param(
         "G.c_loc",
         lambda: data.new_full((N,), 0.0),
@@ -126,8 +124,11 @@ def g(
         event_dim=0,
         plates=(data.row,),
     )
+    a, log_q_a = dist.Normal.draw(noise, particles, a_loc, a_scale)
+    b_free, log_q_b_free = dist.Normal.draw(noise, particles, b_loc, b_scale)
+    b, log_det_b = constraints.positive.push(b_free)
     c, log_q_c = dist.Normal.draw(noise, (*particles, N), c_loc, c_scale)
-    log_q = log_q_a + log_q_b - log_det_b + log_q_c.sum(-1)
+    log_q = log_q_a + log_q_b_free - log_det_b + log_q_c.sum(-1)
     return Draw(FactorsLatents(a, b, c), log_q)
 
 
@@ -140,13 +141,14 @@ def f(
 ) -> Draw[FactorsLatents]:
     """Guide F for Factors.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     F.joint_loc: [N + 2] real
     F.joint_scale: [N + 2] positive
     F.joint_tril: [N + 2, N + 2] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     joint_loc = param(
@@ -177,6 +179,7 @@ def f(
     return Draw(FactorsLatents(a, b, c), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (59, 2),
     (66, 6),
@@ -191,10 +194,9 @@ LINES = (
     (75, 19),
     (76, 2),
     (79, 24),
-    (134, 25),
-    (199, 2),
+    (135, 25),
+    (201, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Factors = Model(
     name="Factors",

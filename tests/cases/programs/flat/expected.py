@@ -140,7 +140,7 @@ def g(
 ) -> Draw[FlatPriorsLatents]:
     """Guide G for FlatPriors.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.mu_loc: [] real
     G.mu_scale: [] positive
@@ -154,10 +154,11 @@ def g(
     G.w_scale: [2] positive
     G.o_loc: [2] real
     G.o_scale: [2] positive
-    G.z_loc: [obs] real
-    G.z_scale: [obs] positive
+    G.z_loc: [N] real, a row for each of obs
+    G.z_scale: [N] positive, a row for each of obs
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     mu_loc = param(
@@ -166,47 +167,36 @@ def g(
     mu_scale = param(
         "G.mu_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
     s_loc = param(
         "G.s_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     s_scale = param(
         "G.s_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    s_free, log_q_s = dist.Normal.draw(noise, particles, s_loc, s_scale)
-    s, log_det_s = constraints.positive.push(s_free)
     p_loc = param(
         "G.p_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     p_scale = param(
         "G.p_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    p_free, log_q_p = dist.Normal.draw(noise, particles, p_loc, p_scale)
-    p, log_det_p = constraints.unit.push(p_free)
     i_loc = param(
         "G.i_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     i_scale = param(
         "G.i_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    i_free, log_q_i = dist.Normal.draw(noise, particles, i_loc, i_scale)
-    i, log_det_i = constraints.interval(0.0, 2.0).push(i_free)
     w_loc = param(
         "G.w_loc", lambda: data.new_full((2,), 0.0), constraint=constraints.real, event_dim=1
     )
     w_scale = param(
         "G.w_scale", lambda: data.new_full((2,), 0.1), constraint=constraints.positive, event_dim=1
     )
-    w_free, log_q_w = dist.Normal.draw(noise, (*particles, 2), w_loc, w_scale)
-    w, log_det_w = constraints.simplex.push(w_free)
     o_loc = param(
         "G.o_loc", lambda: data.new_full((2,), 0.0), constraint=constraints.real, event_dim=1
     )
     o_scale = param(
         "G.o_scale", lambda: data.new_full((2,), 0.1), constraint=constraints.positive, event_dim=1
     )
-    o_free, log_q_o = dist.Normal.draw(noise, (*particles, 2), o_loc, o_scale)
-    o, log_det_o = constraints.ordered.push(o_free)
     z_loc = param(
         "G.z_loc",
         lambda: data.new_full((N,), 0.0),
@@ -221,18 +211,29 @@ def g(
         event_dim=0,
         plates=(data.obs,),
     )
+    mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
+    s_free, log_q_s_free = dist.Normal.draw(noise, particles, s_loc, s_scale)
+    s, log_det_s = constraints.positive.push(s_free)
+    p_free, log_q_p_free = dist.Normal.draw(noise, particles, p_loc, p_scale)
+    p, log_det_p = constraints.unit.push(p_free)
+    i_free, log_q_i_free = dist.Normal.draw(noise, particles, i_loc, i_scale)
+    i, log_det_i = constraints.interval(0.0, 2.0).push(i_free)
+    w_free, log_q_w_free = dist.Normal.draw(noise, (*particles, 2), w_loc, w_scale)
+    w, log_det_w = constraints.simplex.push(w_free)
+    o_free, log_q_o_free = dist.Normal.draw(noise, (*particles, 2), o_loc, o_scale)
+    o, log_det_o = constraints.ordered.push(o_free)
     z, log_q_z = dist.Normal.draw(noise, (*particles, N), z_loc, z_scale)
     log_q = (
         log_q_mu
-        + log_q_s
+        + log_q_s_free
         - log_det_s
-        + log_q_p
+        + log_q_p_free
         - log_det_p
-        + log_q_i
+        + log_q_i_free
         - log_det_i
-        + log_q_w.sum(-1)
+        + log_q_w_free.sum(-1)
         - log_det_w
-        + log_q_o.sum(-1)
+        + log_q_o_free.sum(-1)
         - log_det_o
         + log_q_z.sum(-1)
     )
@@ -247,7 +248,8 @@ def e(
     noise: Noise | None = None,
 ) -> Draw[EmptyLatents]:
     """Guide E for Empty."""
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     z, log_q_z = dist.Normal.draw(noise, particles, 0.0, 1.0)
     log_q = log_q_z
     return Draw(EmptyLatents(z), log_q)
@@ -261,11 +263,13 @@ def n_(
     noise: Noise | None = None,
 ) -> Draw[NothingLatents]:
     """Guide N_ for Nothing."""
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     log_q = data.new_full(particles, 0.0)
     return Draw(NothingLatents(), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (66, 2),
     (71, 12),
@@ -274,13 +278,12 @@ LINES = (
     (98, 17),
     (119, 19),
     (134, 16),
-    (242, 18),
-    (256, 20),
-    (285, 2),
-    (306, 17),
-    (319, 19),
+    (243, 18),
+    (258, 20),
+    (288, 2),
+    (309, 17),
+    (322, 19),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 FlatPriors = Model(
     name="FlatPriors",

@@ -193,11 +193,12 @@ def g(
 ) -> Draw[ElementwiseLatents]:
     """Guide G for Elementwise.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.m: [] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     m = param("G.m", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0)
     a, log_q_a = dist.Normal.draw(noise, particles, torch.tanh(m), fn.softplus(m))
@@ -207,6 +208,7 @@ def g(
     return Draw(ElementwiseLatents(a, p, u), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (66, 2),
     (71, 4),
@@ -228,14 +230,13 @@ LINES = (
     (170, 14),
     (184, 2),
     (187, 20),
-    (202, 21),
-    (203, 22),
-    (204, 23),
-    (205, 24),
-    (206, 20),
-    (240, 2),
+    (203, 21),
+    (204, 22),
+    (205, 23),
+    (206, 24),
+    (207, 20),
+    (241, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Elementwise = Model(
     name="Elementwise",

@@ -125,7 +125,7 @@ def g(
 ) -> Draw[AlgebraLatents]:
     """Guide G for Algebra.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.v_loc: [K] real
     G.v_scale: [K] positive
@@ -136,7 +136,8 @@ def g(
     G.scale_loc: [] real
     G.scale_scale: [] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     v_loc = param(
@@ -145,14 +146,12 @@ def g(
     v_scale = param(
         "G.v_scale", lambda: data.new_full((K,), 0.1), constraint=constraints.positive, event_dim=1
     )
-    v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
     w_loc = param(
         "G.w_loc", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
     w_scale = param(
         "G.w_scale", lambda: data.new_full((K,), 0.1), constraint=constraints.positive, event_dim=1
     )
-    w, log_q_w = dist.Normal.draw(noise, (*particles, K), w_loc, w_scale)
     L_loc = param(
         "G.L_loc",
         lambda: data.new_full(((K * K + K) // 2,), 0.0),
@@ -165,8 +164,6 @@ def g(
         constraint=constraints.positive,
         event_dim=1,
     )
-    L_free, log_q_L = dist.Normal.draw(noise, (*particles, (K * K + K) // 2), L_loc, L_scale)
-    L, log_det_L = constraints.lower_cholesky.push(L_free)
     scale_loc = param(
         "G.scale_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -176,19 +173,24 @@ def g(
         constraint=constraints.positive,
         event_dim=0,
     )
-    scale_free, log_q_scale = dist.Normal.draw(noise, particles, scale_loc, scale_scale)
+    v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
+    w, log_q_w = dist.Normal.draw(noise, (*particles, K), w_loc, w_scale)
+    L_free, log_q_L_free = dist.Normal.draw(noise, (*particles, (K * K + K) // 2), L_loc, L_scale)
+    L, log_det_L = constraints.lower_cholesky.push(L_free)
+    scale_free, log_q_scale_free = dist.Normal.draw(noise, particles, scale_loc, scale_scale)
     scale, log_det_scale = constraints.positive.push(scale_free)
     log_q = (
         log_q_v.sum(-1)
         + log_q_w.sum(-1)
-        + log_q_L.sum(-1)
+        + log_q_L_free.sum(-1)
         - log_det_L
-        + log_q_scale
+        + log_q_scale_free
         - log_det_scale
     )
     return Draw(AlgebraLatents(v, w, L, scale), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (70, 2),
     (75, 6),
@@ -206,9 +208,8 @@ LINES = (
     (115, 11),
     (116, 2),
     (119, 22),
-    (213, 2),
+    (214, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Algebra = Model(
     name="Algebra",

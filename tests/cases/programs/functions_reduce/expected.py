@@ -159,7 +159,7 @@ def g(
 ) -> Draw[ReduceLatents]:
     """Guide G for Reduce.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.v_loc: [K] real
     G.v_scale: [K] positive
@@ -168,7 +168,8 @@ def g(
     G.s_loc: [K] real
     G.s_scale: [K] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     T = data.T
@@ -178,7 +179,6 @@ def g(
     v_scale = param(
         "G.v_scale", lambda: data.new_full((K,), 0.1), constraint=constraints.positive, event_dim=1
     )
-    v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
     m_loc = param(
         "G.m_loc", lambda: data.new_full((K, T), 0.0), constraint=constraints.real, event_dim=2
     )
@@ -188,19 +188,21 @@ def g(
         constraint=constraints.positive,
         event_dim=2,
     )
-    m, log_q_m = dist.Normal.draw(noise, (*particles, K, T), m_loc, m_scale)
     s_loc = param(
         "G.s_loc", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
     s_scale = param(
         "G.s_scale", lambda: data.new_full((K,), 0.1), constraint=constraints.positive, event_dim=1
     )
-    s_free, log_q_s = dist.Normal.draw(noise, (*particles, K), s_loc, s_scale)
+    v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
+    m, log_q_m = dist.Normal.draw(noise, (*particles, K, T), m_loc, m_scale)
+    s_free, log_q_s_free = dist.Normal.draw(noise, (*particles, K), s_loc, s_scale)
     s, log_det_s = constraints.positive.push(s_free)
-    log_q = log_q_v.sum(-1) + log_q_m.sum((-2, -1)) + log_q_s.sum(-1) - log_det_s.sum(-1)
+    log_q = log_q_v.sum(-1) + log_q_m.sum((-2, -1)) + log_q_s_free.sum(-1) - log_det_s.sum(-1)
     return Draw(ReduceLatents(v, m, s), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (67, 2),
     (73, 4),
@@ -220,9 +222,8 @@ LINES = (
     (143, 12),
     (150, 2),
     (153, 19),
-    (227, 2),
+    (228, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Reduce = Model(
     name="Reduce",

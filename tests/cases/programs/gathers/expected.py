@@ -128,20 +128,21 @@ def mean_field(
 ) -> Draw[GathersLatents]:
     """Guide MeanField for Gathers.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     MeanField.mu_loc: [] real
     MeanField.mu_scale: [] positive
-    MeanField.a_loc: [school] real
-    MeanField.a_scale: [school] positive
-    MeanField.v_loc: [school, K] real
-    MeanField.v_scale: [school, K] positive
-    MeanField.c_loc: [class] real
-    MeanField.c_scale: [class] positive
-    MeanField.e_loc: [school, class, K] real
-    MeanField.e_scale: [school, class, K] positive
+    MeanField.a_loc: [S] real, a row for each of school
+    MeanField.a_scale: [S] positive, a row for each of school
+    MeanField.v_loc: [S, K] real, a row for each of school
+    MeanField.v_scale: [S, K] positive, a row for each of school
+    MeanField.c_loc: [C] real, a row for each of class
+    MeanField.c_scale: [C] positive, a row for each of class
+    MeanField.e_loc: [S, C, K] real, a row for each of school and class
+    MeanField.e_scale: [S, C, K] positive, a row for each of school and class
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     S = data.S
     C = data.C
@@ -155,7 +156,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
     a_loc = param(
         "MeanField.a_loc",
         lambda: data.new_full((S,), 0.0),
@@ -170,7 +170,6 @@ def mean_field(
         event_dim=0,
         plates=(data.school,),
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, S), a_loc, a_scale)
     v_loc = param(
         "MeanField.v_loc",
         lambda: data.new_full((S, K), 0.0),
@@ -185,7 +184,6 @@ def mean_field(
         event_dim=1,
         plates=(data.school,),
     )
-    v, log_q_v = dist.Normal.draw(noise, (*particles, S, K), v_loc, v_scale)
     c_loc = param(
         "MeanField.c_loc",
         lambda: data.new_full((C,), 0.0),
@@ -200,7 +198,6 @@ def mean_field(
         event_dim=0,
         plates=(data.class_,),
     )
-    c, log_q_c = dist.Normal.draw(noise, (*particles, C), c_loc, c_scale)
     e_loc = param(
         "MeanField.e_loc",
         lambda: data.new_full((S, C, K), 0.0),
@@ -215,6 +212,10 @@ def mean_field(
         event_dim=1,
         plates=(data.school, data.class_),
     )
+    mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
+    a, log_q_a = dist.Normal.draw(noise, (*particles, S), a_loc, a_scale)
+    v, log_q_v = dist.Normal.draw(noise, (*particles, S, K), v_loc, v_scale)
+    c, log_q_c = dist.Normal.draw(noise, (*particles, C), c_loc, c_scale)
     e, log_q_e = dist.Normal.draw(noise, (*particles, S, C, K), e_loc, e_scale)
     log_q = (
         log_q_mu
@@ -235,13 +236,14 @@ def full_rank(
 ) -> Draw[GathersLatents]:
     """Guide FullRank for Gathers.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     FullRank.joint_loc: [C * K * S + K * S + C + S + 1] real
     FullRank.joint_scale: [C * K * S + K * S + C + S + 1] positive
     FullRank.joint_tril: [C * K * S + K * S + C + S + 1, C * K * S + K * S + C + S + 1] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     S = data.S
     C = data.C
@@ -284,22 +286,22 @@ def shared(
 ) -> Draw[GathersLatents]:
     """Guide Shared for Gathers.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Shared.m: [] real
-    Shared.l: [school] real
-    Shared.v_loc: [school, K] real
-    Shared.v_scale: [school, K] positive
-    Shared.e_loc: [school, class, K] real
-    Shared.e_scale: [school, class, K] positive
+    Shared.l: [S] real, a row for each of school
+    Shared.v_loc: [S, K] real, a row for each of school
+    Shared.v_scale: [S, K] positive, a row for each of school
+    Shared.e_loc: [S, C, K] real, a row for each of school and class
+    Shared.e_scale: [S, C, K] positive, a row for each of school and class
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     S = data.S
     C = data.C
     K = data.K
     m = param("Shared.m", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0)
-    mu, log_q_mu = dist.Normal.draw(noise, particles, m, 1.0)
     l = param(
         "Shared.l",
         lambda: data.new_full((S,), 0.0),
@@ -307,8 +309,6 @@ def shared(
         event_dim=0,
         plates=(data.school,),
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, S), l, 1.0)
-    c, log_q_c = dist.Normal.draw(noise, (*particles, C), l[..., data.of] + a[..., data.of], 1.0)
     v_loc = param(
         "Shared.v_loc",
         lambda: data.new_full((S, K), 0.0),
@@ -323,7 +323,6 @@ def shared(
         event_dim=1,
         plates=(data.school,),
     )
-    v, log_q_v = dist.Normal.draw(noise, (*particles, S, K), v_loc, v_scale)
     e_loc = param(
         "Shared.e_loc",
         lambda: data.new_full((S, C, K), 0.0),
@@ -338,6 +337,10 @@ def shared(
         event_dim=1,
         plates=(data.school, data.class_),
     )
+    mu, log_q_mu = dist.Normal.draw(noise, particles, m, 1.0)
+    a, log_q_a = dist.Normal.draw(noise, (*particles, S), l, 1.0)
+    c, log_q_c = dist.Normal.draw(noise, (*particles, C), l[..., data.of] + a[..., data.of], 1.0)
+    v, log_q_v = dist.Normal.draw(noise, (*particles, S, K), v_loc, v_scale)
     e, log_q_e = dist.Normal.draw(noise, (*particles, S, C, K), e_loc, e_scale)
     log_q = (
         log_q_mu
@@ -349,6 +352,7 @@ def shared(
     return Draw(GathersLatents(mu, a, v, c, e), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (85, 2),
     (90, 4),
@@ -363,18 +367,18 @@ LINES = (
     (118, 24),
     (119, 2),
     (122, 27),
-    (229, 28),
-    (278, 29),
-    (301, 30),
-    (302, 31),
-    (303, 33),
-    (310, 34),
-    (311, 37),
+    (230, 28),
+    (280, 29),
+    (304, 30),
+    (305, 33),
     (312, 39),
-    (342, 29),
-    (379, 2),
+    (340, 31),
+    (341, 34),
+    (342, 37),
+    (343, 39),
+    (345, 29),
+    (383, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Gathers = Model(
     name="Gathers",

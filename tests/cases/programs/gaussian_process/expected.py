@@ -96,7 +96,7 @@ def mean_field(
 ) -> Draw[GpLatents]:
     """Guide MeanField for Gp.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     MeanField.rho_loc: [] real
     MeanField.rho_scale: [] positive
@@ -105,7 +105,8 @@ def mean_field(
     MeanField.z_loc: [N] real
     MeanField.z_scale: [N] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     rho_loc = param(
@@ -120,8 +121,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    rho_free, log_q_rho = dist.Normal.draw(noise, particles, rho_loc, rho_scale)
-    rho, log_det_rho = constraints.positive.push(rho_free)
     alpha_loc = param(
         "MeanField.alpha_loc",
         lambda: data.new_full((), 0.0),
@@ -134,8 +133,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    alpha_free, log_q_alpha = dist.Normal.draw(noise, particles, alpha_loc, alpha_scale)
-    alpha, log_det_alpha = constraints.positive.push(alpha_free)
     z_loc = param(
         "MeanField.z_loc",
         lambda: data.new_full((N,), 0.0),
@@ -148,8 +145,12 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
+    rho_free, log_q_rho_free = dist.Normal.draw(noise, particles, rho_loc, rho_scale)
+    rho, log_det_rho = constraints.positive.push(rho_free)
+    alpha_free, log_q_alpha_free = dist.Normal.draw(noise, particles, alpha_loc, alpha_scale)
+    alpha, log_det_alpha = constraints.positive.push(alpha_free)
     z, log_q_z = dist.Normal.draw(noise, (*particles, N), z_loc, z_scale)
-    log_q = log_q_rho - log_det_rho + log_q_alpha - log_det_alpha + log_q_z.sum(-1)
+    log_q = log_q_rho_free - log_det_rho + log_q_alpha_free - log_det_alpha + log_q_z.sum(-1)
     return Draw(GpLatents(rho, alpha, z), log_q)
 
 
@@ -162,13 +163,14 @@ def full_rank(
 ) -> Draw[GpLatents]:
     """Guide FullRank for Gp.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     FullRank.joint_loc: [N + 2] real
     FullRank.joint_scale: [N + 2] positive
     FullRank.joint_tril: [N + 2, N + 2] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     joint_loc = param(
@@ -199,6 +201,7 @@ def full_rank(
     return Draw(GpLatents(rho, alpha, z), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (64, 2),
     (67, 5),
@@ -212,10 +215,9 @@ LINES = (
     (86, 9),
     (87, 2),
     (90, 12),
-    (156, 13),
-    (220, 2),
+    (157, 13),
+    (222, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Gp = Model(
     name="Gp",

@@ -98,18 +98,19 @@ def mean_field(
 ) -> Draw[HorseshoeLatents]:
     """Guide MeanField for Horseshoe.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     MeanField.tau_loc: [] real
     MeanField.tau_scale: [] positive
     MeanField.sigma_loc: [] real
     MeanField.sigma_scale: [] positive
-    MeanField.l_loc: [predictor] real
-    MeanField.l_scale: [predictor] positive
-    MeanField.z_loc: [predictor] real
-    MeanField.z_scale: [predictor] positive
+    MeanField.l_loc: [P] real, a row for each of predictor
+    MeanField.l_scale: [P] positive, a row for each of predictor
+    MeanField.z_loc: [P] real, a row for each of predictor
+    MeanField.z_scale: [P] positive, a row for each of predictor
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     P = data.P
     tau_loc = param(
@@ -124,8 +125,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    tau_free, log_q_tau = dist.Normal.draw(noise, particles, tau_loc, tau_scale)
-    tau, log_det_tau = constraints.positive.push(tau_free)
     sigma_loc = param(
         "MeanField.sigma_loc",
         lambda: data.new_full((), 0.0),
@@ -138,8 +137,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    sigma_free, log_q_sigma = dist.Normal.draw(noise, particles, sigma_loc, sigma_scale)
-    sigma, log_det_sigma = constraints.positive.push(sigma_free)
     l_loc = param(
         "MeanField.l_loc",
         lambda: data.new_full((P,), 0.0),
@@ -154,8 +151,6 @@ def mean_field(
         event_dim=0,
         plates=(data.predictor,),
     )
-    l_free, log_q_l = dist.Normal.draw(noise, (*particles, P), l_loc, l_scale)
-    l, log_det_l = constraints.positive.push(l_free)
     z_loc = param(
         "MeanField.z_loc",
         lambda: data.new_full((P,), 0.0),
@@ -170,13 +165,19 @@ def mean_field(
         event_dim=0,
         plates=(data.predictor,),
     )
+    tau_free, log_q_tau_free = dist.Normal.draw(noise, particles, tau_loc, tau_scale)
+    tau, log_det_tau = constraints.positive.push(tau_free)
+    sigma_free, log_q_sigma_free = dist.Normal.draw(noise, particles, sigma_loc, sigma_scale)
+    sigma, log_det_sigma = constraints.positive.push(sigma_free)
+    l_free, log_q_l_free = dist.Normal.draw(noise, (*particles, P), l_loc, l_scale)
+    l, log_det_l = constraints.positive.push(l_free)
     z, log_q_z = dist.Normal.draw(noise, (*particles, P), z_loc, z_scale)
     log_q = (
-        log_q_tau
+        log_q_tau_free
         - log_det_tau
-        + log_q_sigma
+        + log_q_sigma_free
         - log_det_sigma
-        + log_q_l.sum(-1)
+        + log_q_l_free.sum(-1)
         - log_det_l.sum(-1)
         + log_q_z.sum(-1)
     )
@@ -192,16 +193,17 @@ def pairs(
 ) -> Draw[HorseshoeLatents]:
     """Guide Pairs for Horseshoe.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Pairs.joint_loc: [2] real
     Pairs.joint_scale: [2] positive
     Pairs.joint_tril: [2, 2] unit_lower_cholesky
-    Pairs.joint2_loc: [predictor, 2] real
-    Pairs.joint2_scale: [predictor, 2] positive
-    Pairs.joint2_tril: [predictor, 2, 2] unit_lower_cholesky
+    Pairs.joint2_loc: [P, 2] real, a row for each of predictor
+    Pairs.joint2_scale: [P, 2] positive, a row for each of predictor
+    Pairs.joint2_tril: [P, 2, 2] unit_lower_cholesky, a row for each of predictor
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     P = data.P
     joint_loc = param(
@@ -222,12 +224,6 @@ def pairs(
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
-    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, 2), joint_loc, joint_scale, joint_tril
-    )
-    tau_free, sigma_free = joint_free.unbind(-1)
-    tau, log_det_tau = constraints.positive.push(tau_free)
-    sigma, log_det_sigma = constraints.positive.push(sigma_free)
     joint2_loc = param(
         "Pairs.joint2_loc",
         lambda: data.new_full((P, 2), 0.0),
@@ -249,6 +245,12 @@ def pairs(
         event_dim=2,
         plates=(data.predictor,),
     )
+    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, 2), joint_loc, joint_scale, joint_tril
+    )
+    tau_free, sigma_free = joint_free.unbind(-1)
+    tau, log_det_tau = constraints.positive.push(tau_free)
+    sigma, log_det_sigma = constraints.positive.push(sigma_free)
     joint_free2, log_q_joint2 = dist.MultivariateNormalUnit.draw(
         noise, (*particles, P, 2), joint2_loc, joint2_scale, joint2_tril
     )
@@ -258,6 +260,7 @@ def pairs(
     return Draw(HorseshoeLatents(tau, sigma, l, z), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (65, 2),
     (70, 4),
@@ -270,13 +273,14 @@ LINES = (
     (88, 9),
     (89, 2),
     (92, 16),
-    (186, 17),
-    (207, 18),
-    (231, 19),
-    (257, 17),
-    (281, 2),
+    (187, 17),
+    (209, 18),
+    (227, 19),
+    (248, 18),
+    (254, 19),
+    (259, 17),
+    (285, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Horseshoe = Model(
     name="Horseshoe",

@@ -94,16 +94,17 @@ def structured(
 ) -> Draw[RatingsLatents]:
     """Guide Structured for Ratings.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Structured.mu_loc: [K] real
     Structured.L: [K, K] lower_cholesky
     Structured.t_loc: [K] real
     Structured.t_scale: [K] positive
-    Structured.shift: [user, K] real
-    Structured.scale: [user, K] positive
+    Structured.shift: [N, K] real, a row for each of user
+    Structured.scale: [N, K] positive, a row for each of user
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     K = data.K
@@ -128,8 +129,6 @@ def structured(
         constraint=constraints.positive,
         event_dim=1,
     )
-    mu, log_q_mu = dist.MultivariateNormal.draw(noise, (*particles, K), mu_loc, L)
-    tau, log_q_tau = dist.LogNormal.draw(noise, (*particles, K), t_loc, t_scale)
     shift = param(
         "Structured.shift",
         lambda: data.new_full((N, K), 0.0),
@@ -145,6 +144,8 @@ def structured(
         plates=(data.user,),
         lr=0.01,
     )
+    mu, log_q_mu = dist.MultivariateNormal.draw(noise, (*particles, K), mu_loc, L)
+    tau, log_q_tau = dist.LogNormal.draw(noise, (*particles, K), t_loc, t_scale)
     u, log_q_u = dist.Normal.draw(
         noise,
         (*particles, data.user.length, K),
@@ -164,12 +165,13 @@ def bare_guide(
 ) -> Draw[BareLatents]:
     """Guide BareGuide for Bare.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     BareGuide.a_loc: [] real
     BareGuide.a_scale: [] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     a_loc = param(
         "BareGuide.a_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
@@ -185,25 +187,25 @@ def bare_guide(
     return Draw(BareLatents(a), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (62, 2),
     (83, 29),
     (88, 13),
-    (110, 14),
-    (116, 15),
-    (119, 16),
-    (125, 17),
-    (131, 19),
-    (132, 20),
-    (133, 23),
-    (140, 24),
-    (148, 25),
-    (154, 13),
-    (158, 33),
-    (208, 2),
-    (232, 29),
+    (111, 14),
+    (117, 15),
+    (120, 16),
+    (126, 17),
+    (132, 23),
+    (139, 24),
+    (147, 19),
+    (148, 20),
+    (149, 25),
+    (155, 13),
+    (159, 33),
+    (210, 2),
+    (234, 29),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Ratings = Model(
     name="Ratings",

@@ -85,20 +85,21 @@ def mean_field(
 ) -> Draw[IrtLatents]:
     """Guide MeanField for Irt.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     MeanField.mu_loc: [] real
     MeanField.mu_scale: [] positive
     MeanField.spread_loc: [] real
     MeanField.spread_scale: [] positive
-    MeanField.ability_loc: [person] real
-    MeanField.ability_scale: [person] positive
-    MeanField.difficulty_loc: [item] real
-    MeanField.difficulty_scale: [item] positive
-    MeanField.discrimination_loc: [item] real
-    MeanField.discrimination_scale: [item] positive
+    MeanField.ability_loc: [J] real, a row for each of person
+    MeanField.ability_scale: [J] positive, a row for each of person
+    MeanField.difficulty_loc: [I] real, a row for each of item
+    MeanField.difficulty_scale: [I] positive, a row for each of item
+    MeanField.discrimination_loc: [I] real, a row for each of item
+    MeanField.discrimination_scale: [I] positive, a row for each of item
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     I = data.I
     J = data.J
@@ -111,7 +112,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
     spread_loc = param(
         "MeanField.spread_loc",
         lambda: data.new_full((), 0.0),
@@ -124,8 +124,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    spread_free, log_q_spread = dist.Normal.draw(noise, particles, spread_loc, spread_scale)
-    spread, log_det_spread = constraints.positive.push(spread_free)
     ability_loc = param(
         "MeanField.ability_loc",
         lambda: data.new_full((J,), 0.0),
@@ -140,7 +138,6 @@ def mean_field(
         event_dim=0,
         plates=(data.person,),
     )
-    ability, log_q_ability = dist.Normal.draw(noise, (*particles, J), ability_loc, ability_scale)
     difficulty_loc = param(
         "MeanField.difficulty_loc",
         lambda: data.new_full((I,), 0.0),
@@ -154,9 +151,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
         plates=(data.item,),
-    )
-    difficulty, log_q_difficulty = dist.Normal.draw(
-        noise, (*particles, I), difficulty_loc, difficulty_scale
     )
     discrimination_loc = param(
         "MeanField.discrimination_loc",
@@ -172,17 +166,24 @@ def mean_field(
         event_dim=0,
         plates=(data.item,),
     )
-    discrimination_free, log_q_discrimination = dist.Normal.draw(
+    mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
+    spread_free, log_q_spread_free = dist.Normal.draw(noise, particles, spread_loc, spread_scale)
+    spread, log_det_spread = constraints.positive.push(spread_free)
+    ability, log_q_ability = dist.Normal.draw(noise, (*particles, J), ability_loc, ability_scale)
+    difficulty, log_q_difficulty = dist.Normal.draw(
+        noise, (*particles, I), difficulty_loc, difficulty_scale
+    )
+    discrimination_free, log_q_discrimination_free = dist.Normal.draw(
         noise, (*particles, I), discrimination_loc, discrimination_scale
     )
     discrimination, log_det_discrimination = constraints.positive.push(discrimination_free)
     log_q = (
         log_q_mu
-        + log_q_spread
+        + log_q_spread_free
         - log_det_spread
         + log_q_ability.sum(-1)
         + log_q_difficulty.sum(-1)
-        + log_q_discrimination.sum(-1)
+        + log_q_discrimination_free.sum(-1)
         - log_det_discrimination.sum(-1)
     )
     return Draw(IrtLatents(mu, spread, ability, difficulty, discrimination), log_q)
@@ -197,19 +198,20 @@ def items(
 ) -> Draw[IrtLatents]:
     """Guide Items for Irt.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Items.mu_loc: [] real
     Items.mu_scale: [] positive
     Items.spread_loc: [] real
     Items.spread_scale: [] positive
-    Items.ability_loc: [person] real
-    Items.ability_scale: [person] positive
-    Items.joint2_loc: [item, 2] real
-    Items.joint2_scale: [item, 2] positive
-    Items.joint2_tril: [item, 2, 2] unit_lower_cholesky
+    Items.ability_loc: [J] real, a row for each of person
+    Items.ability_scale: [J] positive, a row for each of person
+    Items.joint2_loc: [I, 2] real, a row for each of item
+    Items.joint2_scale: [I, 2] positive, a row for each of item
+    Items.joint2_tril: [I, 2, 2] unit_lower_cholesky, a row for each of item
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     I = data.I
     J = data.J
@@ -222,7 +224,6 @@ def items(
         constraint=constraints.positive,
         event_dim=0,
     )
-    mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
     spread_loc = param(
         "Items.spread_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -232,8 +233,6 @@ def items(
         constraint=constraints.positive,
         event_dim=0,
     )
-    spread_free, log_q_spread = dist.Normal.draw(noise, particles, spread_loc, spread_scale)
-    spread, log_det_spread = constraints.positive.push(spread_free)
     ability_loc = param(
         "Items.ability_loc",
         lambda: data.new_full((J,), 0.0),
@@ -248,7 +247,6 @@ def items(
         event_dim=0,
         plates=(data.person,),
     )
-    ability, log_q_ability = dist.Normal.draw(noise, (*particles, J), ability_loc, ability_scale)
     joint2_loc = param(
         "Items.joint2_loc",
         lambda: data.new_full((I, 2), 0.0),
@@ -270,6 +268,10 @@ def items(
         event_dim=2,
         plates=(data.item,),
     )
+    mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
+    spread_free, log_q_spread_free = dist.Normal.draw(noise, particles, spread_loc, spread_scale)
+    spread, log_det_spread = constraints.positive.push(spread_free)
+    ability, log_q_ability = dist.Normal.draw(noise, (*particles, J), ability_loc, ability_scale)
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
         noise, (*particles, I, 2), joint2_loc, joint2_scale, joint2_tril
     )
@@ -277,7 +279,7 @@ def items(
     discrimination, log_det_discrimination = constraints.positive.push(discrimination_free)
     log_q = (
         log_q_mu
-        + log_q_spread
+        + log_q_spread_free
         - log_det_spread
         + log_q_ability.sum(-1)
         + log_q_joint.sum(-1)
@@ -286,6 +288,7 @@ def items(
     return Draw(IrtLatents(mu, spread, ability, difficulty, discrimination), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (65, 3),
     (68, 5),
@@ -296,13 +299,14 @@ LINES = (
     (73, 13),
     (76, 3),
     (79, 17),
-    (191, 18),
-    (216, 19),
-    (252, 20),
-    (278, 18),
-    (307, 3),
+    (192, 18),
+    (218, 19),
+    (250, 20),
+    (271, 19),
+    (275, 20),
+    (280, 18),
+    (311, 3),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Irt = Model(
     name="Irt",

@@ -98,7 +98,7 @@ def two(
 ) -> Draw[TogetherLatents]:
     """Guide Two for Together.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Two.l1: [2] real
     Two.l2: [K * N + 2 * K + N - 1] real
@@ -107,7 +107,8 @@ def two(
     Two.Q: [2, 2] lower_cholesky
     Two.ec: [K * M + M * N] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -181,37 +182,28 @@ def rows(
 ) -> Draw[TogetherLatents]:
     """Guide Rows for Together.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Rows.g: [2] real
     Rows.one: [K - 1] real
     Rows.two: [K] real
-    Rows.r: [row, K + M + 1] real
-    Rows.R: [row, K + M + 1, K + M + 1] lower_cholesky
-    Rows.q: [col, K] real
+    Rows.r: [N, K + M + 1] real, a row for each of row
+    Rows.R: [N, K + M + 1, K + M + 1] lower_cholesky, a row for each of row
+    Rows.q: [M, K] real, a row for each of col
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
     K = data.K
     g = param("Rows.g", lambda: data.new_full((2,), 0.0), constraint=constraints.real, event_dim=1)
-    joint_free, log_q_joint = dist.MultivariateNormal.draw(
-        noise, (*particles, 2), g, data.new_eye(2)
-    )
-    mu, s_free = joint_free.unbind(-1)
-    s, log_det_s = constraints.positive.push(s_free)
     one = param(
         "Rows.one", lambda: data.new_full((K - 1,), 0.0), constraint=constraints.real, event_dim=1
     )
-    w_free, log_q_w = dist.Normal.draw(
-        noise, (*particles, K - 1), one, data.new_full((K - 1,), 1.0)
-    )
-    w, log_det_w = constraints.simplex.push(w_free)
     two = param(
         "Rows.two", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
-    v, log_q_v = dist.Normal.draw(noise, (*particles, K), two, data.new_full((K,), 1.0))
     r = param(
         "Rows.r",
         lambda: data.new_full((N, K + M + 1), 0.0),
@@ -228,12 +220,6 @@ def rows(
         event_dim=2,
         plates=(data.row,),
     )
-    joint_free2, log_q_joint2 = dist.MultivariateNormal.draw(
-        noise, (*particles, N, K + M + 1), r, R
-    )
-    a_free, b_free, e = joint_free2.split([1, K, M], -1)
-    a = a_free[..., 0]
-    b, log_det_b = constraints.positive.push(b_free)
     q = param(
         "Rows.q",
         lambda: data.new_full((M, K), 0.0),
@@ -241,6 +227,22 @@ def rows(
         event_dim=1,
         plates=(data.col,),
     )
+    joint_free, log_q_joint = dist.MultivariateNormal.draw(
+        noise, (*particles, 2), g, data.new_eye(2)
+    )
+    mu, s_free = joint_free.unbind(-1)
+    s, log_det_s = constraints.positive.push(s_free)
+    w_free, log_q_w = dist.Normal.draw(
+        noise, (*particles, K - 1), one, data.new_full((K - 1,), 1.0)
+    )
+    w, log_det_w = constraints.simplex.push(w_free)
+    v, log_q_v = dist.Normal.draw(noise, (*particles, K), two, data.new_full((K,), 1.0))
+    joint_free2, log_q_joint2 = dist.MultivariateNormal.draw(
+        noise, (*particles, N, K + M + 1), r, R
+    )
+    a_free, b_free, e = joint_free2.split([1, K, M], -1)
+    a = a_free[..., 0]
+    b, log_det_b = constraints.positive.push(b_free)
     c_free, log_q_c = dist.MultivariateStudentT.draw(
         noise, (*particles, M, K), 5.0, q + mu[..., None, None], data.new_eye(K)
     )
@@ -268,7 +270,7 @@ def cols(
 ) -> Draw[TogetherLatents]:
     """Guide Cols for Together.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Cols.joint_loc: [2] real
     Cols.joint_scale: [2] positive
@@ -276,18 +278,19 @@ def cols(
     Cols.joint2_loc: [N] real
     Cols.joint2_factor: [N, 2] real
     Cols.joint2_diag: [N] positive
-    Cols.joint3_loc: [col, K + N] real
-    Cols.joint3_scale: [col, K + N] positive
-    Cols.joint3_tril: [col, K + N, K + N] unit_lower_cholesky
-    Cols.joint4_loc: [row, K] real
-    Cols.joint4_scale: [row, K] positive
-    Cols.joint4_tril: [row, K, K] unit_lower_cholesky
+    Cols.joint3_loc: [M, K + N] real, a row for each of col
+    Cols.joint3_scale: [M, K + N] positive, a row for each of col
+    Cols.joint3_tril: [M, K + N, K + N] unit_lower_cholesky, a row for each of col
+    Cols.joint4_loc: [N, K] real, a row for each of row
+    Cols.joint4_scale: [N, K] positive, a row for each of row
+    Cols.joint4_tril: [N, K, K] unit_lower_cholesky, a row for each of row
     Cols.w_loc: [K - 1] real
     Cols.w_scale: [K - 1] positive
     Cols.v_loc: [K] real
     Cols.v_scale: [K] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -307,11 +310,6 @@ def cols(
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
-    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, 2), joint_loc, joint_scale, joint_tril
-    )
-    mu, s_free = joint_free.unbind(-1)
-    s, log_det_s = constraints.positive.push(s_free)
     joint2_loc = param(
         "Cols.joint2_loc",
         lambda: data.new_full((N,), 0.0),
@@ -329,9 +327,6 @@ def cols(
         lambda: data.new_full((N,), 0.01),
         constraint=constraints.positive,
         event_dim=1,
-    )
-    a, log_q_a = dist.LowRankMultivariateNormal.draw(
-        noise, (*particles, N), joint2_loc, joint2_factor, joint2_diag
     )
     joint3_loc = param(
         "Cols.joint3_loc",
@@ -354,12 +349,6 @@ def cols(
         event_dim=2,
         plates=(data.col,),
     )
-    joint_free2, log_q_joint2 = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, M, K + N), joint3_loc, joint3_scale, joint3_tril
-    )
-    e, c_free = joint_free2.split([N, K], -1)
-    e = e.movedim((-1, -2), (-2, -1))
-    c, log_det_c = constraints.ordered.push(c_free)
     joint4_loc = param(
         "Cols.joint4_loc",
         lambda: data.new_full((N, K), 0.0),
@@ -381,10 +370,6 @@ def cols(
         event_dim=2,
         plates=(data.row,),
     )
-    b_free, log_q_b = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, N, K), joint4_loc, joint4_scale, joint4_tril
-    )
-    b, log_det_b = constraints.positive.push(b_free)
     w_loc = param(
         "Cols.w_loc", lambda: data.new_full((K - 1,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -394,8 +379,6 @@ def cols(
         constraint=constraints.positive,
         event_dim=1,
     )
-    w_free, log_q_w = dist.Normal.draw(noise, (*particles, K - 1), w_loc, w_scale)
-    w, log_det_w = constraints.simplex.push(w_free)
     v_loc = param(
         "Cols.v_loc", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -405,6 +388,26 @@ def cols(
         constraint=constraints.positive,
         event_dim=1,
     )
+    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, 2), joint_loc, joint_scale, joint_tril
+    )
+    mu, s_free = joint_free.unbind(-1)
+    s, log_det_s = constraints.positive.push(s_free)
+    a, log_q_a = dist.LowRankMultivariateNormal.draw(
+        noise, (*particles, N), joint2_loc, joint2_factor, joint2_diag
+    )
+    joint_free2, log_q_joint2 = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, M, K + N), joint3_loc, joint3_scale, joint3_tril
+    )
+    e, c_free = joint_free2.split([N, K], -1)
+    e = e.movedim((-1, -2), (-2, -1))
+    c, log_det_c = constraints.ordered.push(c_free)
+    b_free, log_q_b = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, N, K), joint4_loc, joint4_scale, joint4_tril
+    )
+    b, log_det_b = constraints.positive.push(b_free)
+    w_free, log_q_w_free = dist.Normal.draw(noise, (*particles, K - 1), w_loc, w_scale)
+    w, log_det_w = constraints.simplex.push(w_free)
     v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
     log_q = (
         log_q_joint
@@ -414,13 +417,14 @@ def cols(
         - log_det_c.sum(-1)
         + log_q_b.sum(-1)
         - log_det_b.sum((-2, -1))
-        + log_q_w.sum(-1)
+        + log_q_w_free.sum(-1)
         - log_det_w
         + log_q_v.sum(-1)
     )
     return Draw(TogetherLatents(mu, s, w, v, a, b, e, c), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (70, 2),
     (76, 4),
@@ -434,39 +438,43 @@ LINES = (
     (84, 14),
     (89, 2),
     (92, 16),
-    (115, 17),
-    (118, 18),
-    (124, 19),
-    (130, 20),
-    (136, 21),
-    (142, 22),
-    (148, 23),
-    (151, 24),
-    (157, 25),
-    (163, 16),
-    (175, 27),
-    (198, 28),
-    (199, 29),
-    (204, 30),
-    (207, 31),
-    (211, 32),
-    (214, 33),
-    (215, 35),
-    (222, 36),
-    (231, 37),
-    (237, 40),
-    (244, 41),
-    (248, 27),
-    (262, 44),
-    (295, 45),
-    (315, 46),
-    (336, 47),
-    (363, 48),
-    (388, 49),
-    (409, 44),
-    (471, 2),
+    (116, 17),
+    (119, 18),
+    (125, 19),
+    (131, 20),
+    (137, 21),
+    (143, 22),
+    (149, 23),
+    (152, 24),
+    (158, 25),
+    (164, 16),
+    (176, 27),
+    (200, 28),
+    (201, 30),
+    (204, 32),
+    (207, 35),
+    (214, 36),
+    (223, 40),
+    (230, 29),
+    (235, 31),
+    (239, 33),
+    (240, 37),
+    (246, 41),
+    (250, 27),
+    (264, 44),
+    (298, 45),
+    (313, 46),
+    (331, 47),
+    (352, 48),
+    (373, 49),
+    (391, 45),
+    (396, 46),
+    (399, 47),
+    (405, 48),
+    (409, 49),
+    (412, 44),
+    (479, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Together = Model(
     name="Together",

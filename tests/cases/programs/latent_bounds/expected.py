@@ -93,7 +93,7 @@ def mean_field(
 ) -> Draw[BoundsLatents]:
     """Guide MeanField for Bounds.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     MeanField.alpha_loc: [] real
     MeanField.alpha_scale: [] positive
@@ -105,14 +105,15 @@ def mean_field(
     MeanField.d_scale: [] positive
     MeanField.e_loc: [2] real
     MeanField.e_scale: [2] positive
-    MeanField.f_loc: [obs] real
-    MeanField.f_scale: [obs] positive
-    MeanField.g_loc: [obs, 2] real
-    MeanField.g_scale: [obs, 2] positive
-    MeanField.h_loc: [obs] real
-    MeanField.h_scale: [obs] positive
+    MeanField.f_loc: [N] real, a row for each of obs
+    MeanField.f_scale: [N] positive, a row for each of obs
+    MeanField.g_loc: [N, 2] real, a row for each of obs
+    MeanField.g_scale: [N, 2] positive, a row for each of obs
+    MeanField.h_loc: [N] real, a row for each of obs
+    MeanField.h_scale: [N] positive, a row for each of obs
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     alpha_loc = param(
@@ -127,8 +128,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    alpha_free, log_q_alpha = dist.Normal.draw(noise, particles, alpha_loc, alpha_scale)
-    alpha, log_det_alpha = constraints.unit.push(alpha_free)
     beta_loc = param(
         "MeanField.beta_loc",
         lambda: data.new_full((), 0.0),
@@ -141,8 +140,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    beta_free, log_q_beta = dist.Normal.draw(noise, particles, beta_loc, beta_scale)
-    beta, log_det_beta = constraints.interval(0.0, 1.0 - alpha).push(beta_free)
     c_loc = param(
         "MeanField.c_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -152,8 +149,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    c_free, log_q_c = dist.Normal.draw(noise, particles, c_loc, c_scale)
-    c, log_det_c = constraints.interval(-data.cap, data.cap).push(c_free)
     d_loc = param(
         "MeanField.d_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -163,8 +158,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    d_free, log_q_d = dist.Normal.draw(noise, particles, d_loc, d_scale)
-    d, log_det_d = constraints.greater_than(c).push(d_free)
     e_loc = param(
         "MeanField.e_loc",
         lambda: data.new_full((2,), 0.0),
@@ -177,8 +170,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    e_free, log_q_e = dist.Normal.draw(noise, (*particles, 2), e_loc, e_scale)
-    e, log_det_e = constraints.less_than(d[..., None]).push(e_free)
     f_loc = param(
         "MeanField.f_loc",
         lambda: data.new_full((N,), 0.0),
@@ -193,8 +184,6 @@ def mean_field(
         event_dim=0,
         plates=(data.obs,),
     )
-    f_free, log_q_f = dist.Normal.draw(noise, (*particles, N), f_loc, f_scale)
-    f, log_det_f = constraints.interval(c[..., None], d[..., None]).push(f_free)
     g_loc = param(
         "MeanField.g_loc",
         lambda: data.new_full((N, 2), 0.0),
@@ -209,8 +198,6 @@ def mean_field(
         event_dim=1,
         plates=(data.obs,),
     )
-    g_free, log_q_g = dist.Normal.draw(noise, (*particles, N, 2), g_loc, g_scale)
-    g, log_det_g = constraints.interval(0.0, data.top[..., None]).push(g_free)
     h_loc = param(
         "MeanField.h_loc",
         lambda: data.new_full((N,), 0.0),
@@ -225,24 +212,38 @@ def mean_field(
         event_dim=0,
         plates=(data.obs,),
     )
-    h_free, log_q_h = dist.Normal.draw(noise, (*particles, N), h_loc, h_scale)
+    alpha_free, log_q_alpha_free = dist.Normal.draw(noise, particles, alpha_loc, alpha_scale)
+    alpha, log_det_alpha = constraints.unit.push(alpha_free)
+    beta_free, log_q_beta_free = dist.Normal.draw(noise, particles, beta_loc, beta_scale)
+    beta, log_det_beta = constraints.interval(0.0, 1.0 - alpha).push(beta_free)
+    c_free, log_q_c_free = dist.Normal.draw(noise, particles, c_loc, c_scale)
+    c, log_det_c = constraints.interval(-data.cap, data.cap).push(c_free)
+    d_free, log_q_d_free = dist.Normal.draw(noise, particles, d_loc, d_scale)
+    d, log_det_d = constraints.greater_than(c).push(d_free)
+    e_free, log_q_e_free = dist.Normal.draw(noise, (*particles, 2), e_loc, e_scale)
+    e, log_det_e = constraints.less_than(d[..., None]).push(e_free)
+    f_free, log_q_f_free = dist.Normal.draw(noise, (*particles, N), f_loc, f_scale)
+    f, log_det_f = constraints.interval(c[..., None], d[..., None]).push(f_free)
+    g_free, log_q_g_free = dist.Normal.draw(noise, (*particles, N, 2), g_loc, g_scale)
+    g, log_det_g = constraints.interval(0.0, data.top[..., None]).push(g_free)
+    h_free, log_q_h_free = dist.Normal.draw(noise, (*particles, N), h_loc, h_scale)
     h, log_det_h = constraints.greater_than(data.top).push(h_free)
     log_q = (
-        log_q_alpha
+        log_q_alpha_free
         - log_det_alpha
-        + log_q_beta
+        + log_q_beta_free
         - log_det_beta
-        + log_q_c
+        + log_q_c_free
         - log_det_c
-        + log_q_d
+        + log_q_d_free
         - log_det_d
-        + log_q_e.sum(-1)
+        + log_q_e_free.sum(-1)
         - log_det_e.sum(-1)
-        + log_q_f.sum(-1)
+        + log_q_f_free.sum(-1)
         - log_det_f.sum(-1)
-        + log_q_g.sum((-2, -1))
+        + log_q_g_free.sum((-2, -1))
         - log_det_g.sum((-2, -1))
-        + log_q_h.sum(-1)
+        + log_q_h_free.sum(-1)
         - log_det_h.sum(-1)
     )
     return Draw(BoundsLatents(alpha, beta, c, d, e, f, g, h), log_q)
@@ -257,13 +258,14 @@ def full_rank(
 ) -> Draw[BoundsLatents]:
     """Guide FullRank for Bounds.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     FullRank.joint_loc: [4 * N + 6] real
     FullRank.joint_scale: [4 * N + 6] positive
     FullRank.joint_tril: [4 * N + 6, 4 * N + 6] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     joint_loc = param(
@@ -321,7 +323,7 @@ def by_row(
 ) -> Draw[BoundsLatents]:
     """Guide ByRow for Bounds.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     ByRow.c_loc: [] real
     ByRow.c_scale: [] positive
@@ -329,14 +331,13 @@ def by_row(
     ByRow.d_scale: [] positive
     ByRow.e_loc: [2] real
     ByRow.e_scale: [2] positive
-    ByRow.p: [obs] interval(0, top)
-    ByRow.q: [obs, 2] greater_than(top)
+    ByRow.p: [N] interval(0, top), a row for each of obs
+    ByRow.q: [N, 2] greater_than(top), a row for each of obs
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
-    alpha, log_q_alpha = dist.Beta.draw(noise, particles, 2.0, 2.0)
-    beta, log_q_beta = dist.Uniform.draw(noise, particles, 0.0, 1.0 - alpha)
     c_loc = param(
         "ByRow.c_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -346,8 +347,6 @@ def by_row(
         constraint=constraints.positive,
         event_dim=0,
     )
-    c_free, log_q_c = dist.Normal.draw(noise, particles, c_loc, c_scale)
-    c, log_det_c = constraints.interval(-data.cap, data.cap).push(c_free)
     d_loc = param(
         "ByRow.d_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -357,8 +356,6 @@ def by_row(
         constraint=constraints.positive,
         event_dim=0,
     )
-    d_free, log_q_d = dist.Normal.draw(noise, particles, d_loc, d_scale)
-    d, log_det_d = constraints.greater_than(c).push(d_free)
     e_loc = param(
         "ByRow.e_loc", lambda: data.new_full((2,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -368,8 +365,6 @@ def by_row(
         constraint=constraints.positive,
         event_dim=1,
     )
-    e_free, log_q_e = dist.Normal.draw(noise, (*particles, 2), e_loc, e_scale)
-    e, log_det_e = constraints.less_than(d[..., None]).push(e_free)
     p = param(
         "ByRow.p",
         lambda: data.full.top / 2.0,
@@ -386,29 +381,38 @@ def by_row(
         event_dim=1,
         plates=(data.obs,),
     )
-    f_free, log_q_f = dist.Normal.draw(noise, (*particles, N), p, 1.0)
+    alpha, log_q_alpha = dist.Beta.draw(noise, particles, 2.0, 2.0)
+    beta, log_q_beta = dist.Uniform.draw(noise, particles, 0.0, 1.0 - alpha)
+    c_free, log_q_c_free = dist.Normal.draw(noise, particles, c_loc, c_scale)
+    c, log_det_c = constraints.interval(-data.cap, data.cap).push(c_free)
+    d_free, log_q_d_free = dist.Normal.draw(noise, particles, d_loc, d_scale)
+    d, log_det_d = constraints.greater_than(c).push(d_free)
+    e_free, log_q_e_free = dist.Normal.draw(noise, (*particles, 2), e_loc, e_scale)
+    e, log_det_e = constraints.less_than(d[..., None]).push(e_free)
+    f_free, log_q_f_free = dist.Normal.draw(noise, (*particles, N), p, 1.0)
     f, log_det_f = constraints.interval(c[..., None], d[..., None]).push(f_free)
-    g_free, log_q_g = dist.Normal.draw(noise, (*particles, N, 2), q, data.new_full((2,), 1.0))
+    g_free, log_q_g_free = dist.Normal.draw(noise, (*particles, N, 2), q, data.new_full((2,), 1.0))
     g, log_det_g = constraints.interval(0.0, data.top[..., None]).push(g_free)
     h, log_q_h = dist.Pareto.draw(noise, (*particles, N), data.top, p + 1.0)
     log_q = (
         log_q_alpha
         + log_q_beta
-        + log_q_c
+        + log_q_c_free
         - log_det_c
-        + log_q_d
+        + log_q_d_free
         - log_det_d
-        + log_q_e.sum(-1)
+        + log_q_e_free.sum(-1)
         - log_det_e.sum(-1)
-        + log_q_f.sum(-1)
+        + log_q_f_free.sum(-1)
         - log_det_f.sum(-1)
-        + log_q_g.sum((-2, -1))
+        + log_q_g_free.sum((-2, -1))
         - log_det_g.sum((-2, -1))
         + log_q_h.sum(-1)
     )
     return Draw(BoundsLatents(alpha, beta, c, d, e, f, g, h), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (72, 2),
     (75, 5),
@@ -420,20 +424,20 @@ LINES = (
     (83, 17),
     (84, 2),
     (87, 20),
-    (251, 21),
-    (315, 22),
-    (338, 23),
-    (339, 24),
-    (340, 25),
-    (373, 27),
-    (380, 28),
-    (389, 29),
-    (391, 30),
-    (393, 31),
-    (394, 22),
-    (438, 2),
+    (252, 21),
+    (317, 22),
+    (341, 25),
+    (368, 27),
+    (375, 28),
+    (384, 23),
+    (385, 24),
+    (386, 25),
+    (392, 29),
+    (394, 30),
+    (396, 31),
+    (397, 22),
+    (442, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Bounds = Model(
     name="Bounds",

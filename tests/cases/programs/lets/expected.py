@@ -195,28 +195,29 @@ def g(
 ) -> Draw[LetsLatents]:
     """Guide G for Lets.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.m: [] real
     G.s: [] positive
     G.v_loc: [K] real
     G.v_scale: [K] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     m = param("G.m", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0)
     s = param("G.s", lambda: data.new_full((), 1.0), constraint=constraints.positive, event_dim=0)
-    mm = m + data.size_of
-    h = data.half * 2.0
-    sd2 = s * h
-    a, log_q_a = dist.Normal.draw(noise, particles, mm, sd2)
     v_loc = param(
         "G.v_loc", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
     v_scale = param(
         "G.v_scale", lambda: data.new_full((K,), 0.1), constraint=constraints.positive, event_dim=1
     )
+    mm = m + data.size_of
+    h = data.half * 2.0
+    sd2 = s * h
+    a, log_q_a = dist.Normal.draw(noise, particles, mm, sd2)
     v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
     log_q = log_q_a + log_q_v.sum(-1)
     return Draw(LetsLatents(a, v), log_q)
@@ -231,11 +232,12 @@ def only_data_guide(
 ) -> Draw[OnlyDataLatents]:
     """Guide OnlyDataGuide for OnlyData.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     OnlyDataGuide.a_map: [] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     a_map = param(
         "OnlyDataGuide.a_map",
@@ -248,6 +250,7 @@ def only_data_guide(
     return Draw(OnlyDataLatents(a), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (72, 2),
     (75, 12),
@@ -294,19 +297,19 @@ LINES = (
     (185, 50),
     (186, 43),
     (189, 32),
-    (208, 33),
-    (209, 34),
-    (210, 35),
-    (211, 36),
-    (212, 37),
-    (213, 38),
-    (214, 40),
-    (221, 32),
-    (225, 55),
-    (311, 2),
-    (357, 43),
+    (209, 33),
+    (210, 34),
+    (211, 40),
+    (217, 35),
+    (218, 36),
+    (219, 37),
+    (220, 38),
+    (221, 40),
+    (222, 32),
+    (226, 55),
+    (314, 2),
+    (360, 43),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Lets = Model(
     name="Lets",

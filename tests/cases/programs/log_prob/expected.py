@@ -107,13 +107,14 @@ def g(
 ) -> Draw[MixedLatents]:
     """Guide G for Mixed.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.joint_loc: [3 * K + 2] real
     G.joint_scale: [3 * K + 2] positive
     G.joint_tril: [3 * K + 2, 3 * K + 2] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     joint_loc = param(
@@ -146,6 +147,7 @@ def g(
     return Draw(MixedLatents(w, mu, s, L), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (64, 2),
     (68, 4),
@@ -160,9 +162,8 @@ LINES = (
     (93, 18),
     (98, 2),
     (101, 21),
-    (167, 2),
+    (168, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Mixed = Model(
     name="Mixed",

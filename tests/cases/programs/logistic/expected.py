@@ -103,7 +103,7 @@ def mean_field(
 ) -> Draw[LogisticLatents]:
     """Guide MeanField for Logistic.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     MeanField.intercept_loc: [] real
     MeanField.intercept_scale: [] positive
@@ -111,10 +111,11 @@ def mean_field(
     MeanField.beta_scale: [P] positive
     MeanField.spread_loc: [] real
     MeanField.spread_scale: [] positive
-    MeanField.shift_loc: [group] real
-    MeanField.shift_scale: [group] positive
+    MeanField.shift_loc: [G] real, a row for each of group
+    MeanField.shift_scale: [G] positive, a row for each of group
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     P = data.P
     G = data.G
@@ -130,7 +131,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    intercept, log_q_intercept = dist.Normal.draw(noise, particles, intercept_loc, intercept_scale)
     beta_loc = param(
         "MeanField.beta_loc",
         lambda: data.new_full((P,), 0.0),
@@ -143,7 +143,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    beta, log_q_beta = dist.Normal.draw(noise, (*particles, P), beta_loc, beta_scale)
     spread_loc = param(
         "MeanField.spread_loc",
         lambda: data.new_full((), 0.0),
@@ -156,8 +155,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    spread_free, log_q_spread = dist.Normal.draw(noise, particles, spread_loc, spread_scale)
-    spread, log_det_spread = constraints.positive.push(spread_free)
     shift_loc = param(
         "MeanField.shift_loc",
         lambda: data.new_full((G,), 0.0),
@@ -172,9 +169,17 @@ def mean_field(
         event_dim=0,
         plates=(data.group,),
     )
+    intercept, log_q_intercept = dist.Normal.draw(noise, particles, intercept_loc, intercept_scale)
+    beta, log_q_beta = dist.Normal.draw(noise, (*particles, P), beta_loc, beta_scale)
+    spread_free, log_q_spread_free = dist.Normal.draw(noise, particles, spread_loc, spread_scale)
+    spread, log_det_spread = constraints.positive.push(spread_free)
     shift, log_q_shift = dist.Normal.draw(noise, (*particles, G), shift_loc, shift_scale)
     log_q = (
-        log_q_intercept + log_q_beta.sum(-1) + log_q_spread - log_det_spread + log_q_shift.sum(-1)
+        log_q_intercept
+        + log_q_beta.sum(-1)
+        + log_q_spread_free
+        - log_det_spread
+        + log_q_shift.sum(-1)
     )
     return Draw(LogisticLatents(intercept, beta, spread, shift), log_q)
 
@@ -188,7 +193,7 @@ def blocks(
 ) -> Draw[LogisticLatents]:
     """Guide Blocks for Logistic.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Blocks.joint_loc: [P + 2] real
     Blocks.joint_scale: [P + 2] positive
@@ -197,7 +202,8 @@ def blocks(
     Blocks.joint2_factor: [G, 2] real
     Blocks.joint2_diag: [G] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     P = data.P
     G = data.G
@@ -219,12 +225,6 @@ def blocks(
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
-    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, P + 2), joint_loc, joint_scale, joint_tril
-    )
-    intercept_free, beta, spread_free = joint_free.split([1, P, 1], -1)
-    intercept = intercept_free[..., 0]
-    spread, log_det_spread = constraints.positive.push(spread_free[..., 0])
     joint2_loc = param(
         "Blocks.joint2_loc",
         lambda: data.new_full((G,), 0.0),
@@ -243,6 +243,12 @@ def blocks(
         constraint=constraints.positive,
         event_dim=1,
     )
+    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, P + 2), joint_loc, joint_scale, joint_tril
+    )
+    intercept_free, beta, spread_free = joint_free.split([1, P, 1], -1)
+    intercept = intercept_free[..., 0]
+    spread, log_det_spread = constraints.positive.push(spread_free[..., 0])
     shift, log_q_shift = dist.LowRankMultivariateNormal.draw(
         noise, (*particles, G), joint2_loc, joint2_factor, joint2_diag
     )
@@ -250,6 +256,7 @@ def blocks(
     return Draw(LogisticLatents(intercept, beta, spread, shift), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (70, 3),
     (75, 5),
@@ -262,13 +269,14 @@ LINES = (
     (93, 12),
     (94, 3),
     (97, 17),
-    (182, 18),
-    (204, 19),
+    (187, 18),
+    (210, 19),
     (228, 20),
-    (249, 18),
-    (273, 3),
+    (246, 19),
+    (252, 20),
+    (255, 18),
+    (281, 3),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Logistic = Model(
     name="Logistic",

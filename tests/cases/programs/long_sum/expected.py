@@ -2176,14 +2176,15 @@ def g(
 ) -> Draw[LongLatents]:
     """Guide G for Long.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.a_loc: [] real
     G.a_scale: [] positive
     G.b_loc: [] real
     G.b_scale: [] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     a_loc = param(
         "G.a_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
@@ -2191,20 +2192,20 @@ def g(
     a_scale = param(
         "G.a_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    a, log_q_a = dist.Normal.draw(noise, particles, a_loc, a_scale)
     b_loc = param(
         "G.b_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     b_scale = param(
         "G.b_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
+    a, log_q_a = dist.Normal.draw(noise, particles, a_loc, a_scale)
     b, log_q_b = dist.Normal.draw(noise, particles, b_loc, b_scale)
     log_q = log_q_a + log_q_b
     return Draw(LongLatents(a, b), log_q)
 
 
-LINES = ((54, 2), (57, 5), (58, 6), (59, 7), (2167, 2), (2170, 9), (2209, 2))
-"""Lines of this module and the lines of model.guide that they come from."""
+# (line here, line of model.guide), each until the next: errors name the line of the source.
+LINES = ((54, 2), (57, 5), (58, 6), (59, 7), (2167, 2), (2170, 9), (2210, 2))
 
 Long = Model(
     name="Long",

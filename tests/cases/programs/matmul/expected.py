@@ -135,7 +135,7 @@ def g1(
 ) -> Draw[MatMulLatents]:
     """Guide G1 for MatMul.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G1.b_loc: [P] real
     G1.b_scale: [P] positive
@@ -143,12 +143,13 @@ def g1(
     G1.B_scale: [P, Q] positive
     G1.C_loc: [Q, P] real
     G1.C_scale: [Q, P] positive
-    G1.g_loc: [group, P] real
-    G1.g_scale: [group, P] positive
-    G1.H_loc: [group, Q, P] real
-    G1.H_scale: [group, Q, P] positive
+    G1.g_loc: [G, P] real, a row for each of group
+    G1.g_scale: [G, P] positive, a row for each of group
+    G1.H_loc: [G, Q, P] real, a row for each of group
+    G1.H_scale: [G, Q, P] positive, a row for each of group
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     P = data.P
     Q = data.Q
@@ -159,7 +160,6 @@ def g1(
     b_scale = param(
         "G1.b_scale", lambda: data.new_full((P,), 0.1), constraint=constraints.positive, event_dim=1
     )
-    b, log_q_b = dist.Normal.draw(noise, (*particles, P), b_loc, b_scale)
     B_loc = param(
         "G1.B_loc", lambda: data.new_full((P, Q), 0.0), constraint=constraints.real, event_dim=2
     )
@@ -169,7 +169,6 @@ def g1(
         constraint=constraints.positive,
         event_dim=2,
     )
-    B, log_q_B = dist.Normal.draw(noise, (*particles, P, Q), B_loc, B_scale)
     C_loc = param(
         "G1.C_loc", lambda: data.new_full((Q, P), 0.0), constraint=constraints.real, event_dim=2
     )
@@ -179,7 +178,6 @@ def g1(
         constraint=constraints.positive,
         event_dim=2,
     )
-    C, log_q_C = dist.Normal.draw(noise, (*particles, Q, P), C_loc, C_scale)
     g_loc = param(
         "G1.g_loc",
         lambda: data.new_full((G, P), 0.0),
@@ -194,7 +192,6 @@ def g1(
         event_dim=1,
         plates=(data.group,),
     )
-    g, log_q_g = dist.Normal.draw(noise, (*particles, G, P), g_loc, g_scale)
     H_loc = param(
         "G1.H_loc",
         lambda: data.new_full((G, Q, P), 0.0),
@@ -209,6 +206,10 @@ def g1(
         event_dim=2,
         plates=(data.group,),
     )
+    b, log_q_b = dist.Normal.draw(noise, (*particles, P), b_loc, b_scale)
+    B, log_q_B = dist.Normal.draw(noise, (*particles, P, Q), B_loc, B_scale)
+    C, log_q_C = dist.Normal.draw(noise, (*particles, Q, P), C_loc, C_scale)
+    g, log_q_g = dist.Normal.draw(noise, (*particles, G, P), g_loc, g_scale)
     H, log_q_H = dist.Normal.draw(noise, (*particles, G, Q, P), H_loc, H_scale)
     log_q = (
         log_q_b.sum(-1)
@@ -229,12 +230,13 @@ def g2(
 ) -> Draw[MatMulLatents]:
     """Guide G2 for MatMul.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G2.M: [P, Q] real
     G2.w: [P] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     P = data.P
     Q = data.Q
@@ -265,6 +267,7 @@ def g2(
     return Draw(MatMulLatents(b, B, C, g, H), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (81, 2),
     (84, 6),
@@ -285,18 +288,17 @@ LINES = (
     (125, 10),
     (126, 2),
     (129, 27),
-    (223, 28),
-    (242, 29),
-    (245, 30),
-    (246, 31),
-    (247, 32),
-    (248, 33),
-    (249, 35),
-    (252, 36),
-    (258, 28),
-    (301, 2),
+    (224, 28),
+    (244, 29),
+    (247, 30),
+    (248, 31),
+    (249, 32),
+    (250, 33),
+    (251, 35),
+    (254, 36),
+    (260, 28),
+    (303, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 MatMul = Model(
     name="MatMul",

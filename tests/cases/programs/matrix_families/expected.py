@@ -114,7 +114,7 @@ def each(
 ) -> Draw[MatricesLatents]:
     """Guide Each for Matrices.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Each.eta: [] positive
     Each.Q: [K, K] lower_cholesky
@@ -124,11 +124,12 @@ def each(
     Each.C_scale: [(K * K - K) // 2] positive
     Each.tau_loc: [K] real
     Each.tau_scale: [K] positive
-    Each.joint3_loc: [obs, K] real
-    Each.joint3_scale: [obs, K] positive
-    Each.joint3_tril: [obs, K, K] unit_lower_cholesky
+    Each.joint3_loc: [N, K] real, a row for each of obs
+    Each.joint3_scale: [N, K] positive, a row for each of obs
+    Each.joint3_tril: [N, K, K] unit_lower_cholesky, a row for each of obs
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     K = data.K
@@ -148,8 +149,6 @@ def each(
         constraint=constraints.positive,
         event_dim=1,
     )
-    R_free, log_q_R = dist.Normal.draw(noise, (*particles, (K * K - K) // 2), R_loc, R_scale)
-    R, log_det_R = constraints.corr_cholesky.push(R_free)
     C_loc = param(
         "Each.C_loc",
         lambda: data.new_full(((K * K - K) // 2,), 0.0),
@@ -162,10 +161,6 @@ def each(
         constraint=constraints.positive,
         event_dim=1,
     )
-    C_free, log_q_C = dist.Normal.draw(noise, (*particles, (K * K - K) // 2), C_loc, C_scale)
-    C, log_det_C = constraints.corr.push(C_free)
-    W, log_q_W = dist.Wishart.draw(noise, (*particles, K, K), K + eta, Q)
-    W2, log_q_W2 = dist.WishartCovariance.draw(noise, (*particles, K, K), K + eta, W)
     tau_loc = param(
         "Each.tau_loc", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -175,8 +170,6 @@ def each(
         constraint=constraints.positive,
         event_dim=1,
     )
-    tau_free, log_q_tau = dist.Normal.draw(noise, (*particles, K), tau_loc, tau_scale)
-    tau, log_det_tau = constraints.positive.push(tau_free)
     joint3_loc = param(
         "Each.joint3_loc",
         lambda: data.new_full((N, K), 0.0),
@@ -198,23 +191,32 @@ def each(
         event_dim=2,
         plates=(data.obs,),
     )
+    R_free, log_q_R_free = dist.Normal.draw(noise, (*particles, (K * K - K) // 2), R_loc, R_scale)
+    R, log_det_R = constraints.corr_cholesky.push(R_free)
+    C_free, log_q_C_free = dist.Normal.draw(noise, (*particles, (K * K - K) // 2), C_loc, C_scale)
+    C, log_det_C = constraints.corr.push(C_free)
+    W, log_q_W = dist.Wishart.draw(noise, (*particles, K, K), K + eta, Q)
+    W2, log_q_W2 = dist.WishartCovariance.draw(noise, (*particles, K, K), K + eta, W)
+    tau_free, log_q_tau_free = dist.Normal.draw(noise, (*particles, K), tau_loc, tau_scale)
+    tau, log_det_tau = constraints.positive.push(tau_free)
     b, log_q_b = dist.MultivariateNormalUnit.draw(
         noise, (*particles, N, K), joint3_loc, joint3_scale, joint3_tril
     )
     log_q = (
-        log_q_R.sum(-1)
+        log_q_R_free.sum(-1)
         - log_det_R
-        + log_q_C.sum(-1)
+        + log_q_C_free.sum(-1)
         - log_det_C
         + log_q_W
         + log_q_W2
-        + log_q_tau.sum(-1)
+        + log_q_tau_free.sum(-1)
         - log_det_tau.sum(-1)
         + log_q_b.sum(-1)
     )
     return Draw(MatricesLatents(R, C, W, W2, tau, b), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (72, 2),
     (78, 5),
@@ -231,17 +233,19 @@ LINES = (
     (104, 10),
     (105, 2),
     (108, 19),
-    (135, 20),
-    (138, 21),
-    (139, 22),
-    (167, 23),
-    (168, 24),
-    (169, 25),
-    (180, 26),
-    (204, 19),
-    (246, 2),
+    (136, 20),
+    (139, 21),
+    (140, 22),
+    (164, 25),
+    (173, 26),
+    (194, 22),
+    (198, 23),
+    (199, 24),
+    (200, 25),
+    (202, 26),
+    (205, 19),
+    (250, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Matrices = Model(
     name="Matrices",

@@ -76,13 +76,14 @@ def auto(
 ) -> Draw[FedLatents]:
     """Guide Auto for Fed.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Auto.joint_loc: [P + 1] real
     Auto.joint_scale: [P + 1] positive
     Auto.joint_tril: [P + 1, P + 1] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     P = data.P
     joint_loc = param(
@@ -112,8 +113,8 @@ def auto(
     return Draw(FedLatents(w, s), log_q)
 
 
-LINES = ((59, 2), (62, 4), (63, 5), (64, 8), (67, 2), (70, 11), (118, 2))
-"""Lines of this module and the lines of model.guide that they come from."""
+# (line here, line of model.guide), each until the next: errors name the line of the source.
+LINES = ((59, 2), (62, 4), (63, 5), (64, 8), (67, 2), (70, 11), (119, 2))
 
 Fed = Model(
     name="Fed",

@@ -108,14 +108,15 @@ def auto(
 ) -> Draw[MissingLatents]:
     """Guide Auto for Missing.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Auto.m_loc: [K] real
     Auto.m_scale: [K] positive
     Auto.s_loc: [] real
     Auto.s_scale: [] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     m_loc = param(
@@ -127,19 +128,20 @@ def auto(
         constraint=constraints.positive,
         event_dim=1,
     )
-    m, log_q_m = dist.Normal.draw(noise, (*particles, K), m_loc, m_scale)
     s_loc = param(
         "Auto.s_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     s_scale = param(
         "Auto.s_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    s_free, log_q_s = dist.Normal.draw(noise, particles, s_loc, s_scale)
+    m, log_q_m = dist.Normal.draw(noise, (*particles, K), m_loc, m_scale)
+    s_free, log_q_s_free = dist.Normal.draw(noise, particles, s_loc, s_scale)
     s, log_det_s = constraints.positive.push(s_free)
-    log_q = log_q_m.sum(-1) + log_q_s - log_det_s
+    log_q = log_q_m.sum(-1) + log_q_s_free - log_det_s
     return Draw(MissingLatents(m, s), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (75, 2),
     (81, 4),
@@ -152,9 +154,8 @@ LINES = (
     (98, 17),
     (99, 2),
     (102, 19),
-    (159, 2),
+    (160, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Missing = Model(
     name="Missing",

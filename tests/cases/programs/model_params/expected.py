@@ -118,11 +118,12 @@ def g(
 ) -> Draw[LearnedLatents]:
     """Guide G for Learned.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.m: [K] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     w = param(
@@ -150,12 +151,13 @@ def h(
 ) -> Draw[LearnedLatents]:
     """Guide H for Learned.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     H.z_loc: [K] real
     H.z_scale: [K] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     z_loc = param(
@@ -169,6 +171,7 @@ def h(
     return Draw(LearnedLatents(z), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (57, 2),
     (65, 4),
@@ -183,15 +186,14 @@ LINES = (
     (108, 8),
     (109, 2),
     (112, 15),
-    (128, 4),
-    (131, 5),
-    (138, 16),
-    (139, 17),
-    (140, 15),
-    (144, 19),
-    (196, 2),
+    (129, 4),
+    (132, 5),
+    (139, 16),
+    (140, 17),
+    (141, 15),
+    (145, 19),
+    (198, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Learned = Model(
     name="Learned",

@@ -91,13 +91,14 @@ def auto(
 ) -> Draw[NestedLatents]:
     """Guide Auto for Nested.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Auto.joint_loc: [2 * C * S + S + 2] real
     Auto.joint_scale: [2 * C * S + S + 2] positive
     Auto.joint_tril: [2 * C * S + S + 2, 2 * C * S + S + 2] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     S = data.S
     C = data.C
@@ -139,19 +140,18 @@ def hand(
 ) -> Draw[NestedLatents]:
     """Guide Hand for Nested.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Hand.m: [] real
-    Hand.a0: [school] real
-    Hand.b0: [school, class, 2] real
+    Hand.a0: [S] real, a row for each of school
+    Hand.b0: [S, C, 2] real, a row for each of school and class
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     S = data.S
     C = data.C
     m = param("Hand.m", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0)
-    mu, log_q_mu = dist.Normal.draw(noise, particles, m, 1.0)
-    sd, log_q_sd = dist.LogNormal.draw(noise, particles, m, 0.2)
     a0 = param(
         "Hand.a0",
         lambda: data.new_full((S,), 0.0),
@@ -159,7 +159,6 @@ def hand(
         event_dim=0,
         plates=(data.school,),
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, S), a0 + mu[..., None], sd[..., None])
     b0 = param(
         "Hand.b0",
         lambda: data.new_full((S, C, 2), data.new_tensor([0.0, 1.0])),
@@ -167,6 +166,9 @@ def hand(
         event_dim=1,
         plates=(data.school, data.class_),
     )
+    mu, log_q_mu = dist.Normal.draw(noise, particles, m, 1.0)
+    sd, log_q_sd = dist.LogNormal.draw(noise, particles, m, 0.2)
+    a, log_q_a = dist.Normal.draw(noise, (*particles, S), a0 + mu[..., None], sd[..., None])
     b, log_q_b = dist.Normal.draw(
         noise,
         (*particles, S, C, 2),
@@ -186,19 +188,20 @@ def by_class(
 ) -> Draw[NestedLatents]:
     """Guide ByClass for Nested.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     ByClass.mu_loc: [] real
     ByClass.mu_scale: [] positive
     ByClass.sd_loc: [] real
     ByClass.sd_scale: [] positive
-    ByClass.a_loc: [school] real
-    ByClass.a_scale: [school] positive
-    ByClass.joint2_loc: [school, class, 2] real
-    ByClass.joint2_factor: [school, class, 2, 1] real
-    ByClass.joint2_diag: [school, class, 2] positive
+    ByClass.a_loc: [S] real, a row for each of school
+    ByClass.a_scale: [S] positive, a row for each of school
+    ByClass.joint2_loc: [S, C, 2] real, a row for each of school and class
+    ByClass.joint2_factor: [S, C, 2, 1] real, a row for each of school and class
+    ByClass.joint2_diag: [S, C, 2] positive, a row for each of school and class
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     S = data.S
     C = data.C
@@ -211,7 +214,6 @@ def by_class(
         constraint=constraints.positive,
         event_dim=0,
     )
-    mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
     sd_loc = param(
         "ByClass.sd_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -221,8 +223,6 @@ def by_class(
         constraint=constraints.positive,
         event_dim=0,
     )
-    sd_free, log_q_sd = dist.Normal.draw(noise, particles, sd_loc, sd_scale)
-    sd, log_det_sd = constraints.positive.push(sd_free)
     a_loc = param(
         "ByClass.a_loc",
         lambda: data.new_full((S,), 0.0),
@@ -237,7 +237,6 @@ def by_class(
         event_dim=0,
         plates=(data.school,),
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, S), a_loc, a_scale)
     joint2_loc = param(
         "ByClass.joint2_loc",
         lambda: data.new_full((S, C, 2), 0.0),
@@ -259,13 +258,18 @@ def by_class(
         event_dim=1,
         plates=(data.school, data.class_),
     )
+    mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
+    sd_free, log_q_sd_free = dist.Normal.draw(noise, particles, sd_loc, sd_scale)
+    sd, log_det_sd = constraints.positive.push(sd_free)
+    a, log_q_a = dist.Normal.draw(noise, (*particles, S), a_loc, a_scale)
     b, log_q_b = dist.LowRankMultivariateNormal.draw(
         noise, (*particles, S, C, 2), joint2_loc, joint2_factor, joint2_diag
     )
-    log_q = log_q_mu + log_q_sd - log_det_sd + log_q_a.sum(-1) + log_q_b.sum((-2, -1))
+    log_q = log_q_mu + log_q_sd_free - log_det_sd + log_q_a.sum(-1) + log_q_b.sum((-2, -1))
     return Draw(NestedLatents(mu, sd, a, b), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (68, 4),
     (71, 5),
@@ -275,22 +279,23 @@ LINES = (
     (77, 14),
     (82, 4),
     (85, 20),
-    (133, 21),
-    (152, 22),
-    (153, 23),
-    (154, 24),
+    (134, 21),
+    (154, 22),
     (155, 26),
-    (162, 27),
-    (163, 29),
-    (170, 30),
-    (176, 21),
-    (180, 34),
-    (205, 35),
-    (241, 36),
-    (265, 34),
-    (295, 4),
+    (162, 29),
+    (169, 23),
+    (170, 24),
+    (171, 27),
+    (172, 30),
+    (178, 21),
+    (182, 34),
+    (208, 35),
+    (240, 36),
+    (261, 35),
+    (265, 36),
+    (268, 34),
+    (300, 4),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Nested = Model(
     name="Nested",

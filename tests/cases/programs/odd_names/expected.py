@@ -230,7 +230,7 @@ def data(
 ) -> Draw[DrawLatents_]:
     """Guide Data for Draw.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Data.param_: [] real
     Data.with: [] positive
@@ -267,12 +267,13 @@ def data(
     Data.DrawLatents_scale: [] positive
     Data.get_param_store_loc: [] real
     Data.get_param_store_scale: [] positive
-    Data.in_loc: [class] real
-    Data.in_scale: [class] positive
-    Data.is_loc: [def] real
-    Data.is_scale: [def] positive
+    Data.in_loc: [torch] real, a row for each of class
+    Data.in_scale: [torch] positive, a row for each of class
+    Data.is_loc: [math] real, a row for each of def
+    Data.is_scale: [math] positive, a row for each of def
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     torch_ = data.torch
     math_ = data.math
@@ -283,10 +284,6 @@ def data(
     with_ = param(
         "Data.with", lambda: data.new_full((), 1.0), constraint=constraints.positive, event_dim=0
     )
-    lets = param__ * 2.0
-    lambda_, log_q_lambda_ = dist.Normal.draw(noise, particles, lets, with_)
-    data_x, _ = dist.Normal.draw(noise, particles, 0.0, with_)
-    a, log_q_a2 = dist.Normal.draw(noise, particles, data_x, with_)
     joint_loc = param(
         "Data.joint_loc", lambda: data.new_full((3,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -302,11 +299,6 @@ def data(
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
-    joint_free2, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, 3), joint_loc, joint_scale, joint_tril
-    )
-    index, count_free, joint_free = joint_free2.unbind(-1)
-    count, log_det_count = constraints.positive.push(count_free)
     lambda__loc = param(
         "Data.lambda__loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -316,7 +308,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    lambda__, log_q_lambda__ = dist.Normal.draw(noise, particles, lambda__loc, lambda__scale)
     log_p_loc = param(
         "Data.log_p_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -326,7 +317,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    log_p_, log_q_log_p_ = dist.Normal.draw(noise, particles, log_p_loc, log_p_scale)
     log_q_a_loc = param(
         "Data.log_q_a_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -336,7 +326,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    log_q_a, log_q_log_q_a = dist.Normal.draw(noise, particles, log_q_a_loc, log_q_a_scale)
     a_free_loc = param(
         "Data.a_free_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -346,8 +335,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    a_free_free, log_q_a_free = dist.Normal.draw(noise, particles, a_free_loc, a_free_scale)
-    a_free, log_det_a_free = constraints.positive.push(a_free_free)
     noise_loc = param(
         "Data.noise_loc", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -357,7 +344,6 @@ def data(
         constraint=constraints.positive,
         event_dim=1,
     )
-    noise_, log_q_noise_ = dist.Normal.draw(noise, (*particles, K), noise_loc, noise_scale)
     particles_loc = param(
         "Data.particles_loc",
         lambda: data.new_full((), 0.0),
@@ -370,9 +356,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    particles_, log_q_particles_ = dist.Normal.draw(
-        noise, particles, particles_loc, particles_scale
-    )
     fn_loc = param(
         "Data.fn_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -382,7 +365,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    fn_, log_q_fn_ = dist.Normal.draw(noise, particles, fn_loc, fn_scale)
     dist_loc = param(
         "Data.dist_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -392,7 +374,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    dist_, log_q_dist_ = dist.Normal.draw(noise, particles, dist_loc, dist_scale)
     constraints_loc = param(
         "Data.constraints_loc",
         lambda: data.new_full((), 0.0),
@@ -405,10 +386,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    constraints__free, log_q_constraints_ = dist.Normal.draw(
-        noise, particles, constraints_loc, constraints_scale
-    )
-    constraints_, log_det_constraints_ = constraints.positive.push(constraints__free)
     _x_loc = param(
         "Data._x_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -418,7 +395,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    _x, log_q__x = dist.Normal.draw(noise, particles, _x_loc, _x_scale)
     self_loc = param(
         "Data.self_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -428,7 +404,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    self, log_q_self = dist.Normal.draw(noise, particles, self_loc, self_scale)
     type_loc = param(
         "Data.type_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -438,7 +413,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    type, log_q_type = dist.Normal.draw(noise, particles, type_loc, type_scale)
     Tensor_loc = param(
         "Data.Tensor_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -448,7 +422,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    Tensor, log_q_Tensor = dist.Normal.draw(noise, particles, Tensor_loc, Tensor_scale)
     DrawLatents_loc = param(
         "Data.DrawLatents_loc",
         lambda: data.new_full((), 0.0),
@@ -461,9 +434,6 @@ def data(
         constraint=constraints.positive,
         event_dim=0,
     )
-    DrawLatents, log_q_DrawLatents = dist.Normal.draw(
-        noise, particles, DrawLatents_loc, DrawLatents_scale
-    )
     get_param_store_loc = param(
         "Data.get_param_store_loc",
         lambda: data.new_full((), 0.0),
@@ -475,9 +445,6 @@ def data(
         lambda: data.new_full((), 0.1),
         constraint=constraints.positive,
         event_dim=0,
-    )
-    get_param_store_, log_q_get_param_store_ = dist.Normal.draw(
-        noise, particles, get_param_store_loc, get_param_store_scale
     )
     in_loc = param(
         "Data.in_loc",
@@ -493,7 +460,6 @@ def data(
         event_dim=0,
         plates=(data.class_,),
     )
-    in_, log_q_in_ = dist.Normal.draw(noise, (*particles, torch_), in_loc, in_scale)
     is_loc = param(
         "Data.is_loc",
         lambda: data.new_full((math_,), 0.0),
@@ -508,6 +474,41 @@ def data(
         event_dim=0,
         plates=(data.def_,),
     )
+    lets = param__ * 2.0
+    lambda_, log_q_lambda_ = dist.Normal.draw(noise, particles, lets, with_)
+    data_x, _ = dist.Normal.draw(noise, particles, 0.0, with_)
+    a, log_q_a2 = dist.Normal.draw(noise, particles, data_x, with_)
+    joint_free2, log_q_joint = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, 3), joint_loc, joint_scale, joint_tril
+    )
+    index, count_free, joint_free = joint_free2.unbind(-1)
+    count, log_det_count = constraints.positive.push(count_free)
+    lambda__, log_q_lambda__ = dist.Normal.draw(noise, particles, lambda__loc, lambda__scale)
+    log_p_, log_q_log_p_ = dist.Normal.draw(noise, particles, log_p_loc, log_p_scale)
+    log_q_a, log_q_log_q_a = dist.Normal.draw(noise, particles, log_q_a_loc, log_q_a_scale)
+    a_free_free, log_q_a_free_free = dist.Normal.draw(noise, particles, a_free_loc, a_free_scale)
+    a_free, log_det_a_free = constraints.positive.push(a_free_free)
+    noise_, log_q_noise_ = dist.Normal.draw(noise, (*particles, K), noise_loc, noise_scale)
+    particles_, log_q_particles_ = dist.Normal.draw(
+        noise, particles, particles_loc, particles_scale
+    )
+    fn_, log_q_fn_ = dist.Normal.draw(noise, particles, fn_loc, fn_scale)
+    dist_, log_q_dist_ = dist.Normal.draw(noise, particles, dist_loc, dist_scale)
+    constraints__free, log_q_constraints__free = dist.Normal.draw(
+        noise, particles, constraints_loc, constraints_scale
+    )
+    constraints_, log_det_constraints_ = constraints.positive.push(constraints__free)
+    _x, log_q__x = dist.Normal.draw(noise, particles, _x_loc, _x_scale)
+    self, log_q_self = dist.Normal.draw(noise, particles, self_loc, self_scale)
+    type, log_q_type = dist.Normal.draw(noise, particles, type_loc, type_scale)
+    Tensor, log_q_Tensor = dist.Normal.draw(noise, particles, Tensor_loc, Tensor_scale)
+    DrawLatents, log_q_DrawLatents = dist.Normal.draw(
+        noise, particles, DrawLatents_loc, DrawLatents_scale
+    )
+    get_param_store_, log_q_get_param_store_ = dist.Normal.draw(
+        noise, particles, get_param_store_loc, get_param_store_scale
+    )
+    in_, log_q_in_ = dist.Normal.draw(noise, (*particles, torch_), in_loc, in_scale)
     is_, log_q_is_ = dist.Normal.draw(noise, (*particles, math_), is_loc, is_scale)
     log_q = (
         log_q_lambda_
@@ -517,13 +518,13 @@ def data(
         + log_q_lambda__
         + log_q_log_p_
         + log_q_log_q_a
-        + log_q_a_free
+        + log_q_a_free_free
         - log_det_a_free
         + log_q_noise_.sum(-1)
         + log_q_particles_
         + log_q_fn_
         + log_q_dist_
-        + log_q_constraints_
+        + log_q_constraints__free
         - log_det_constraints_
         + log_q__x
         + log_q_self
@@ -572,7 +573,7 @@ def draw_guide(
 ) -> Draw[DrawLatents_]:
     """Guide draw for Draw.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     draw.lambda_map: [] real
     draw.lambda__map: [] real
@@ -594,10 +595,11 @@ def draw_guide(
     draw.Tensor_map: [] real
     draw.DrawLatents_map: [] real
     draw.get_param_store_map: [] real
-    draw.in_map: [class] real
-    draw.is_map: [def] real
+    draw.in_map: [torch] real, a row for each of class
+    draw.is_map: [math] real, a row for each of def
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     torch_ = data.torch
     math_ = data.math
@@ -605,105 +607,83 @@ def draw_guide(
     lambda_map = param(
         "draw.lambda_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    lambda_, log_q_lambda_ = dist.Point.draw(noise, particles, lambda_map)
     lambda__map = param(
         "draw.lambda__map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    lambda__, log_q_lambda__ = dist.Point.draw(noise, particles, lambda__map)
     index_map = param(
         "draw.index_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    index, log_q_index = dist.Point.draw(noise, particles, index_map)
     count_map = param(
         "draw.count_map",
         lambda: constraints.positive.default((), data.dtype, data.device),
         constraint=constraints.positive,
         event_dim=0,
     )
-    count, log_q_count = dist.Point.draw(noise, particles, count_map)
     log_p_map = param(
         "draw.log_p_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    log_p_, log_q_log_p_ = dist.Point.draw(noise, particles, log_p_map)
     log_q_a_map = param(
         "draw.log_q_a_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    log_q_a, log_q_log_q_a = dist.Point.draw(noise, particles, log_q_a_map)
     a_map = param(
         "draw.a_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    a, log_q_a2 = dist.Point.draw(noise, particles, a_map)
     a_free_map = param(
         "draw.a_free_map",
         lambda: constraints.positive.default((), data.dtype, data.device),
         constraint=constraints.positive,
         event_dim=0,
     )
-    a_free, log_q_a_free = dist.Point.draw(noise, particles, a_free_map)
     noise_map = param(
         "draw.noise_map", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
-    noise_, log_q_noise_ = dist.Point.draw(noise, (*particles, K), noise_map)
     particles_map = param(
         "draw.particles_map",
         lambda: data.new_full((), 0.0),
         constraint=constraints.real,
         event_dim=0,
     )
-    particles_, log_q_particles_ = dist.Point.draw(noise, particles, particles_map)
     fn_map = param(
         "draw.fn_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    fn_, log_q_fn_ = dist.Point.draw(noise, particles, fn_map)
     dist_map = param(
         "draw.dist_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    dist_, log_q_dist_ = dist.Point.draw(noise, particles, dist_map)
     constraints_map = param(
         "draw.constraints_map",
         lambda: constraints.positive.default((), data.dtype, data.device),
         constraint=constraints.positive,
         event_dim=0,
     )
-    constraints_, log_q_constraints_ = dist.Point.draw(noise, particles, constraints_map)
     joint_free_map = param(
         "draw.joint_free_map",
         lambda: data.new_full((), 0.0),
         constraint=constraints.real,
         event_dim=0,
     )
-    joint_free, log_q_joint_free = dist.Point.draw(noise, particles, joint_free_map)
     _x_map = param(
         "draw._x_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    _x, log_q__x = dist.Point.draw(noise, particles, _x_map)
     self_map = param(
         "draw.self_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    self, log_q_self = dist.Point.draw(noise, particles, self_map)
     type_map = param(
         "draw.type_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    type, log_q_type = dist.Point.draw(noise, particles, type_map)
     Tensor_map = param(
         "draw.Tensor_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    Tensor, log_q_Tensor = dist.Point.draw(noise, particles, Tensor_map)
     DrawLatents_map = param(
         "draw.DrawLatents_map",
         lambda: data.new_full((), 0.0),
         constraint=constraints.real,
         event_dim=0,
     )
-    DrawLatents, log_q_DrawLatents = dist.Point.draw(noise, particles, DrawLatents_map)
     get_param_store_map = param(
         "draw.get_param_store_map",
         lambda: data.new_full((), 0.0),
         constraint=constraints.real,
         event_dim=0,
-    )
-    get_param_store_, log_q_get_param_store_ = dist.Point.draw(
-        noise, particles, get_param_store_map
     )
     in_map = param(
         "draw.in_map",
@@ -712,7 +692,6 @@ def draw_guide(
         event_dim=0,
         plates=(data.class_,),
     )
-    in_, log_q_in_ = dist.Point.draw(noise, (*particles, torch_), in_map)
     is_map = param(
         "draw.is_map",
         lambda: data.new_full((math_,), 0.0),
@@ -720,6 +699,29 @@ def draw_guide(
         event_dim=0,
         plates=(data.def_,),
     )
+    lambda_, log_q_lambda_ = dist.Point.draw(noise, particles, lambda_map)
+    lambda__, log_q_lambda__ = dist.Point.draw(noise, particles, lambda__map)
+    index, log_q_index = dist.Point.draw(noise, particles, index_map)
+    count, log_q_count = dist.Point.draw(noise, particles, count_map)
+    log_p_, log_q_log_p_ = dist.Point.draw(noise, particles, log_p_map)
+    log_q_a, log_q_log_q_a = dist.Point.draw(noise, particles, log_q_a_map)
+    a, log_q_a2 = dist.Point.draw(noise, particles, a_map)
+    a_free, log_q_a_free = dist.Point.draw(noise, particles, a_free_map)
+    noise_, log_q_noise_ = dist.Point.draw(noise, (*particles, K), noise_map)
+    particles_, log_q_particles_ = dist.Point.draw(noise, particles, particles_map)
+    fn_, log_q_fn_ = dist.Point.draw(noise, particles, fn_map)
+    dist_, log_q_dist_ = dist.Point.draw(noise, particles, dist_map)
+    constraints_, log_q_constraints_ = dist.Point.draw(noise, particles, constraints_map)
+    joint_free, log_q_joint_free = dist.Point.draw(noise, particles, joint_free_map)
+    _x, log_q__x = dist.Point.draw(noise, particles, _x_map)
+    self, log_q_self = dist.Point.draw(noise, particles, self_map)
+    type, log_q_type = dist.Point.draw(noise, particles, type_map)
+    Tensor, log_q_Tensor = dist.Point.draw(noise, particles, Tensor_map)
+    DrawLatents, log_q_DrawLatents = dist.Point.draw(noise, particles, DrawLatents_map)
+    get_param_store_, log_q_get_param_store_ = dist.Point.draw(
+        noise, particles, get_param_store_map
+    )
+    in_, log_q_in_ = dist.Point.draw(noise, (*particles, torch_), in_map)
     is_, log_q_is_ = dist.Point.draw(noise, (*particles, math_), is_map)
     log_q = (
         log_q_lambda_
@@ -783,7 +785,7 @@ def lambda_guide(
 ) -> Draw[DrawLatents_]:
     """Guide lambda for Draw.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     lambda.lambda_loc: [] real
     lambda.lambda_scale: [] positive
@@ -825,12 +827,13 @@ def lambda_guide(
     lambda.DrawLatents_scale: [] positive
     lambda.get_param_store_loc: [] real
     lambda.get_param_store_scale: [] positive
-    lambda.in_loc: [class] real
-    lambda.in_scale: [class] positive
-    lambda.is_loc: [def] real
-    lambda.is_scale: [def] positive
+    lambda.in_loc: [torch] real, a row for each of class
+    lambda.in_scale: [torch] positive, a row for each of class
+    lambda.is_loc: [math] real, a row for each of def
+    lambda.is_scale: [math] positive, a row for each of def
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     torch_ = data.torch
     math_ = data.math
@@ -847,7 +850,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    lambda_, log_q_lambda_ = dist.Normal.draw(noise, particles, lambda_loc, lambda_scale)
     lambda__loc = param(
         "lambda.lambda__loc",
         lambda: data.new_full((), 0.0),
@@ -860,7 +862,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    lambda__, log_q_lambda__ = dist.Normal.draw(noise, particles, lambda__loc, lambda__scale)
     index_loc = param(
         "lambda.index_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -870,7 +871,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    index, log_q_index = dist.Normal.draw(noise, particles, index_loc, index_scale)
     count_loc = param(
         "lambda.count_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -880,8 +880,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    count_free, log_q_count = dist.Normal.draw(noise, particles, count_loc, count_scale)
-    count, log_det_count = constraints.positive.push(count_free)
     log_p_loc = param(
         "lambda.log_p_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -891,7 +889,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    log_p_, log_q_log_p_ = dist.Normal.draw(noise, particles, log_p_loc, log_p_scale)
     log_q_a_loc = param(
         "lambda.log_q_a_loc",
         lambda: data.new_full((), 0.0),
@@ -904,7 +901,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    log_q_a, log_q_log_q_a = dist.Normal.draw(noise, particles, log_q_a_loc, log_q_a_scale)
     a_loc = param(
         "lambda.a_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -914,7 +910,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    a, log_q_a2 = dist.Normal.draw(noise, particles, a_loc, a_scale)
     a_free_loc = param(
         "lambda.a_free_loc",
         lambda: data.new_full((), 0.0),
@@ -927,8 +922,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    a_free_free, log_q_a_free = dist.Normal.draw(noise, particles, a_free_loc, a_free_scale)
-    a_free, log_det_a_free = constraints.positive.push(a_free_free)
     noise_loc = param(
         "lambda.noise_loc",
         lambda: data.new_full((K,), 0.0),
@@ -941,7 +934,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=1,
     )
-    noise_, log_q_noise_ = dist.Normal.draw(noise, (*particles, K), noise_loc, noise_scale)
     particles_loc = param(
         "lambda.particles_loc",
         lambda: data.new_full((), 0.0),
@@ -954,9 +946,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    particles_, log_q_particles_ = dist.Normal.draw(
-        noise, particles, particles_loc, particles_scale
-    )
     fn_loc = param(
         "lambda.fn_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -966,7 +955,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    fn_, log_q_fn_ = dist.Normal.draw(noise, particles, fn_loc, fn_scale)
     dist_loc = param(
         "lambda.dist_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -976,7 +964,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    dist_, log_q_dist_ = dist.Normal.draw(noise, particles, dist_loc, dist_scale)
     constraints_loc = param(
         "lambda.constraints_loc",
         lambda: data.new_full((), 0.0),
@@ -989,10 +976,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    constraints__free, log_q_constraints_ = dist.Normal.draw(
-        noise, particles, constraints_loc, constraints_scale
-    )
-    constraints_, log_det_constraints_ = constraints.positive.push(constraints__free)
     joint_free_loc = param(
         "lambda.joint_free_loc",
         lambda: data.new_full((), 0.0),
@@ -1005,9 +988,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    joint_free, log_q_joint_free = dist.Normal.draw(
-        noise, particles, joint_free_loc, joint_free_scale
-    )
     _x_loc = param(
         "lambda._x_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1017,7 +997,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    _x, log_q__x = dist.Normal.draw(noise, particles, _x_loc, _x_scale)
     self_loc = param(
         "lambda.self_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1027,7 +1006,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    self, log_q_self = dist.Normal.draw(noise, particles, self_loc, self_scale)
     type_loc = param(
         "lambda.type_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1037,7 +1015,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    type, log_q_type = dist.Normal.draw(noise, particles, type_loc, type_scale)
     Tensor_loc = param(
         "lambda.Tensor_loc",
         lambda: data.new_full((), 0.0),
@@ -1050,7 +1027,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    Tensor, log_q_Tensor = dist.Normal.draw(noise, particles, Tensor_loc, Tensor_scale)
     DrawLatents_loc = param(
         "lambda.DrawLatents_loc",
         lambda: data.new_full((), 0.0),
@@ -1063,9 +1039,6 @@ def lambda_guide(
         constraint=constraints.positive,
         event_dim=0,
     )
-    DrawLatents, log_q_DrawLatents = dist.Normal.draw(
-        noise, particles, DrawLatents_loc, DrawLatents_scale
-    )
     get_param_store_loc = param(
         "lambda.get_param_store_loc",
         lambda: data.new_full((), 0.0),
@@ -1077,9 +1050,6 @@ def lambda_guide(
         lambda: data.new_full((), 0.1),
         constraint=constraints.positive,
         event_dim=0,
-    )
-    get_param_store_, log_q_get_param_store_ = dist.Normal.draw(
-        noise, particles, get_param_store_loc, get_param_store_scale
     )
     in_loc = param(
         "lambda.in_loc",
@@ -1095,7 +1065,6 @@ def lambda_guide(
         event_dim=0,
         plates=(data.class_,),
     )
-    in_, log_q_in_ = dist.Normal.draw(noise, (*particles, torch_), in_loc, in_scale)
     is_loc = param(
         "lambda.is_loc",
         lambda: data.new_full((math_,), 0.0),
@@ -1110,23 +1079,57 @@ def lambda_guide(
         event_dim=0,
         plates=(data.def_,),
     )
+    lambda_, log_q_lambda_ = dist.Normal.draw(noise, particles, lambda_loc, lambda_scale)
+    lambda__, log_q_lambda__ = dist.Normal.draw(noise, particles, lambda__loc, lambda__scale)
+    index, log_q_index = dist.Normal.draw(noise, particles, index_loc, index_scale)
+    count_free, log_q_count_free = dist.Normal.draw(noise, particles, count_loc, count_scale)
+    count, log_det_count = constraints.positive.push(count_free)
+    log_p_, log_q_log_p_ = dist.Normal.draw(noise, particles, log_p_loc, log_p_scale)
+    log_q_a, log_q_log_q_a = dist.Normal.draw(noise, particles, log_q_a_loc, log_q_a_scale)
+    a, log_q_a2 = dist.Normal.draw(noise, particles, a_loc, a_scale)
+    a_free_free, log_q_a_free_free = dist.Normal.draw(noise, particles, a_free_loc, a_free_scale)
+    a_free, log_det_a_free = constraints.positive.push(a_free_free)
+    noise_, log_q_noise_ = dist.Normal.draw(noise, (*particles, K), noise_loc, noise_scale)
+    particles_, log_q_particles_ = dist.Normal.draw(
+        noise, particles, particles_loc, particles_scale
+    )
+    fn_, log_q_fn_ = dist.Normal.draw(noise, particles, fn_loc, fn_scale)
+    dist_, log_q_dist_ = dist.Normal.draw(noise, particles, dist_loc, dist_scale)
+    constraints__free, log_q_constraints__free = dist.Normal.draw(
+        noise, particles, constraints_loc, constraints_scale
+    )
+    constraints_, log_det_constraints_ = constraints.positive.push(constraints__free)
+    joint_free, log_q_joint_free = dist.Normal.draw(
+        noise, particles, joint_free_loc, joint_free_scale
+    )
+    _x, log_q__x = dist.Normal.draw(noise, particles, _x_loc, _x_scale)
+    self, log_q_self = dist.Normal.draw(noise, particles, self_loc, self_scale)
+    type, log_q_type = dist.Normal.draw(noise, particles, type_loc, type_scale)
+    Tensor, log_q_Tensor = dist.Normal.draw(noise, particles, Tensor_loc, Tensor_scale)
+    DrawLatents, log_q_DrawLatents = dist.Normal.draw(
+        noise, particles, DrawLatents_loc, DrawLatents_scale
+    )
+    get_param_store_, log_q_get_param_store_ = dist.Normal.draw(
+        noise, particles, get_param_store_loc, get_param_store_scale
+    )
+    in_, log_q_in_ = dist.Normal.draw(noise, (*particles, torch_), in_loc, in_scale)
     is_, log_q_is_ = dist.Normal.draw(noise, (*particles, math_), is_loc, is_scale)
     log_q = (
         log_q_lambda_
         + log_q_lambda__
         + log_q_index
-        + log_q_count
+        + log_q_count_free
         - log_det_count
         + log_q_log_p_
         + log_q_log_q_a
         + log_q_a2
-        + log_q_a_free
+        + log_q_a_free_free
         - log_det_a_free
         + log_q_noise_.sum(-1)
         + log_q_particles_
         + log_q_fn_
         + log_q_dist_
-        + log_q_constraints_
+        + log_q_constraints__free
         - log_det_constraints_
         + log_q_joint_free
         + log_q__x
@@ -1176,7 +1179,7 @@ def plate(
 ) -> Draw[DrawLatents_]:
     """Guide Plate for Draw.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Plate.lambda_loc: [] real
     Plate.lambda_scale: [] positive
@@ -1218,12 +1221,13 @@ def plate(
     Plate.DrawLatents_scale: [] positive
     Plate.get_param_store_loc: [] real
     Plate.get_param_store_scale: [] positive
-    Plate.in_loc: [class] real
-    Plate.in_scale: [class] positive
-    Plate.is_loc: [def] real
-    Plate.is_scale: [def] positive
+    Plate.in_loc: [torch] real, a row for each of class
+    Plate.in_scale: [torch] positive, a row for each of class
+    Plate.is_loc: [math] real, a row for each of def
+    Plate.is_scale: [math] positive, a row for each of def
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     torch_ = data.torch
     math_ = data.math
@@ -1237,7 +1241,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    lambda_, log_q_lambda_ = dist.Normal.draw(noise, particles, lambda_loc, lambda_scale)
     lambda__loc = param(
         "Plate.lambda__loc",
         lambda: data.new_full((), 0.0),
@@ -1250,7 +1253,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    lambda__, log_q_lambda__ = dist.Normal.draw(noise, particles, lambda__loc, lambda__scale)
     index_loc = param(
         "Plate.index_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1260,7 +1262,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    index, log_q_index = dist.Normal.draw(noise, particles, index_loc, index_scale)
     count_loc = param(
         "Plate.count_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1270,8 +1271,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    count_free, log_q_count = dist.Normal.draw(noise, particles, count_loc, count_scale)
-    count, log_det_count = constraints.positive.push(count_free)
     log_p_loc = param(
         "Plate.log_p_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1281,7 +1280,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    log_p_, log_q_log_p_ = dist.Normal.draw(noise, particles, log_p_loc, log_p_scale)
     log_q_a_loc = param(
         "Plate.log_q_a_loc",
         lambda: data.new_full((), 0.0),
@@ -1294,7 +1292,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    log_q_a, log_q_log_q_a = dist.Normal.draw(noise, particles, log_q_a_loc, log_q_a_scale)
     a_loc = param(
         "Plate.a_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1304,7 +1301,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    a, log_q_a2 = dist.Normal.draw(noise, particles, a_loc, a_scale)
     a_free_loc = param(
         "Plate.a_free_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1314,8 +1310,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    a_free_free, log_q_a_free = dist.Normal.draw(noise, particles, a_free_loc, a_free_scale)
-    a_free, log_det_a_free = constraints.positive.push(a_free_free)
     noise_loc = param(
         "Plate.noise_loc",
         lambda: data.new_full((K,), 0.0),
@@ -1328,7 +1322,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=1,
     )
-    noise_, log_q_noise_ = dist.Normal.draw(noise, (*particles, K), noise_loc, noise_scale)
     particles_loc = param(
         "Plate.particles_loc",
         lambda: data.new_full((), 0.0),
@@ -1341,9 +1334,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    particles_, log_q_particles_ = dist.Normal.draw(
-        noise, particles, particles_loc, particles_scale
-    )
     fn_loc = param(
         "Plate.fn_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1353,7 +1343,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    fn_, log_q_fn_ = dist.Normal.draw(noise, particles, fn_loc, fn_scale)
     dist_loc = param(
         "Plate.dist_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1363,7 +1352,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    dist_, log_q_dist_ = dist.Normal.draw(noise, particles, dist_loc, dist_scale)
     constraints_loc = param(
         "Plate.constraints_loc",
         lambda: data.new_full((), 0.0),
@@ -1376,10 +1364,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    constraints__free, log_q_constraints_ = dist.Normal.draw(
-        noise, particles, constraints_loc, constraints_scale
-    )
-    constraints_, log_det_constraints_ = constraints.positive.push(constraints__free)
     joint_free_loc = param(
         "Plate.joint_free_loc",
         lambda: data.new_full((), 0.0),
@@ -1392,9 +1376,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    joint_free, log_q_joint_free = dist.Normal.draw(
-        noise, particles, joint_free_loc, joint_free_scale
-    )
     _x_loc = param(
         "Plate._x_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1404,7 +1385,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    _x, log_q__x = dist.Normal.draw(noise, particles, _x_loc, _x_scale)
     self_loc = param(
         "Plate.self_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1414,7 +1394,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    self, log_q_self = dist.Normal.draw(noise, particles, self_loc, self_scale)
     type_loc = param(
         "Plate.type_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1424,7 +1403,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    type, log_q_type = dist.Normal.draw(noise, particles, type_loc, type_scale)
     Tensor_loc = param(
         "Plate.Tensor_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -1434,7 +1412,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    Tensor, log_q_Tensor = dist.Normal.draw(noise, particles, Tensor_loc, Tensor_scale)
     DrawLatents_loc = param(
         "Plate.DrawLatents_loc",
         lambda: data.new_full((), 0.0),
@@ -1447,9 +1424,6 @@ def plate(
         constraint=constraints.positive,
         event_dim=0,
     )
-    DrawLatents, log_q_DrawLatents = dist.Normal.draw(
-        noise, particles, DrawLatents_loc, DrawLatents_scale
-    )
     get_param_store_loc = param(
         "Plate.get_param_store_loc",
         lambda: data.new_full((), 0.0),
@@ -1461,9 +1435,6 @@ def plate(
         lambda: data.new_full((), 0.1),
         constraint=constraints.positive,
         event_dim=0,
-    )
-    get_param_store_, log_q_get_param_store_ = dist.Normal.draw(
-        noise, particles, get_param_store_loc, get_param_store_scale
     )
     in_loc = param(
         "Plate.in_loc",
@@ -1479,7 +1450,6 @@ def plate(
         event_dim=0,
         plates=(data.class_,),
     )
-    in_, log_q_in_ = dist.Normal.draw(noise, (*particles, torch_), in_loc, in_scale)
     is_loc = param(
         "Plate.is_loc",
         lambda: data.new_full((math_,), 0.0),
@@ -1494,23 +1464,57 @@ def plate(
         event_dim=0,
         plates=(data.def_,),
     )
+    lambda_, log_q_lambda_ = dist.Normal.draw(noise, particles, lambda_loc, lambda_scale)
+    lambda__, log_q_lambda__ = dist.Normal.draw(noise, particles, lambda__loc, lambda__scale)
+    index, log_q_index = dist.Normal.draw(noise, particles, index_loc, index_scale)
+    count_free, log_q_count_free = dist.Normal.draw(noise, particles, count_loc, count_scale)
+    count, log_det_count = constraints.positive.push(count_free)
+    log_p_, log_q_log_p_ = dist.Normal.draw(noise, particles, log_p_loc, log_p_scale)
+    log_q_a, log_q_log_q_a = dist.Normal.draw(noise, particles, log_q_a_loc, log_q_a_scale)
+    a, log_q_a2 = dist.Normal.draw(noise, particles, a_loc, a_scale)
+    a_free_free, log_q_a_free_free = dist.Normal.draw(noise, particles, a_free_loc, a_free_scale)
+    a_free, log_det_a_free = constraints.positive.push(a_free_free)
+    noise_, log_q_noise_ = dist.Normal.draw(noise, (*particles, K), noise_loc, noise_scale)
+    particles_, log_q_particles_ = dist.Normal.draw(
+        noise, particles, particles_loc, particles_scale
+    )
+    fn_, log_q_fn_ = dist.Normal.draw(noise, particles, fn_loc, fn_scale)
+    dist_, log_q_dist_ = dist.Normal.draw(noise, particles, dist_loc, dist_scale)
+    constraints__free, log_q_constraints__free = dist.Normal.draw(
+        noise, particles, constraints_loc, constraints_scale
+    )
+    constraints_, log_det_constraints_ = constraints.positive.push(constraints__free)
+    joint_free, log_q_joint_free = dist.Normal.draw(
+        noise, particles, joint_free_loc, joint_free_scale
+    )
+    _x, log_q__x = dist.Normal.draw(noise, particles, _x_loc, _x_scale)
+    self, log_q_self = dist.Normal.draw(noise, particles, self_loc, self_scale)
+    type, log_q_type = dist.Normal.draw(noise, particles, type_loc, type_scale)
+    Tensor, log_q_Tensor = dist.Normal.draw(noise, particles, Tensor_loc, Tensor_scale)
+    DrawLatents, log_q_DrawLatents = dist.Normal.draw(
+        noise, particles, DrawLatents_loc, DrawLatents_scale
+    )
+    get_param_store_, log_q_get_param_store_ = dist.Normal.draw(
+        noise, particles, get_param_store_loc, get_param_store_scale
+    )
+    in_, log_q_in_ = dist.Normal.draw(noise, (*particles, torch_), in_loc, in_scale)
     is_, log_q_is_ = dist.Normal.draw(noise, (*particles, math_), is_loc, is_scale)
     log_q = (
         log_q_lambda_
         + log_q_lambda__
         + log_q_index
-        + log_q_count
+        + log_q_count_free
         - log_det_count
         + log_q_log_p_
         + log_q_log_q_a
         + log_q_a2
-        + log_q_a_free
+        + log_q_a_free_free
         - log_det_a_free
         + log_q_noise_.sum(-1)
         + log_q_particles_
         + log_q_fn_
         + log_q_dist_
-        + log_q_constraints_
+        + log_q_constraints__free
         - log_det_constraints_
         + log_q_joint_free
         + log_q__x
@@ -1551,6 +1555,7 @@ def plate(
     )
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (120, 4),
     (150, 11),
@@ -1587,21 +1592,22 @@ LINES = (
     (219, 10),
     (221, 4),
     (224, 44),
-    (280, 45),
-    (283, 46),
-    (286, 47),
-    (287, 48),
-    (288, 49),
-    (289, 50),
-    (290, 51),
-    (310, 52),
-    (512, 44),
-    (566, 54),
-    (777, 55),
-    (1170, 56),
-    (1606, 4),
+    (281, 45),
+    (284, 46),
+    (287, 51),
+    (302, 52),
+    (477, 47),
+    (478, 48),
+    (479, 49),
+    (480, 50),
+    (481, 51),
+    (486, 52),
+    (513, 44),
+    (567, 54),
+    (779, 55),
+    (1173, 56),
+    (1612, 4),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Draw_ = Model(
     name="Draw",

@@ -85,13 +85,14 @@ def auto(
 ) -> Draw[OneBasedLatents]:
     """Guide Auto for OneBased.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Auto.joint_loc: [G + K] real
     Auto.joint_scale: [G + K] positive
     Auto.joint_tril: [G + K, G + K] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     G = data.G
     K = data.K
@@ -121,8 +122,8 @@ def auto(
     return Draw(OneBasedLatents(a, v), log_q)
 
 
-LINES = ((66, 2), (71, 4), (72, 5), (73, 11), (76, 2), (79, 14), (127, 2))
-"""Lines of this module and the lines of model.guide that they come from."""
+# (line here, line of model.guide), each until the next: errors name the line of the source.
+LINES = ((66, 2), (71, 4), (72, 5), (73, 11), (76, 2), (79, 14), (128, 2))
 
 OneBased = Model(
     name="OneBased",

@@ -102,7 +102,7 @@ def auto(
 ) -> Draw[OrdinalLatents]:
     """Guide Auto for Ordinal.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Auto.cut_loc: [K] real
     Auto.cut_scale: [K] positive
@@ -110,10 +110,11 @@ def auto(
     Auto.L_scale: [(P * P - P) // 2] positive
     Auto.tau_loc: [P] real
     Auto.tau_scale: [P] positive
-    Auto.b_loc: [group, P] real
-    Auto.b_scale: [group, P] positive
+    Auto.b_loc: [G, P] real, a row for each of group
+    Auto.b_scale: [G, P] positive, a row for each of group
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     G = data.G
     P = data.P
@@ -127,8 +128,6 @@ def auto(
         constraint=constraints.positive,
         event_dim=1,
     )
-    cut_free, log_q_cut = dist.Normal.draw(noise, (*particles, K), cut_loc, cut_scale)
-    cut, log_det_cut = constraints.ordered.push(cut_free)
     L_loc = param(
         "Auto.L_loc",
         lambda: data.new_full(((P * P - P) // 2,), 0.0),
@@ -141,8 +140,6 @@ def auto(
         constraint=constraints.positive,
         event_dim=1,
     )
-    L_free, log_q_L = dist.Normal.draw(noise, (*particles, (P * P - P) // 2), L_loc, L_scale)
-    L, log_det_L = constraints.corr_cholesky.push(L_free)
     tau_loc = param(
         "Auto.tau_loc", lambda: data.new_full((P,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -152,8 +149,6 @@ def auto(
         constraint=constraints.positive,
         event_dim=1,
     )
-    tau_free, log_q_tau = dist.Normal.draw(noise, (*particles, P), tau_loc, tau_scale)
-    tau, log_det_tau = constraints.positive.push(tau_free)
     b_loc = param(
         "Auto.b_loc",
         lambda: data.new_full((G, P), 0.0),
@@ -168,13 +163,19 @@ def auto(
         event_dim=1,
         plates=(data.group,),
     )
+    cut_free, log_q_cut_free = dist.Normal.draw(noise, (*particles, K), cut_loc, cut_scale)
+    cut, log_det_cut = constraints.ordered.push(cut_free)
+    L_free, log_q_L_free = dist.Normal.draw(noise, (*particles, (P * P - P) // 2), L_loc, L_scale)
+    L, log_det_L = constraints.corr_cholesky.push(L_free)
+    tau_free, log_q_tau_free = dist.Normal.draw(noise, (*particles, P), tau_loc, tau_scale)
+    tau, log_det_tau = constraints.positive.push(tau_free)
     b, log_q_b = dist.Normal.draw(noise, (*particles, G, P), b_loc, b_scale)
     log_q = (
-        log_q_cut.sum(-1)
+        log_q_cut_free.sum(-1)
         - log_det_cut
-        + log_q_L.sum(-1)
+        + log_q_L_free.sum(-1)
         - log_det_L
-        + log_q_tau.sum(-1)
+        + log_q_tau_free.sum(-1)
         - log_det_tau.sum(-1)
         + log_q_b.sum((-2, -1))
     )
@@ -190,15 +191,16 @@ def rows(
 ) -> Draw[OrdinalLatents]:
     """Guide Rows for Ordinal.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Rows.joint_loc: [(P * P + 2 * K + P) // 2] real
     Rows.joint_scale: [(P * P + 2 * K + P) // 2] positive
     Rows.joint_tril: [(P * P + 2 * K + P) // 2, (P * P + 2 * K + P) // 2] unit_lower_cholesky
-    Rows.m: [group, P] real
-    Rows.s: [group, P, P] lower_cholesky
+    Rows.m: [G, P] real, a row for each of group
+    Rows.s: [G, P, P] lower_cholesky, a row for each of group
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     G = data.G
     P = data.P
@@ -221,13 +223,6 @@ def rows(
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
-    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, (P * P + 2 * K + P) // 2), joint_loc, joint_scale, joint_tril
-    )
-    cut_free, L_free, tau_free = joint_free.split([K, (P * P - P) // 2, P], -1)
-    cut, log_det_cut = constraints.ordered.push(cut_free)
-    L, log_det_L = constraints.corr_cholesky.push(L_free)
-    tau, log_det_tau = constraints.positive.push(tau_free)
     m = param(
         "Rows.m",
         lambda: data.new_full((G, P), 0.0),
@@ -242,11 +237,19 @@ def rows(
         event_dim=2,
         plates=(data.group,),
     )
+    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, (P * P + 2 * K + P) // 2), joint_loc, joint_scale, joint_tril
+    )
+    cut_free, L_free, tau_free = joint_free.split([K, (P * P - P) // 2, P], -1)
+    cut, log_det_cut = constraints.ordered.push(cut_free)
+    L, log_det_L = constraints.corr_cholesky.push(L_free)
+    tau, log_det_tau = constraints.positive.push(tau_free)
     b, log_q_b = dist.MultivariateNormal.draw(noise, (*particles, G, P), tau[..., None, :] * m, s)
     log_q = log_q_joint - log_det_cut - log_det_L - log_det_tau.sum(-1) + log_q_b.sum(-1)
     return Draw(OrdinalLatents(cut, L, tau, b), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (68, 2),
     (74, 4),
@@ -259,15 +262,15 @@ LINES = (
     (92, 7),
     (93, 2),
     (96, 15),
-    (184, 16),
-    (206, 17),
-    (231, 19),
-    (238, 20),
-    (245, 21),
-    (246, 16),
-    (272, 2),
+    (185, 16),
+    (208, 17),
+    (226, 19),
+    (233, 20),
+    (240, 17),
+    (247, 21),
+    (248, 16),
+    (275, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Ordinal = Model(
     name="Ordinal",

@@ -95,7 +95,7 @@ def g(
 ) -> Draw[InitsLatents]:
     """Guide G for Inits.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.a: [K] real
     G.b: [K] real
@@ -112,18 +112,19 @@ def g(
     G.mm: [] real
     G.n: [N] real
     G.o: [] real
-    G.p: [obs] real
-    G.q0: [obs, K] real
-    G.r: [obs] real
-    G.s: [obs, K] real
-    G.t: [obs, K] positive
-    G.u0: [obs, K] real
-    G.w: [obs] real
-    G.xx: [obs] real
-    G.yy: [obs, K] real
-    G.zz: [obs] positive
+    G.p: [N] real, a row for each of obs
+    G.q0: [N, K] real, a row for each of obs
+    G.r: [N] real, a row for each of obs
+    G.s: [N, K] real, a row for each of obs
+    G.t: [N, K] positive, a row for each of obs
+    G.u0: [N, K] real, a row for each of obs
+    G.w: [N] real, a row for each of obs
+    G.xx: [N] real, a row for each of obs
+    G.yy: [N, K] real, a row for each of obs
+    G.zz: [N] positive, a row for each of obs
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     K = data.K
@@ -171,17 +172,6 @@ def g(
     )
     n = param("G.n", lambda: data.full.x, constraint=constraints.real, event_dim=1)
     o = param("G.o", lambda: data.new_full((), -0.001), constraint=constraints.real, event_dim=0)
-    z, log_q_z = dist.MultivariateNormal.draw(
-        noise,
-        (*particles, K),
-        a
-        + b
-        + fn.matvec(f, j)
-        + fn.expand(
-            (h + i + mm + o + k.sum(-1) + n.sum(-1) + d.sum(-1) + e.sum((-2, -1)))[..., None], (K,)
-        ),
-        g0,
-    )
     p = param(
         "G.p", lambda: data.full.x, constraint=constraints.real, event_dim=0, plates=(data.obs,)
     )
@@ -244,12 +234,24 @@ def g(
         event_dim=0,
         plates=(data.obs,),
     )
+    z, log_q_z = dist.MultivariateNormal.draw(
+        noise,
+        (*particles, K),
+        a
+        + b
+        + fn.matvec(f, j)
+        + fn.expand(
+            (h + i + mm + o + k.sum(-1) + n.sum(-1) + d.sum(-1) + e.sum((-2, -1)))[..., None], (K,)
+        ),
+        g0,
+    )
     u, log_q_u = dist.Normal.draw(noise, (*particles, data.obs.length), p + r + w + xx, l * zz)
     q, log_q_q = dist.Normal.draw(noise, (*particles, data.obs.length, K), q0 + s + u0 + yy, c * t)
     log_q = log_q_z + data.obs.scale * log_q_u.sum(-1) + data.obs.scale * log_q_q.sum((-2, -1))
     return Draw(InitsLatents(z, u, q), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (73, 2),
     (76, 7),
@@ -260,38 +262,37 @@ LINES = (
     (85, 9),
     (86, 2),
     (89, 18),
-    (130, 19),
-    (131, 20),
-    (132, 21),
-    (138, 22),
-    (139, 23),
-    (145, 24),
-    (148, 25),
-    (154, 26),
-    (155, 27),
-    (161, 28),
-    (162, 29),
-    (163, 30),
-    (166, 31),
-    (172, 32),
-    (173, 33),
-    (174, 34),
-    (185, 36),
-    (188, 37),
-    (191, 38),
-    (198, 39),
-    (205, 40),
-    (212, 41),
-    (219, 42),
-    (226, 43),
-    (233, 44),
-    (240, 45),
-    (247, 46),
-    (248, 47),
-    (249, 18),
-    (296, 2),
+    (131, 19),
+    (132, 20),
+    (133, 21),
+    (139, 22),
+    (140, 23),
+    (146, 24),
+    (149, 25),
+    (155, 26),
+    (156, 27),
+    (162, 28),
+    (163, 29),
+    (164, 30),
+    (167, 31),
+    (173, 32),
+    (174, 33),
+    (175, 36),
+    (178, 37),
+    (181, 38),
+    (188, 39),
+    (195, 40),
+    (202, 41),
+    (209, 42),
+    (216, 43),
+    (223, 44),
+    (230, 45),
+    (237, 34),
+    (248, 46),
+    (249, 47),
+    (250, 18),
+    (297, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Inits = Model(
     name="Inits",

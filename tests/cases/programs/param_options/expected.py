@@ -67,7 +67,7 @@ def g(
 ) -> Draw[SimpleLatents]:
     """Guide G for Simple.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.a: [] positive
     G.b: [3] positive
@@ -86,7 +86,8 @@ def g(
     G.o: [] nonnegative
     G.p: [2, 3] simplex
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     a = param(
         "G.a",
@@ -188,6 +189,7 @@ def g(
     return Draw(SimpleLatents(z, t), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (52, 2),
     (55, 3),
@@ -195,31 +197,30 @@ LINES = (
     (57, 5),
     (58, 2),
     (61, 7),
-    (91, 8),
-    (97, 9),
-    (104, 10),
-    (111, 11),
-    (119, 12),
-    (125, 13),
-    (128, 14),
-    (134, 15),
-    (140, 16),
-    (146, 17),
-    (152, 18),
-    (158, 19),
-    (164, 20),
-    (167, 21),
-    (168, 22),
-    (171, 23),
-    (177, 24),
-    (178, 25),
-    (179, 26),
-    (180, 27),
-    (181, 28),
-    (187, 7),
-    (224, 2),
+    (92, 8),
+    (98, 9),
+    (105, 10),
+    (112, 11),
+    (120, 12),
+    (126, 13),
+    (129, 14),
+    (135, 15),
+    (141, 16),
+    (147, 17),
+    (153, 18),
+    (159, 19),
+    (165, 20),
+    (168, 21),
+    (169, 22),
+    (172, 23),
+    (178, 24),
+    (179, 25),
+    (180, 26),
+    (181, 27),
+    (182, 28),
+    (188, 7),
+    (225, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Simple = Model(
     name="Simple",

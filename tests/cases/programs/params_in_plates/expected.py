@@ -84,16 +84,17 @@ def g(
 ) -> Draw[LocalLatents]:
     """Guide G for Local.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    G.cc: [cell, K] simplex
-    G.dd: [cell, K] positive
-    G.ra: [row] real
-    G.rs: [row] positive
-    G.bm: [row, cell, T, K] real
-    G.bs: [row, cell, T, K] positive
+    G.cc: [M, K] simplex, a row for each of cell
+    G.dd: [M, K] positive, a row for each of cell
+    G.ra: [N] real, a row for each of row
+    G.rs: [N] positive, a row for each of row
+    G.bm: [N, M, T, K] real, a row for each of row and cell
+    G.bs: [N, M, T, K] positive, a row for each of row and cell
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -114,7 +115,6 @@ def g(
         plates=(data.cell,),
         lr=0.1,
     )
-    c, log_q_c = dist.Dirichlet.draw(noise, (*particles, data.cell.length, K), cc + dd)
     ra = param(
         "G.ra",
         lambda: data.new_full((N,), 0.0),
@@ -129,7 +129,6 @@ def g(
         event_dim=0,
         plates=(data.row,),
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, N), ra, rs)
     bm = param(
         "G.bm",
         lambda: data.new_full((N, M, T, K), 0.0),
@@ -144,6 +143,8 @@ def g(
         event_dim=2,
         plates=(data.row, data.cell),
     )
+    c, log_q_c = dist.Dirichlet.draw(noise, (*particles, data.cell.length, K), cc + dd)
+    a, log_q_a = dist.Normal.draw(noise, (*particles, N), ra, rs)
     b, log_q_b = dist.Normal.draw(
         noise,
         (*particles, N, data.cell.length, T, K),
@@ -167,16 +168,17 @@ def h(
 ) -> Draw[LocalLatents]:
     """Guide H for Local.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    H.a_loc: [row] real
-    H.a_scale: [row] positive
-    H.b_loc: [row, cell, T, K] real
-    H.b_scale: [row, cell, T, K] positive
-    H.c_loc: [cell, K - 1] real
-    H.c_scale: [cell, K - 1] positive
+    H.a_loc: [N] real, a row for each of row
+    H.a_scale: [N] positive, a row for each of row
+    H.b_loc: [N, M, T, K] real, a row for each of row and cell
+    H.b_scale: [N, M, T, K] positive, a row for each of row and cell
+    H.c_loc: [M, K - 1] real, a row for each of cell
+    H.c_scale: [M, K - 1] positive, a row for each of cell
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -196,7 +198,6 @@ def h(
         event_dim=0,
         plates=(data.row,),
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, N), a_loc, a_scale)
     b_loc = param(
         "H.b_loc",
         lambda: data.new_full((N, M, T, K), 0.0),
@@ -211,7 +212,6 @@ def h(
         event_dim=2,
         plates=(data.row, data.cell),
     )
-    b, log_q_b = dist.Normal.draw(noise, (*particles, N, data.cell.length, T, K), b_loc, b_scale)
     c_loc = param(
         "H.c_loc",
         lambda: data.new_full((M, K - 1), 0.0),
@@ -226,12 +226,16 @@ def h(
         event_dim=1,
         plates=(data.cell,),
     )
-    c_free, log_q_c = dist.Normal.draw(noise, (*particles, data.cell.length, K - 1), c_loc, c_scale)
+    a, log_q_a = dist.Normal.draw(noise, (*particles, N), a_loc, a_scale)
+    b, log_q_b = dist.Normal.draw(noise, (*particles, N, data.cell.length, T, K), b_loc, b_scale)
+    c_free, log_q_c_free = dist.Normal.draw(
+        noise, (*particles, data.cell.length, K - 1), c_loc, c_scale
+    )
     c, log_det_c = constraints.simplex.push(c_free)
     log_q = (
         log_q_a.sum(-1)
         + data.cell.scale * log_q_b.sum((-4, -3, -2, -1))
-        + data.cell.scale * (log_q_c.sum((-2, -1)) - log_det_c.sum(-1))
+        + data.cell.scale * (log_q_c_free.sum((-2, -1)) - log_det_c.sum(-1))
     )
     return Draw(LocalLatents(a, b, c), log_q)
 
@@ -245,17 +249,18 @@ def i(
 ) -> Draw[LocalLatents]:
     """Guide I for Local.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    I.a_map: [row] real
-    I.joint2_loc: [row, cell, K * T] real
-    I.joint2_scale: [row, cell, K * T] positive
-    I.joint2_tril: [row, cell, K * T, K * T] unit_lower_cholesky
-    I.joint3_loc: [cell, K - 1] real
-    I.joint3_scale: [cell, K - 1] positive
-    I.joint3_tril: [cell, K - 1, K - 1] unit_lower_cholesky
+    I.a_map: [N] real, a row for each of row
+    I.joint2_loc: [N, M, K * T] real, a row for each of row and cell
+    I.joint2_scale: [N, M, K * T] positive, a row for each of row and cell
+    I.joint2_tril: [N, M, K * T, K * T] unit_lower_cholesky, a row for each of row and cell
+    I.joint3_loc: [M, K - 1] real, a row for each of cell
+    I.joint3_scale: [M, K - 1] positive, a row for each of cell
+    I.joint3_tril: [M, K - 1, K - 1] unit_lower_cholesky, a row for each of cell
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -268,7 +273,6 @@ def i(
         event_dim=0,
         plates=(data.row,),
     )
-    a, log_q_a = dist.Point.draw(noise, (*particles, N), a_map)
     joint2_loc = param(
         "I.joint2_loc",
         lambda: data.new_full((N, M, K * T), 0.0),
@@ -290,10 +294,6 @@ def i(
         event_dim=2,
         plates=(data.row, data.cell),
     )
-    b_free, log_q_b = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, N, data.cell.length, K * T), joint2_loc, joint2_scale, joint2_tril
-    )
-    b = b_free.unflatten(-1, (T, K))
     joint3_loc = param(
         "I.joint3_loc",
         lambda: data.new_full((M, K - 1), 0.0),
@@ -315,6 +315,11 @@ def i(
         event_dim=2,
         plates=(data.cell,),
     )
+    a, log_q_a = dist.Point.draw(noise, (*particles, N), a_map)
+    b_free, log_q_b = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, N, data.cell.length, K * T), joint2_loc, joint2_scale, joint2_tril
+    )
+    b = b_free.unflatten(-1, (T, K))
     c_free, log_q_c = dist.MultivariateNormalUnit.draw(
         noise, (*particles, data.cell.length, K - 1), joint3_loc, joint3_scale, joint3_tril
     )
@@ -327,6 +332,7 @@ def i(
     return Draw(LocalLatents(a, b, c), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (63, 2),
     (67, 5),
@@ -335,25 +341,27 @@ LINES = (
     (74, 12),
     (75, 2),
     (78, 14),
-    (102, 16),
-    (109, 17),
-    (117, 18),
+    (103, 16),
+    (110, 17),
     (118, 21),
     (125, 22),
-    (132, 23),
-    (133, 26),
-    (140, 27),
-    (147, 28),
-    (153, 14),
-    (161, 31),
-    (239, 32),
-    (264, 33),
-    (272, 34),
+    (132, 26),
+    (139, 27),
+    (146, 18),
+    (147, 23),
+    (148, 28),
+    (154, 14),
+    (162, 31),
+    (243, 32),
+    (269, 33),
+    (276, 34),
     (297, 35),
-    (322, 32),
-    (358, 2),
+    (318, 33),
+    (319, 34),
+    (323, 35),
+    (327, 32),
+    (366, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Local = Model(
     name="Local",

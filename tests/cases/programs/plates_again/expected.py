@@ -85,13 +85,14 @@ def twice(
 ) -> Draw[AgainLatents]:
     """Guide Twice for Again.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    Twice.la: [row] real
+    Twice.la: [N] real, a row for each of row
     Twice.s: [] positive
-    Twice.lb: [row] real
+    Twice.lb: [N] real, a row for each of row
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -105,8 +106,6 @@ def twice(
     s = param(
         "Twice.s", lambda: data.new_full((), 1.0), constraint=constraints.positive, event_dim=0
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, N), la, s)
-    mu, log_q_mu = dist.Normal.draw(noise, particles, 0.0, s)
     lb = param(
         "Twice.lb",
         lambda: data.new_full((N,), 0.0),
@@ -114,12 +113,15 @@ def twice(
         event_dim=0,
         plates=(data.row,),
     )
+    a, log_q_a = dist.Normal.draw(noise, (*particles, N), la, s)
+    mu, log_q_mu = dist.Normal.draw(noise, particles, 0.0, s)
     b, log_q_b = dist.Normal.draw(noise, (*particles, N), lb + la * mu[..., None] + data.x, s)
     c, log_q_c = dist.Normal.draw(noise, (*particles, M), mu[..., None], s)
     log_q = log_q_a.sum(-1) + log_q_mu + log_q_b.sum(-1) + log_q_c.sum(-1)
     return Draw(AgainLatents(a, mu, b, c), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (65, 2),
     (68, 4),
@@ -130,17 +132,16 @@ LINES = (
     (75, 14),
     (76, 2),
     (79, 17),
-    (98, 18),
-    (105, 19),
-    (108, 20),
-    (109, 21),
-    (110, 23),
-    (117, 24),
-    (118, 26),
-    (119, 17),
-    (145, 2),
+    (99, 18),
+    (106, 19),
+    (109, 23),
+    (116, 20),
+    (117, 21),
+    (118, 24),
+    (119, 26),
+    (120, 17),
+    (146, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Again = Model(
     name="Again",

@@ -95,16 +95,17 @@ def auto(
 ) -> Draw[ReorderedLatents]:
     """Guide Auto for Reordered.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    Auto.a_loc: [row] real
-    Auto.a_scale: [row] positive
-    Auto.b_loc: [col, K] real
-    Auto.b_scale: [col, K] positive
-    Auto.e_loc: [row, col, K] real
-    Auto.e_scale: [row, col, K] positive
+    Auto.a_loc: [N] real, a row for each of row
+    Auto.a_scale: [N] positive, a row for each of row
+    Auto.b_loc: [M, K] real, a row for each of col
+    Auto.b_scale: [M, K] positive, a row for each of col
+    Auto.e_loc: [N, M, K] real, a row for each of row and col
+    Auto.e_scale: [N, M, K] positive, a row for each of row and col
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -123,7 +124,6 @@ def auto(
         event_dim=0,
         plates=(data.row,),
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, N), a_loc, a_scale)
     b_loc = param(
         "Auto.b_loc",
         lambda: data.new_full((M, K), 0.0),
@@ -138,7 +138,6 @@ def auto(
         event_dim=1,
         plates=(data.col,),
     )
-    b, log_q_b = dist.Normal.draw(noise, (*particles, M, K), b_loc, b_scale)
     e_loc = param(
         "Auto.e_loc",
         lambda: data.new_full((N, M, K), 0.0),
@@ -153,6 +152,8 @@ def auto(
         event_dim=1,
         plates=(data.row, data.col),
     )
+    a, log_q_a = dist.Normal.draw(noise, (*particles, N), a_loc, a_scale)
+    b, log_q_b = dist.Normal.draw(noise, (*particles, M, K), b_loc, b_scale)
     e, log_q_e = dist.Normal.draw(noise, (*particles, N, M, K), e_loc, e_scale)
     log_q = log_q_a.sum(-1) + log_q_b.sum((-2, -1)) + log_q_e.sum((-3, -2, -1))
     return Draw(ReorderedLatents(a, b, e), log_q)
@@ -167,15 +168,16 @@ def hand(
 ) -> Draw[ReorderedLatents]:
     """Guide Hand for Reordered.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    Hand.a_loc: [row] real
-    Hand.a_scale: [row] positive
-    Hand.b_loc: [col, K] real
-    Hand.b_scale: [col, K] positive
-    Hand.m: [row, col, K] real
+    Hand.a_loc: [N] real, a row for each of row
+    Hand.a_scale: [N] positive, a row for each of row
+    Hand.b_loc: [M, K] real, a row for each of col
+    Hand.b_scale: [M, K] positive, a row for each of col
+    Hand.m: [N, M, K] real, a row for each of row and col
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -194,7 +196,6 @@ def hand(
         event_dim=0,
         plates=(data.row,),
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, N), a_loc, a_scale)
     b_loc = param(
         "Hand.b_loc",
         lambda: data.new_full((M, K), 0.0),
@@ -209,7 +210,6 @@ def hand(
         event_dim=1,
         plates=(data.col,),
     )
-    b, log_q_b = dist.Normal.draw(noise, (*particles, M, K), b_loc, b_scale)
     m = param(
         "Hand.m",
         lambda: data.new_full((N, M, K), 0.0),
@@ -217,6 +217,8 @@ def hand(
         event_dim=1,
         plates=(data.row, data.col),
     )
+    a, log_q_a = dist.Normal.draw(noise, (*particles, N), a_loc, a_scale)
+    b, log_q_b = dist.Normal.draw(noise, (*particles, M, K), b_loc, b_scale)
     e, log_q_e = dist.Normal.draw(
         noise,
         (*particles, N, M, K),
@@ -236,15 +238,16 @@ def row_of_col(
 ) -> Draw[ReorderedLatents]:
     """Guide RowOfCol for Reordered.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    RowOfCol.a_map: [row] real
-    RowOfCol.b_map: [col, K] real
-    RowOfCol.joint2_loc: [col, K * N] real
-    RowOfCol.joint2_scale: [col, K * N] positive
-    RowOfCol.joint2_tril: [col, K * N, K * N] unit_lower_cholesky
+    RowOfCol.a_map: [N] real, a row for each of row
+    RowOfCol.b_map: [M, K] real, a row for each of col
+    RowOfCol.joint2_loc: [M, K * N] real, a row for each of col
+    RowOfCol.joint2_scale: [M, K * N] positive, a row for each of col
+    RowOfCol.joint2_tril: [M, K * N, K * N] unit_lower_cholesky, a row for each of col
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -256,7 +259,6 @@ def row_of_col(
         event_dim=0,
         plates=(data.row,),
     )
-    a, log_q_a = dist.Point.draw(noise, (*particles, N), a_map)
     b_map = param(
         "RowOfCol.b_map",
         lambda: data.new_full((M, K), 0.0),
@@ -264,7 +266,6 @@ def row_of_col(
         event_dim=1,
         plates=(data.col,),
     )
-    b, log_q_b = dist.Point.draw(noise, (*particles, M, K), b_map)
     joint2_loc = param(
         "RowOfCol.joint2_loc",
         lambda: data.new_full((M, K * N), 0.0),
@@ -286,6 +287,8 @@ def row_of_col(
         event_dim=2,
         plates=(data.col,),
     )
+    a, log_q_a = dist.Point.draw(noise, (*particles, N), a_map)
+    b, log_q_b = dist.Point.draw(noise, (*particles, M, K), b_map)
     e_free, log_q_e = dist.MultivariateNormalUnit.draw(
         noise, (*particles, M, K * N), joint2_loc, joint2_scale, joint2_tril
     )
@@ -294,6 +297,7 @@ def row_of_col(
     return Draw(ReorderedLatents(a, b, e), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (66, 2),
     (71, 4),
@@ -306,18 +310,20 @@ LINES = (
     (85, 10),
     (86, 2),
     (89, 18),
-    (161, 19),
-    (183, 20),
+    (162, 19),
+    (185, 20),
     (213, 23),
-    (220, 24),
-    (226, 19),
-    (230, 28),
-    (252, 29),
-    (268, 30),
-    (293, 28),
-    (322, 2),
+    (220, 20),
+    (222, 24),
+    (228, 19),
+    (232, 28),
+    (255, 29),
+    (269, 30),
+    (290, 29),
+    (292, 30),
+    (296, 28),
+    (328, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Reordered = Model(
     name="Reordered",

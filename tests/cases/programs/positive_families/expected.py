@@ -107,12 +107,13 @@ def each(
 ) -> Draw[PositiveLatents]:
     """Guide Each for Positive.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Each.m: [] real
     Each.s: [] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     m = param("Each.m", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0)
     s = param(
@@ -154,7 +155,7 @@ def pushed(
 ) -> Draw[PositiveLatents]:
     """Guide Pushed for Positive.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Pushed.m: [] real
     Pushed.k_map: [] greater_than(2)
@@ -173,22 +174,16 @@ def pushed(
     Pushed.j_loc: [] real
     Pushed.j_scale: [] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     m = param("Pushed.m", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0)
-    a_free, log_q_a = dist.Normal.draw(noise, particles, m, 1.0)
-    a, log_det_a = constraints.positive.push(a_free)
-    b_free, log_q_b = dist.Laplace.draw(noise, particles, m, 1.0)
-    b, log_det_b = constraints.positive.push(b_free)
-    c_free, log_q_c = dist.Logistic.draw(noise, particles, m, 1.0)
-    c, log_det_c = constraints.positive.push(c_free)
     k_map = param(
         "Pushed.k_map",
         lambda: constraints.greater_than(2.0).default((), data.dtype, data.device),
         constraint=constraints.greater_than(2.0),
         event_dim=0,
     )
-    k, log_q_k = dist.Point.draw(noise, particles, k_map)
     d_loc = param(
         "Pushed.d_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -198,8 +193,6 @@ def pushed(
         constraint=constraints.positive,
         event_dim=0,
     )
-    d_free, log_q_d = dist.Normal.draw(noise, particles, d_loc, d_scale)
-    d, log_det_d = constraints.positive.push(d_free)
     e_loc = param(
         "Pushed.e_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -209,8 +202,6 @@ def pushed(
         constraint=constraints.positive,
         event_dim=0,
     )
-    e_free, log_q_e = dist.Normal.draw(noise, particles, e_loc, e_scale)
-    e, log_det_e = constraints.positive.push(e_free)
     f_loc = param(
         "Pushed.f_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -220,8 +211,6 @@ def pushed(
         constraint=constraints.positive,
         event_dim=0,
     )
-    f_free, log_q_f = dist.Normal.draw(noise, particles, f_loc, f_scale)
-    f, log_det_f = constraints.positive.push(f_free)
     g_loc = param(
         "Pushed.g_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -231,8 +220,6 @@ def pushed(
         constraint=constraints.positive,
         event_dim=0,
     )
-    g_free, log_q_g = dist.Normal.draw(noise, particles, g_loc, g_scale)
-    g, log_det_g = constraints.positive.push(g_free)
     h_loc = param(
         "Pushed.h_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -242,8 +229,6 @@ def pushed(
         constraint=constraints.positive,
         event_dim=0,
     )
-    h_free, log_q_h = dist.Normal.draw(noise, particles, h_loc, h_scale)
-    h, log_det_h = constraints.positive.push(h_free)
     i_loc = param(
         "Pushed.i_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -253,8 +238,6 @@ def pushed(
         constraint=constraints.positive,
         event_dim=0,
     )
-    i_free, log_q_i = dist.Normal.draw(noise, particles, i_loc, i_scale)
-    i, log_det_i = constraints.positive.push(i_free)
     j_loc = param(
         "Pushed.j_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -264,34 +247,54 @@ def pushed(
         constraint=constraints.positive,
         event_dim=0,
     )
-    j_free, log_q_j = dist.Normal.draw(noise, particles, j_loc, j_scale)
+    a_free, log_q_a_free = dist.Normal.draw(noise, particles, m, 1.0)
+    a, log_det_a = constraints.positive.push(a_free)
+    b_free, log_q_b_free = dist.Laplace.draw(noise, particles, m, 1.0)
+    b, log_det_b = constraints.positive.push(b_free)
+    c_free, log_q_c_free = dist.Logistic.draw(noise, particles, m, 1.0)
+    c, log_det_c = constraints.positive.push(c_free)
+    k, log_q_k = dist.Point.draw(noise, particles, k_map)
+    d_free, log_q_d_free = dist.Normal.draw(noise, particles, d_loc, d_scale)
+    d, log_det_d = constraints.positive.push(d_free)
+    e_free, log_q_e_free = dist.Normal.draw(noise, particles, e_loc, e_scale)
+    e, log_det_e = constraints.positive.push(e_free)
+    f_free, log_q_f_free = dist.Normal.draw(noise, particles, f_loc, f_scale)
+    f, log_det_f = constraints.positive.push(f_free)
+    g_free, log_q_g_free = dist.Normal.draw(noise, particles, g_loc, g_scale)
+    g, log_det_g = constraints.positive.push(g_free)
+    h_free, log_q_h_free = dist.Normal.draw(noise, particles, h_loc, h_scale)
+    h, log_det_h = constraints.positive.push(h_free)
+    i_free, log_q_i_free = dist.Normal.draw(noise, particles, i_loc, i_scale)
+    i, log_det_i = constraints.positive.push(i_free)
+    j_free, log_q_j_free = dist.Normal.draw(noise, particles, j_loc, j_scale)
     j, log_det_j = constraints.positive.push(j_free)
     log_q = (
-        log_q_a
+        log_q_a_free
         - log_det_a
-        + log_q_b
+        + log_q_b_free
         - log_det_b
-        + log_q_c
+        + log_q_c_free
         - log_det_c
         + log_q_k
-        + log_q_d
+        + log_q_d_free
         - log_det_d
-        + log_q_e
+        + log_q_e_free
         - log_det_e
-        + log_q_f
+        + log_q_f_free
         - log_det_f
-        + log_q_g
+        + log_q_g_free
         - log_det_g
-        + log_q_h
+        + log_q_h_free
         - log_det_h
-        + log_q_i
+        + log_q_i_free
         - log_det_i
-        + log_q_j
+        + log_q_j_free
         - log_det_j
     )
     return Draw(PositiveLatents(a, b, c, d, e, f, g, h, i, j, k), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (77, 2),
     (82, 4),
@@ -310,31 +313,32 @@ LINES = (
     (97, 18),
     (98, 2),
     (101, 22),
-    (117, 23),
-    (118, 24),
-    (121, 25),
-    (122, 26),
-    (123, 27),
-    (124, 28),
-    (125, 29),
-    (126, 30),
-    (127, 31),
-    (128, 32),
-    (129, 33),
-    (130, 34),
-    (131, 35),
-    (132, 22),
-    (148, 38),
-    (178, 39),
-    (179, 40),
-    (181, 41),
-    (183, 42),
-    (185, 43),
-    (192, 44),
-    (269, 38),
-    (339, 2),
+    (118, 23),
+    (119, 24),
+    (122, 25),
+    (123, 26),
+    (124, 27),
+    (125, 28),
+    (126, 29),
+    (127, 30),
+    (128, 31),
+    (129, 32),
+    (130, 33),
+    (131, 34),
+    (132, 35),
+    (133, 22),
+    (149, 38),
+    (180, 39),
+    (181, 43),
+    (187, 44),
+    (250, 40),
+    (252, 41),
+    (254, 42),
+    (256, 43),
+    (257, 44),
+    (271, 38),
+    (343, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Positive = Model(
     name="Positive",

@@ -99,12 +99,13 @@ def each(
 ) -> Draw[RealLineLatents]:
     """Guide Each for RealLine.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Each.m: [] real
     Each.s: [] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     m = param("Each.m", lambda: data.new_full((), 0.1), constraint=constraints.real, event_dim=0)
     s = param(
@@ -132,13 +133,14 @@ def auto(
 ) -> Draw[RealLineLatents]:
     """Guide Auto for RealLine.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Auto.joint_loc: [9] real
     Auto.joint_scale: [9] positive
     Auto.joint_tril: [9, 9] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     joint_loc = param(
         "Auto.joint_loc", lambda: data.new_full((9,), 0.0), constraint=constraints.real, event_dim=1
@@ -163,6 +165,7 @@ def auto(
     return Draw(RealLineLatents(a, b, c, d, e, f, g, h, i), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (74, 3),
     (79, 4),
@@ -178,22 +181,21 @@ LINES = (
     (89, 15),
     (90, 3),
     (93, 19),
-    (109, 20),
-    (110, 21),
-    (113, 22),
-    (114, 23),
-    (115, 24),
-    (116, 25),
-    (117, 26),
-    (118, 27),
-    (119, 28),
-    (120, 29),
-    (121, 30),
-    (122, 19),
-    (126, 33),
-    (198, 3),
+    (110, 20),
+    (111, 21),
+    (114, 22),
+    (115, 23),
+    (116, 24),
+    (117, 25),
+    (118, 26),
+    (119, 27),
+    (120, 28),
+    (121, 29),
+    (122, 30),
+    (123, 19),
+    (127, 33),
+    (200, 3),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 RealLine = Model(
     name="RealLine",

@@ -117,14 +117,15 @@ def auto(
 ) -> Draw[RowOfLatents]:
     """Guide Auto for RowOf.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Auto.f_loc: [N] real
     Auto.f_scale: [N] positive
     Auto.g_loc: [N, K] real
     Auto.g_scale: [N, K] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     K = data.K
@@ -137,7 +138,6 @@ def auto(
         constraint=constraints.positive,
         event_dim=1,
     )
-    f, log_q_f = dist.Normal.draw(noise, (*particles, N), f_loc, f_scale)
     g_loc = param(
         "Auto.g_loc", lambda: data.new_full((N, K), 0.0), constraint=constraints.real, event_dim=2
     )
@@ -147,6 +147,7 @@ def auto(
         constraint=constraints.positive,
         event_dim=2,
     )
+    f, log_q_f = dist.Normal.draw(noise, (*particles, N), f_loc, f_scale)
     g, log_q_g = dist.Normal.draw(noise, (*particles, N, K), g_loc, g_scale)
     log_q = log_q_f.sum(-1) + log_q_g.sum((-2, -1))
     return Draw(RowOfLatents(f, g), log_q)
@@ -161,11 +162,12 @@ def batch(
 ) -> Draw[RowOfLatents]:
     """Guide Batch for RowOf.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Batch.m: [N] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     K = data.K
@@ -192,11 +194,12 @@ def batched_auto(
 ) -> Draw[BatchedLatents]:
     """Guide BatchedAuto for Batched.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     BatchedAuto.m: [N] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     m = param(
@@ -210,6 +213,7 @@ def batched_auto(
     return Draw(BatchedLatents(f, a), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (63, 2),
     (66, 6),
@@ -223,20 +227,19 @@ LINES = (
     (105, 25),
     (108, 20),
     (111, 13),
-    (155, 14),
-    (172, 15),
-    (175, 16),
-    (176, 17),
-    (182, 14),
-    (186, 28),
-    (202, 29),
-    (205, 30),
-    (206, 32),
-    (209, 28),
-    (241, 2),
-    (265, 20),
+    (156, 14),
+    (174, 15),
+    (177, 16),
+    (178, 17),
+    (184, 14),
+    (188, 28),
+    (205, 29),
+    (208, 30),
+    (209, 32),
+    (212, 28),
+    (244, 2),
+    (268, 20),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 RowOf = Model(
     name="RowOf",

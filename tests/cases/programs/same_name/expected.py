@@ -130,11 +130,12 @@ def radon_density_guide(
 ) -> Draw[radonLatents]:
     """Guide radon_density for radon.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     radon_density.a_map: [] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     a_map = param(
         "radon_density.a_map",
@@ -156,11 +157,12 @@ def radon_density_guide_(
 ) -> Draw[radonDataLatents]:
     """Guide RadonDensity for radonData.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     RadonDensity.b_map: [] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     b_map = param(
         "RadonDensity.b_map",
@@ -182,12 +184,13 @@ def math_guide(
 ) -> Draw[TorchLatents]:
     """Guide Math for Torch.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Math.c_loc: [K] real
     Math.c_scale: [K] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     c_loc = param(
@@ -213,12 +216,13 @@ def int_guide(
 ) -> Draw[RangeLatents]:
     """Guide Int for Range.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Int.d_loc: [] real
     Int.d_scale: [] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     d_loc = param(
         "Int.d_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
@@ -240,11 +244,12 @@ def http_server2_guide(
 ) -> Draw[RangeLatents]:
     """Guide HTTPServer2Guide for Range.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     HTTPServer2Guide.d_map: [] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     d_map = param(
         "HTTPServer2Guide.d_map",
@@ -257,6 +262,7 @@ def http_server2_guide(
     return Draw(RangeLatents(d), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (43, 2),
     (48, 3),
@@ -267,16 +273,15 @@ LINES = (
     (98, 8),
     (115, 13),
     (124, 5),
-    (150, 7),
-    (176, 12),
-    (207, 14),
-    (234, 15),
-    (281, 2),
-    (294, 6),
-    (307, 8),
-    (320, 13),
+    (151, 7),
+    (178, 12),
+    (210, 14),
+    (238, 15),
+    (286, 2),
+    (299, 6),
+    (312, 8),
+    (325, 13),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 radon = Model(
     name="radon",

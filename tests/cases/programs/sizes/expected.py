@@ -119,13 +119,14 @@ def auto(
 ) -> Draw[SizesLatents]:
     """Guide Auto for Sizes.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Auto.joint_loc: [2 * K * N + 3 * K - 2 * N + 3 * P - 1] real
     Auto.joint_scale: [2 * K * N + 3 * K - 2 * N + 3 * P - 1] positive
     Auto.joint_tril: [2 * K * N + 3 * K - 2 * N + 3 * P - 1, 2 * K * N + 3 * K - 2 * N + 3 * P - 1] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     P = data.P
@@ -171,7 +172,7 @@ def hand(
 ) -> Draw[SizesLatents]:
     """Guide Hand for Sizes.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Hand.m: [K - 1] real
     Hand.n: [2 * P] real
@@ -180,7 +181,8 @@ def hand(
     Hand.d_loc: [K] real
     Hand.d_scale: [K] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     P = data.P
@@ -191,11 +193,6 @@ def hand(
     n = param(
         "Hand.n", lambda: data.new_full((2 * P,), 0.1), constraint=constraints.real, event_dim=1
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, K - 1), m, data.new_full((K - 1,), 1.0))
-    b, log_q_b = dist.Normal.draw(noise, (*particles, 2 * P), n, data.new_full((2 * P,), 1.0))
-    e, log_q_e = dist.Normal.draw(
-        noise, (*particles, 2 * N, K - 1), m, data.new_full((K - 1,), 0.3)
-    )
     c_loc = param(
         "Hand.c_loc", lambda: data.new_full((K + P,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -205,7 +202,6 @@ def hand(
         constraint=constraints.positive,
         event_dim=1,
     )
-    c, log_q_c = dist.Normal.draw(noise, (*particles, K + P), c_loc, c_scale)
     d_loc = param(
         "Hand.d_loc", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -215,19 +211,26 @@ def hand(
         constraint=constraints.positive,
         event_dim=1,
     )
-    d_free, log_q_d = dist.Normal.draw(noise, (*particles, K), d_loc, d_scale)
+    a, log_q_a = dist.Normal.draw(noise, (*particles, K - 1), m, data.new_full((K - 1,), 1.0))
+    b, log_q_b = dist.Normal.draw(noise, (*particles, 2 * P), n, data.new_full((2 * P,), 1.0))
+    e, log_q_e = dist.Normal.draw(
+        noise, (*particles, 2 * N, K - 1), m, data.new_full((K - 1,), 0.3)
+    )
+    c, log_q_c = dist.Normal.draw(noise, (*particles, K + P), c_loc, c_scale)
+    d_free, log_q_d_free = dist.Normal.draw(noise, (*particles, K), d_loc, d_scale)
     d, log_det_d = constraints.simplex.push(d_free)
     log_q = (
         log_q_a.sum(-1)
         + log_q_b.sum(-1)
         + log_q_e.sum((-2, -1))
         + log_q_c.sum(-1)
-        + log_q_d.sum(-1)
+        + log_q_d_free.sum(-1)
         - log_det_d
     )
     return Draw(SizesLatents(a, b, c, d, e), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (69, 2),
     (74, 5),
@@ -245,17 +248,17 @@ LINES = (
     (109, 10),
     (110, 2),
     (113, 19),
-    (165, 20),
-    (188, 21),
-    (191, 22),
-    (194, 23),
-    (195, 24),
-    (196, 25),
-    (199, 26),
-    (220, 20),
-    (260, 2),
+    (166, 20),
+    (190, 21),
+    (193, 22),
+    (196, 26),
+    (214, 23),
+    (215, 24),
+    (216, 25),
+    (219, 26),
+    (222, 20),
+    (263, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Sizes = Model(
     name="Sizes",

@@ -151,7 +151,7 @@ def g(
 ) -> Draw[SlicesLatents]:
     """Guide G for Slices.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.a_loc: [T] real
     G.a_scale: [T] positive
@@ -159,10 +159,11 @@ def g(
     G.m_scale: [T, K] positive
     G.v_loc: [K] real
     G.v_scale: [K] positive
-    G.q_loc: [part, T, K] real
-    G.q_scale: [part, T, K] positive
+    G.q_loc: [P, T, K] real, a row for each of part
+    G.q_scale: [P, T, K] positive, a row for each of part
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     T = data.T
     K = data.K
@@ -173,7 +174,6 @@ def g(
     a_scale = param(
         "G.a_scale", lambda: data.new_full((T,), 0.1), constraint=constraints.positive, event_dim=1
     )
-    a, log_q_a = dist.Normal.draw(noise, (*particles, T), a_loc, a_scale)
     m_loc = param(
         "G.m_loc", lambda: data.new_full((T, K), 0.0), constraint=constraints.real, event_dim=2
     )
@@ -183,14 +183,12 @@ def g(
         constraint=constraints.positive,
         event_dim=2,
     )
-    m, log_q_m = dist.Normal.draw(noise, (*particles, T, K), m_loc, m_scale)
     v_loc = param(
         "G.v_loc", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
     v_scale = param(
         "G.v_scale", lambda: data.new_full((K,), 0.1), constraint=constraints.positive, event_dim=1
     )
-    v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
     q_loc = param(
         "G.q_loc",
         lambda: data.new_full((P, T, K), 0.0),
@@ -205,11 +203,15 @@ def g(
         event_dim=2,
         plates=(data.part,),
     )
+    a, log_q_a = dist.Normal.draw(noise, (*particles, T), a_loc, a_scale)
+    m, log_q_m = dist.Normal.draw(noise, (*particles, T, K), m_loc, m_scale)
+    v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
     q, log_q_q = dist.Normal.draw(noise, (*particles, P, T, K), q_loc, q_scale)
     log_q = log_q_a.sum(-1) + log_q_m.sum((-2, -1)) + log_q_v.sum(-1) + log_q_q.sum((-3, -2, -1))
     return Draw(SlicesLatents(a, m, v, q), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (79, 2),
     (83, 5),
@@ -234,9 +236,8 @@ LINES = (
     (141, 12),
     (142, 2),
     (145, 29),
-    (241, 2),
+    (242, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Slices = Model(
     name="Slices",

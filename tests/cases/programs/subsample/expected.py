@@ -103,18 +103,19 @@ def joint(
 ) -> Draw[UsersLatents]:
     """Guide Joint for Users.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Joint.joint_loc: [2 * K] real
     Joint.joint_scale: [2 * K] positive
     Joint.joint_tril: [2 * K, 2 * K] unit_lower_cholesky
-    Joint.v_loc: [item, K] real
-    Joint.v_scale: [item, K] positive
-    Joint.joint3_loc: [user, K + 1] real
-    Joint.joint3_scale: [user, K + 1] positive
-    Joint.joint3_tril: [user, K + 1, K + 1] unit_lower_cholesky
+    Joint.v_loc: [M, K] real, a row for each of item
+    Joint.v_scale: [M, K] positive, a row for each of item
+    Joint.joint3_loc: [N, K + 1] real, a row for each of user
+    Joint.joint3_scale: [N, K + 1] positive, a row for each of user
+    Joint.joint3_tril: [N, K + 1, K + 1] unit_lower_cholesky, a row for each of user
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -137,11 +138,6 @@ def joint(
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
-    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, 2 * K), joint_loc, joint_scale, joint_tril
-    )
-    mu, tau_free = joint_free.split([K, K], -1)
-    tau, log_det_tau = constraints.positive.push(tau_free)
     v_loc = param(
         "Joint.v_loc",
         lambda: data.new_full((M, K), 0.0),
@@ -156,7 +152,6 @@ def joint(
         event_dim=1,
         plates=(data.item,),
     )
-    v, log_q_v = dist.Normal.draw(noise, (*particles, M, K), v_loc, v_scale)
     joint3_loc = param(
         "Joint.joint3_loc",
         lambda: data.new_full((N, K + 1), 0.0),
@@ -178,6 +173,12 @@ def joint(
         event_dim=2,
         plates=(data.user,),
     )
+    joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
+        noise, (*particles, 2 * K), joint_loc, joint_scale, joint_tril
+    )
+    mu, tau_free = joint_free.split([K, K], -1)
+    tau, log_det_tau = constraints.positive.push(tau_free)
+    v, log_q_v = dist.Normal.draw(noise, (*particles, M, K), v_loc, v_scale)
     joint_free2, log_q_joint2 = dist.MultivariateNormalUnit.draw(
         noise, (*particles, data.user.length, K + 1), joint3_loc, joint3_scale, joint3_tril
     )
@@ -201,16 +202,17 @@ def low_rank(
 ) -> Draw[UsersLatents]:
     """Guide LowRank for Users.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     LowRank.joint_loc: [K * M + 2 * K] real
     LowRank.joint_factor: [K * M + 2 * K, 2] real
     LowRank.joint_diag: [K * M + 2 * K] positive
-    LowRank.joint2_loc: [user, K + 1] real
-    LowRank.joint2_factor: [user, K + 1, 1] real
-    LowRank.joint2_diag: [user, K + 1] positive
+    LowRank.joint2_loc: [N, K + 1] real, a row for each of user
+    LowRank.joint2_factor: [N, K + 1, 1] real, a row for each of user
+    LowRank.joint2_diag: [N, K + 1] positive, a row for each of user
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -233,12 +235,6 @@ def low_rank(
         constraint=constraints.positive,
         event_dim=1,
     )
-    joint_free, log_q_joint = dist.LowRankMultivariateNormal.draw(
-        noise, (*particles, K * M + 2 * K), joint_loc, joint_factor, joint_diag
-    )
-    mu, tau_free, v_free = joint_free.split([K, K, K * M], -1)
-    tau, log_det_tau = constraints.positive.push(tau_free)
-    v = v_free.unflatten(-1, (M, K))
     joint2_loc = param(
         "LowRank.joint2_loc",
         lambda: data.new_full((N, K + 1), 0.0),
@@ -260,6 +256,12 @@ def low_rank(
         event_dim=1,
         plates=(data.user,),
     )
+    joint_free, log_q_joint = dist.LowRankMultivariateNormal.draw(
+        noise, (*particles, K * M + 2 * K), joint_loc, joint_factor, joint_diag
+    )
+    mu, tau_free, v_free = joint_free.split([K, K, K * M], -1)
+    tau, log_det_tau = constraints.positive.push(tau_free)
+    v = v_free.unflatten(-1, (M, K))
     joint_free2, log_q_joint2 = dist.LowRankMultivariateNormal.draw(
         noise, (*particles, data.user.length, K + 1), joint2_loc, joint2_factor, joint2_diag
     )
@@ -282,18 +284,19 @@ def hand(
 ) -> Draw[UsersLatents]:
     """Guide Hand for Users.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Hand.mu_loc: [K] real
     Hand.mu_scale: [K] positive
     Hand.tau_loc: [K] real
     Hand.tau_scale: [K] positive
-    Hand.v_loc: [item, K] real
-    Hand.v_scale: [item, K] positive
-    Hand.shift: [user, K] real
-    Hand.c: [user] positive
+    Hand.v_loc: [M, K] real, a row for each of item
+    Hand.v_scale: [M, K] positive, a row for each of item
+    Hand.shift: [N, K] real, a row for each of user
+    Hand.c: [N] positive, a row for each of user
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -307,7 +310,6 @@ def hand(
         constraint=constraints.positive,
         event_dim=1,
     )
-    mu, log_q_mu = dist.Normal.draw(noise, (*particles, K), mu_loc, mu_scale)
     tau_loc = param(
         "Hand.tau_loc", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -317,8 +319,6 @@ def hand(
         constraint=constraints.positive,
         event_dim=1,
     )
-    tau_free, log_q_tau = dist.Normal.draw(noise, (*particles, K), tau_loc, tau_scale)
-    tau, log_det_tau = constraints.positive.push(tau_free)
     v_loc = param(
         "Hand.v_loc",
         lambda: data.new_full((M, K), 0.0),
@@ -333,7 +333,6 @@ def hand(
         event_dim=1,
         plates=(data.item,),
     )
-    v, log_q_v = dist.Normal.draw(noise, (*particles, M, K), v_loc, v_scale)
     shift = param(
         "Hand.shift",
         lambda: data.new_full((N, K), 0.0),
@@ -348,6 +347,10 @@ def hand(
         event_dim=0,
         plates=(data.user,),
     )
+    mu, log_q_mu = dist.Normal.draw(noise, (*particles, K), mu_loc, mu_scale)
+    tau_free, log_q_tau_free = dist.Normal.draw(noise, (*particles, K), tau_loc, tau_scale)
+    tau, log_det_tau = constraints.positive.push(tau_free)
+    v, log_q_v = dist.Normal.draw(noise, (*particles, M, K), v_loc, v_scale)
     u, log_q_u = dist.Normal.draw(
         noise,
         (*particles, data.user.length, K),
@@ -357,7 +360,7 @@ def hand(
     s, log_q_s = dist.LogNormal.draw(noise, (*particles, data.user.length), shift[..., 0], c)
     log_q = (
         log_q_mu.sum(-1)
-        + log_q_tau.sum(-1)
+        + log_q_tau_free.sum(-1)
         - log_det_tau.sum(-1)
         + log_q_v.sum((-2, -1))
         + data.user.scale * log_q_u.sum((-2, -1))
@@ -375,20 +378,21 @@ def mean_field(
 ) -> Draw[UsersLatents]:
     """Guide MeanField for Users.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     MeanField.mu_loc: [K] real
     MeanField.mu_scale: [K] positive
     MeanField.tau_loc: [K] real
     MeanField.tau_scale: [K] positive
-    MeanField.v_loc: [item, K] real
-    MeanField.v_scale: [item, K] positive
-    MeanField.u_loc: [user, K] real
-    MeanField.u_scale: [user, K] positive
-    MeanField.s_loc: [user] real
-    MeanField.s_scale: [user] positive
+    MeanField.v_loc: [M, K] real, a row for each of item
+    MeanField.v_scale: [M, K] positive, a row for each of item
+    MeanField.u_loc: [N, K] real, a row for each of user
+    MeanField.u_scale: [N, K] positive, a row for each of user
+    MeanField.s_loc: [N] real, a row for each of user
+    MeanField.s_scale: [N] positive, a row for each of user
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     M = data.M
@@ -405,7 +409,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    mu, log_q_mu = dist.Normal.draw(noise, (*particles, K), mu_loc, mu_scale)
     tau_loc = param(
         "MeanField.tau_loc",
         lambda: data.new_full((K,), 0.0),
@@ -418,8 +421,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    tau_free, log_q_tau = dist.Normal.draw(noise, (*particles, K), tau_loc, tau_scale)
-    tau, log_det_tau = constraints.positive.push(tau_free)
     v_loc = param(
         "MeanField.v_loc",
         lambda: data.new_full((M, K), 0.0),
@@ -434,7 +435,6 @@ def mean_field(
         event_dim=1,
         plates=(data.item,),
     )
-    v, log_q_v = dist.Normal.draw(noise, (*particles, M, K), v_loc, v_scale)
     u_loc = param(
         "MeanField.u_loc",
         lambda: data.new_full((N, K), 0.0),
@@ -449,7 +449,6 @@ def mean_field(
         event_dim=1,
         plates=(data.user,),
     )
-    u, log_q_u = dist.Normal.draw(noise, (*particles, data.user.length, K), u_loc, u_scale)
     s_loc = param(
         "MeanField.s_loc",
         lambda: data.new_full((N,), 0.0),
@@ -464,19 +463,25 @@ def mean_field(
         event_dim=0,
         plates=(data.user,),
     )
-    s_free, log_q_s = dist.Normal.draw(noise, (*particles, data.user.length), s_loc, s_scale)
+    mu, log_q_mu = dist.Normal.draw(noise, (*particles, K), mu_loc, mu_scale)
+    tau_free, log_q_tau_free = dist.Normal.draw(noise, (*particles, K), tau_loc, tau_scale)
+    tau, log_det_tau = constraints.positive.push(tau_free)
+    v, log_q_v = dist.Normal.draw(noise, (*particles, M, K), v_loc, v_scale)
+    u, log_q_u = dist.Normal.draw(noise, (*particles, data.user.length, K), u_loc, u_scale)
+    s_free, log_q_s_free = dist.Normal.draw(noise, (*particles, data.user.length), s_loc, s_scale)
     s, log_det_s = constraints.positive.push(s_free)
     log_q = (
         log_q_mu.sum(-1)
-        + log_q_tau.sum(-1)
+        + log_q_tau_free.sum(-1)
         - log_det_tau.sum(-1)
         + log_q_v.sum((-2, -1))
         + data.user.scale * log_q_u.sum((-2, -1))
-        + data.user.scale * (log_q_s.sum(-1) - log_det_s.sum(-1))
+        + data.user.scale * (log_q_s_free.sum(-1) - log_det_s.sum(-1))
     )
     return Draw(UsersLatents(mu, tau, v, u, s), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (72, 2),
     (75, 4),
@@ -490,25 +495,30 @@ LINES = (
     (93, 13),
     (94, 2),
     (97, 19),
-    (122, 20),
-    (145, 21),
-    (160, 22),
-    (186, 19),
-    (195, 24),
-    (218, 25),
-    (242, 26),
-    (268, 24),
-    (276, 28),
-    (301, 29),
-    (337, 31),
-    (344, 32),
-    (351, 33),
-    (357, 34),
-    (358, 28),
-    (369, 37),
-    (513, 2),
+    (123, 20),
+    (141, 21),
+    (155, 22),
+    (176, 20),
+    (181, 21),
+    (182, 22),
+    (187, 19),
+    (196, 24),
+    (220, 25),
+    (238, 26),
+    (259, 25),
+    (265, 26),
+    (270, 24),
+    (278, 28),
+    (304, 29),
+    (336, 31),
+    (343, 32),
+    (350, 29),
+    (354, 33),
+    (360, 34),
+    (361, 28),
+    (372, 37),
+    (523, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Users = Model(
     name="Users",

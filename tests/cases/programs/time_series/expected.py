@@ -120,13 +120,14 @@ def g(
 ) -> Draw[SeriesLatents]:
     """Guide G for Series.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.joint_loc: [T + 3] real
     G.joint_scale: [T + 3] positive
     G.joint_tril: [T + 3, T + 3] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     T = data.T
     joint_loc = param(
@@ -158,6 +159,7 @@ def g(
     return Draw(SeriesLatents(phi, mu, s, e), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (70, 2),
     (74, 5),
@@ -178,9 +180,8 @@ LINES = (
     (110, 16),
     (111, 2),
     (114, 23),
-    (185, 2),
+    (186, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Series = Model(
     name="Series",

@@ -134,7 +134,7 @@ def g(
 ) -> Draw[TruncatedLatents]:
     """Guide G for Truncated.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.mu_loc: [] real
     G.mu_scale: [] positive
@@ -158,12 +158,13 @@ def g(
     G.o_scale: [3] positive
     G.k_loc: [] real
     G.k_scale: [] positive
-    G.t_loc: [obs] real
-    G.t_scale: [obs] positive
-    G.u_loc: [obs, 2] real
-    G.u_scale: [obs, 2] positive
+    G.t_loc: [N] real, a row for each of obs
+    G.t_scale: [N] positive, a row for each of obs
+    G.u_loc: [N, 2] real, a row for each of obs
+    G.u_scale: [N, 2] positive, a row for each of obs
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     mu_loc = param(
@@ -172,87 +173,66 @@ def g(
     mu_scale = param(
         "G.mu_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
     a_loc = param(
         "G.a_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     a_scale = param(
         "G.a_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    a_free, log_q_a = dist.Normal.draw(noise, particles, a_loc, a_scale)
-    a, log_det_a = constraints.positive.push(a_free)
     b_loc = param(
         "G.b_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     b_scale = param(
         "G.b_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    b_free, log_q_b = dist.Normal.draw(noise, particles, b_loc, b_scale)
-    b, log_det_b = constraints.positive.push(b_free)
     c_loc = param(
         "G.c_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     c_scale = param(
         "G.c_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    c_free, log_q_c = dist.Normal.draw(noise, particles, c_loc, c_scale)
-    c, log_det_c = constraints.interval(0.0, 10.0).push(c_free)
     d_loc = param(
         "G.d_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     d_scale = param(
         "G.d_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    d_free, log_q_d = dist.Normal.draw(noise, particles, d_loc, d_scale)
-    d, log_det_d = constraints.interval(-1.0, 1.0).push(d_free)
     e_loc = param(
         "G.e_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     e_scale = param(
         "G.e_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    e_free, log_q_e = dist.Normal.draw(noise, particles, e_loc, e_scale)
-    e, log_det_e = constraints.unit.push(e_free)
     f_loc = param(
         "G.f_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     f_scale = param(
         "G.f_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    f_free, log_q_f = dist.Normal.draw(noise, particles, f_loc, f_scale)
-    f, log_det_f = constraints.greater_than(2.0).push(f_free)
     g_loc = param(
         "G.g_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     g_scale = param(
         "G.g_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    g_free, log_q_g = dist.Normal.draw(noise, particles, g_loc, g_scale)
-    g, log_det_g = constraints.less_than(1.0).push(g_free)
     h_loc = param(
         "G.h_loc", lambda: data.new_full((2,), 0.0), constraint=constraints.real, event_dim=1
     )
     h_scale = param(
         "G.h_scale", lambda: data.new_full((2,), 0.1), constraint=constraints.positive, event_dim=1
     )
-    h_free, log_q_h = dist.Normal.draw(noise, (*particles, 2), h_loc, h_scale)
-    h, log_det_h = constraints.unit.push(h_free)
     o_loc = param(
         "G.o_loc", lambda: data.new_full((3,), 0.0), constraint=constraints.real, event_dim=1
     )
     o_scale = param(
         "G.o_scale", lambda: data.new_full((3,), 0.1), constraint=constraints.positive, event_dim=1
     )
-    o_free, log_q_o = dist.Normal.draw(noise, (*particles, 3), o_loc, o_scale)
-    o, log_det_o = constraints.ordered.push(o_free)
     k_loc = param(
         "G.k_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
     k_scale = param(
         "G.k_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
-    k_free, log_q_k = dist.Normal.draw(noise, particles, k_loc, k_scale)
-    k, log_det_k = constraints.positive.push(k_free)
     t_loc = param(
         "G.t_loc",
         lambda: data.new_full((N,), 0.0),
@@ -267,8 +247,6 @@ def g(
         event_dim=0,
         plates=(data.obs,),
     )
-    t_free, log_q_t = dist.Normal.draw(noise, (*particles, data.obs.length), t_loc, t_scale)
-    t, log_det_t = constraints.positive.push(t_free)
     u_loc = param(
         "G.u_loc",
         lambda: data.new_full((N, 2), 0.0),
@@ -283,32 +261,55 @@ def g(
         event_dim=1,
         plates=(data.obs,),
     )
-    u_free, log_q_u = dist.Normal.draw(noise, (*particles, data.obs.length, 2), u_loc, u_scale)
+    mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
+    a_free, log_q_a_free = dist.Normal.draw(noise, particles, a_loc, a_scale)
+    a, log_det_a = constraints.positive.push(a_free)
+    b_free, log_q_b_free = dist.Normal.draw(noise, particles, b_loc, b_scale)
+    b, log_det_b = constraints.positive.push(b_free)
+    c_free, log_q_c_free = dist.Normal.draw(noise, particles, c_loc, c_scale)
+    c, log_det_c = constraints.interval(0.0, 10.0).push(c_free)
+    d_free, log_q_d_free = dist.Normal.draw(noise, particles, d_loc, d_scale)
+    d, log_det_d = constraints.interval(-1.0, 1.0).push(d_free)
+    e_free, log_q_e_free = dist.Normal.draw(noise, particles, e_loc, e_scale)
+    e, log_det_e = constraints.unit.push(e_free)
+    f_free, log_q_f_free = dist.Normal.draw(noise, particles, f_loc, f_scale)
+    f, log_det_f = constraints.greater_than(2.0).push(f_free)
+    g_free, log_q_g_free = dist.Normal.draw(noise, particles, g_loc, g_scale)
+    g, log_det_g = constraints.less_than(1.0).push(g_free)
+    h_free, log_q_h_free = dist.Normal.draw(noise, (*particles, 2), h_loc, h_scale)
+    h, log_det_h = constraints.unit.push(h_free)
+    o_free, log_q_o_free = dist.Normal.draw(noise, (*particles, 3), o_loc, o_scale)
+    o, log_det_o = constraints.ordered.push(o_free)
+    k_free, log_q_k_free = dist.Normal.draw(noise, particles, k_loc, k_scale)
+    k, log_det_k = constraints.positive.push(k_free)
+    t_free, log_q_t_free = dist.Normal.draw(noise, (*particles, data.obs.length), t_loc, t_scale)
+    t, log_det_t = constraints.positive.push(t_free)
+    u_free, log_q_u_free = dist.Normal.draw(noise, (*particles, data.obs.length, 2), u_loc, u_scale)
     u, log_det_u = constraints.interval(0.5, 2.0).push(u_free)
     log_q = (
         log_q_mu
-        + log_q_a
+        + log_q_a_free
         - log_det_a
-        + log_q_b
+        + log_q_b_free
         - log_det_b
-        + log_q_c
+        + log_q_c_free
         - log_det_c
-        + log_q_d
+        + log_q_d_free
         - log_det_d
-        + log_q_e
+        + log_q_e_free
         - log_det_e
-        + log_q_f
+        + log_q_f_free
         - log_det_f
-        + log_q_g
+        + log_q_g_free
         - log_det_g
-        + log_q_h.sum(-1)
+        + log_q_h_free.sum(-1)
         - log_det_h.sum(-1)
-        + log_q_o.sum(-1)
+        + log_q_o_free.sum(-1)
         - log_det_o
-        + log_q_k
+        + log_q_k_free
         - log_det_k
-        + data.obs.scale * (log_q_t.sum(-1) - log_det_t.sum(-1))
-        + data.obs.scale * (log_q_u.sum((-2, -1)) - log_det_u.sum((-2, -1)))
+        + data.obs.scale * (log_q_t_free.sum(-1) - log_det_t.sum(-1))
+        + data.obs.scale * (log_q_u_free.sum((-2, -1)) - log_det_u.sum((-2, -1)))
     )
     return Draw(TruncatedLatents(mu, a, b, c, d, e, f, g, h, o, k, t, u), log_q)
 
@@ -322,7 +323,7 @@ def h(
 ) -> Draw[TruncatedLatents]:
     """Guide H for Truncated.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     H.s: [] positive
     H.mu_loc: [] real
@@ -344,11 +345,66 @@ def h(
     H.k_loc: [] real
     H.k_scale: [] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     s = param("H.s", lambda: data.new_full((), 1.0), constraint=constraints.positive, event_dim=0)
+    mu_loc = param(
+        "H.mu_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
+    )
+    mu_scale = param(
+        "H.mu_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
+    )
+    a_loc = param(
+        "H.a_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
+    )
+    a_scale = param(
+        "H.a_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
+    )
+    b_loc = param(
+        "H.b_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
+    )
+    b_scale = param(
+        "H.b_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
+    )
+    e_loc = param(
+        "H.e_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
+    )
+    e_scale = param(
+        "H.e_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
+    )
+    f_loc = param(
+        "H.f_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
+    )
+    f_scale = param(
+        "H.f_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
+    )
+    g_loc = param(
+        "H.g_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
+    )
+    g_scale = param(
+        "H.g_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
+    )
+    h_loc = param(
+        "H.h_loc", lambda: data.new_full((2,), 0.0), constraint=constraints.real, event_dim=1
+    )
+    h_scale = param(
+        "H.h_scale", lambda: data.new_full((2,), 0.1), constraint=constraints.positive, event_dim=1
+    )
+    o_loc = param(
+        "H.o_loc", lambda: data.new_full((3,), 0.0), constraint=constraints.real, event_dim=1
+    )
+    o_scale = param(
+        "H.o_scale", lambda: data.new_full((3,), 0.1), constraint=constraints.positive, event_dim=1
+    )
+    k_loc = param(
+        "H.k_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
+    )
+    k_scale = param(
+        "H.k_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
+    )
     t, log_q_t = dist.HalfNormal.draw(noise, (*particles, data.obs.length), s)
-    u_free, log_q_u = dist.Normal.draw(
+    u_free, log_q_u_free = dist.Normal.draw(
         noise,
         (*particles, data.obs.length, 2),
         data.new_full((2,), 0.0),
@@ -357,103 +413,50 @@ def h(
     u, log_det_u = constraints.interval(0.5, 2.0).push(u_free)
     c, log_q_c = dist.TruncatedNormal.draw(noise, particles, 1.0, s, 0.0, 10.0)
     d, log_q_d = dist.Uniform.draw(noise, particles, -1.0, 1.0)
-    mu_loc = param(
-        "H.mu_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
-    )
-    mu_scale = param(
-        "H.mu_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
-    )
     mu, log_q_mu = dist.Normal.draw(noise, particles, mu_loc, mu_scale)
-    a_loc = param(
-        "H.a_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
-    )
-    a_scale = param(
-        "H.a_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
-    )
-    a_free, log_q_a = dist.Normal.draw(noise, particles, a_loc, a_scale)
+    a_free, log_q_a_free = dist.Normal.draw(noise, particles, a_loc, a_scale)
     a, log_det_a = constraints.positive.push(a_free)
-    b_loc = param(
-        "H.b_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
-    )
-    b_scale = param(
-        "H.b_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
-    )
-    b_free, log_q_b = dist.Normal.draw(noise, particles, b_loc, b_scale)
+    b_free, log_q_b_free = dist.Normal.draw(noise, particles, b_loc, b_scale)
     b, log_det_b = constraints.positive.push(b_free)
-    e_loc = param(
-        "H.e_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
-    )
-    e_scale = param(
-        "H.e_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
-    )
-    e_free, log_q_e = dist.Normal.draw(noise, particles, e_loc, e_scale)
+    e_free, log_q_e_free = dist.Normal.draw(noise, particles, e_loc, e_scale)
     e, log_det_e = constraints.unit.push(e_free)
-    f_loc = param(
-        "H.f_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
-    )
-    f_scale = param(
-        "H.f_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
-    )
-    f_free, log_q_f = dist.Normal.draw(noise, particles, f_loc, f_scale)
+    f_free, log_q_f_free = dist.Normal.draw(noise, particles, f_loc, f_scale)
     f, log_det_f = constraints.greater_than(2.0).push(f_free)
-    g_loc = param(
-        "H.g_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
-    )
-    g_scale = param(
-        "H.g_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
-    )
-    g_free, log_q_g = dist.Normal.draw(noise, particles, g_loc, g_scale)
+    g_free, log_q_g_free = dist.Normal.draw(noise, particles, g_loc, g_scale)
     g, log_det_g = constraints.less_than(1.0).push(g_free)
-    h_loc = param(
-        "H.h_loc", lambda: data.new_full((2,), 0.0), constraint=constraints.real, event_dim=1
-    )
-    h_scale = param(
-        "H.h_scale", lambda: data.new_full((2,), 0.1), constraint=constraints.positive, event_dim=1
-    )
-    h_free, log_q_h = dist.Normal.draw(noise, (*particles, 2), h_loc, h_scale)
+    h_free, log_q_h_free = dist.Normal.draw(noise, (*particles, 2), h_loc, h_scale)
     h, log_det_h = constraints.unit.push(h_free)
-    o_loc = param(
-        "H.o_loc", lambda: data.new_full((3,), 0.0), constraint=constraints.real, event_dim=1
-    )
-    o_scale = param(
-        "H.o_scale", lambda: data.new_full((3,), 0.1), constraint=constraints.positive, event_dim=1
-    )
-    o_free, log_q_o = dist.Normal.draw(noise, (*particles, 3), o_loc, o_scale)
+    o_free, log_q_o_free = dist.Normal.draw(noise, (*particles, 3), o_loc, o_scale)
     o, log_det_o = constraints.ordered.push(o_free)
-    k_loc = param(
-        "H.k_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
-    )
-    k_scale = param(
-        "H.k_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
-    )
-    k_free, log_q_k = dist.Normal.draw(noise, particles, k_loc, k_scale)
+    k_free, log_q_k_free = dist.Normal.draw(noise, particles, k_loc, k_scale)
     k, log_det_k = constraints.positive.push(k_free)
     log_q = (
         data.obs.scale * log_q_t.sum(-1)
-        + data.obs.scale * (log_q_u.sum((-2, -1)) - log_det_u.sum((-2, -1)))
+        + data.obs.scale * (log_q_u_free.sum((-2, -1)) - log_det_u.sum((-2, -1)))
         + log_q_c
         + log_q_d
         + log_q_mu
-        + log_q_a
+        + log_q_a_free
         - log_det_a
-        + log_q_b
+        + log_q_b_free
         - log_det_b
-        + log_q_e
+        + log_q_e_free
         - log_det_e
-        + log_q_f
+        + log_q_f_free
         - log_det_f
-        + log_q_g
+        + log_q_g_free
         - log_det_g
-        + log_q_h.sum(-1)
+        + log_q_h_free.sum(-1)
         - log_det_h.sum(-1)
-        + log_q_o.sum(-1)
+        + log_q_o_free.sum(-1)
         - log_det_o
-        + log_q_k
+        + log_q_k_free
         - log_det_k
     )
     return Draw(TruncatedLatents(mu, a, b, c, d, e, f, g, h, o, k, t, u), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (79, 2),
     (84, 4),
@@ -472,17 +475,17 @@ LINES = (
     (114, 18),
     (125, 2),
     (128, 21),
-    (316, 22),
-    (349, 23),
-    (350, 25),
-    (351, 26),
-    (358, 28),
-    (359, 29),
-    (360, 30),
-    (431, 22),
-    (487, 2),
+    (317, 22),
+    (351, 23),
+    (352, 30),
+    (406, 25),
+    (407, 26),
+    (414, 28),
+    (415, 29),
+    (416, 30),
+    (433, 22),
+    (490, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Truncated = Model(
     name="Truncated",

@@ -108,20 +108,21 @@ def linear_map(
 ) -> Draw[LinearLatents]:
     """Guide LinearMap for Linear.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     LinearMap.a_map: [] real
     LinearMap.b_map: [] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     a_map = param(
         "LinearMap.a_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    a, log_q_a = dist.Point.draw(noise, particles, a_map)
     b_map = param(
         "LinearMap.b_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
+    a, log_q_a = dist.Point.draw(noise, particles, a_map)
     b, log_q_b = dist.Point.draw(noise, particles, b_map)
     log_q = log_q_a + log_q_b
     return Draw(LinearLatents(a, b), log_q)
@@ -136,13 +137,14 @@ def linear_full(
 ) -> Draw[LinearLatents]:
     """Guide LinearFull for Linear.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     LinearFull.joint_loc: [2] real
     LinearFull.joint_scale: [2] positive
     LinearFull.joint_tril: [2, 2] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     joint_loc = param(
         "LinearFull.joint_loc",
@@ -179,13 +181,14 @@ def robust_full(
 ) -> Draw[RobustLatents]:
     """Guide RobustFull for Robust.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     RobustFull.joint_loc: [P] real
     RobustFull.joint_scale: [P] positive
     RobustFull.joint_tril: [P, P] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     P = data.P
     joint_loc = param(
@@ -222,11 +225,12 @@ def robust_hand(
 ) -> Draw[RobustLatents]:
     """Guide RobustHand for Robust.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     RobustHand.m: [P] real
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     P = data.P
     m = param(
@@ -237,6 +241,7 @@ def robust_hand(
     return Draw(RobustLatents(a), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (59, 4),
     (62, 5),
@@ -248,16 +253,15 @@ LINES = (
     (96, 20),
     (99, 15),
     (102, 13),
-    (130, 24),
-    (173, 25),
-    (216, 26),
-    (232, 27),
-    (235, 28),
-    (236, 26),
-    (262, 4),
-    (281, 15),
+    (131, 24),
+    (175, 25),
+    (219, 26),
+    (236, 27),
+    (239, 28),
+    (240, 26),
+    (266, 4),
+    (285, 15),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Linear = Model(
     name="Linear",

@@ -131,13 +131,14 @@ def g(
 ) -> Draw[InputsLatents]:
     """Guide G for Inputs.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G.joint_loc: [K + 1] real
     G.joint_scale: [K + 1] positive
     G.joint_tril: [K + 1, K + 1] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     joint_loc = param(
@@ -167,6 +168,7 @@ def g(
     return Draw(InputsLatents(w, z), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (102, 2),
     (105, 21),
@@ -176,9 +178,8 @@ LINES = (
     (121, 30),
     (122, 2),
     (125, 34),
-    (183, 2),
+    (184, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Inputs = Model(
     name="Inputs",

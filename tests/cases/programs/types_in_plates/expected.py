@@ -124,22 +124,23 @@ def map_guide(
 ) -> Draw[RowsLatents]:
     """Guide Map for Rows.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    Map.p_map: [group] positive
-    Map.q_map: [group] interval(-1, 1)
-    Map.u_map: [group, T] unit
-    Map.a_map: [group, K] simplex
-    Map.b_map: [group, T, K] simplex
-    Map.c_map: [group, K] ordered
-    Map.d_map: [group, K] positive_ordered
-    Map.e_map: [group, K, K] lower_cholesky
-    Map.f_map: [group, K, K] corr_cholesky
-    Map.g_map: [group, K, K] cov
-    Map.h_map: [group, K, K] corr
-    Map.i_map: [group, K, K] unit_lower_cholesky
+    Map.p_map: [G] positive, a row for each of group
+    Map.q_map: [G] interval(-1, 1), a row for each of group
+    Map.u_map: [G, T] unit, a row for each of group
+    Map.a_map: [G, K] simplex, a row for each of group
+    Map.b_map: [G, T, K] simplex, a row for each of group
+    Map.c_map: [G, K] ordered, a row for each of group
+    Map.d_map: [G, K] positive_ordered, a row for each of group
+    Map.e_map: [G, K, K] lower_cholesky, a row for each of group
+    Map.f_map: [G, K, K] corr_cholesky, a row for each of group
+    Map.g_map: [G, K, K] cov, a row for each of group
+    Map.h_map: [G, K, K] corr, a row for each of group
+    Map.i_map: [G, K, K] unit_lower_cholesky, a row for each of group
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     T = data.T
@@ -151,7 +152,6 @@ def map_guide(
         event_dim=0,
         plates=(data.group,),
     )
-    p, log_q_p = dist.Point.draw(noise, (*particles, G), p_map)
     q_map = param(
         "Map.q_map",
         lambda: constraints.interval(-1.0, 1.0).default((G,), data.dtype, data.device),
@@ -159,7 +159,6 @@ def map_guide(
         event_dim=0,
         plates=(data.group,),
     )
-    q, log_q_q = dist.Point.draw(noise, (*particles, G), q_map)
     u_map = param(
         "Map.u_map",
         lambda: constraints.unit.default((G, T), data.dtype, data.device),
@@ -167,7 +166,6 @@ def map_guide(
         event_dim=1,
         plates=(data.group,),
     )
-    u, log_q_u = dist.Point.draw(noise, (*particles, G, T), u_map)
     a_map = param(
         "Map.a_map",
         lambda: constraints.simplex.default((G, K), data.dtype, data.device),
@@ -175,7 +173,6 @@ def map_guide(
         event_dim=1,
         plates=(data.group,),
     )
-    a, log_q_a = dist.Point.draw(noise, (*particles, G, K), a_map)
     b_map = param(
         "Map.b_map",
         lambda: constraints.simplex.default((G, T, K), data.dtype, data.device),
@@ -183,7 +180,6 @@ def map_guide(
         event_dim=2,
         plates=(data.group,),
     )
-    b, log_q_b = dist.Point.draw(noise, (*particles, G, T, K), b_map)
     c_map = param(
         "Map.c_map",
         lambda: constraints.ordered.default((G, K), data.dtype, data.device),
@@ -191,7 +187,6 @@ def map_guide(
         event_dim=1,
         plates=(data.group,),
     )
-    c, log_q_c = dist.Point.draw(noise, (*particles, G, K), c_map)
     d_map = param(
         "Map.d_map",
         lambda: constraints.positive_ordered.default((G, K), data.dtype, data.device),
@@ -199,7 +194,6 @@ def map_guide(
         event_dim=1,
         plates=(data.group,),
     )
-    d, log_q_d = dist.Point.draw(noise, (*particles, G, K), d_map)
     e_map = param(
         "Map.e_map",
         lambda: constraints.lower_cholesky.default((G, K, K), data.dtype, data.device),
@@ -207,7 +201,6 @@ def map_guide(
         event_dim=2,
         plates=(data.group,),
     )
-    e, log_q_e = dist.Point.draw(noise, (*particles, G, K, K), e_map)
     f_map = param(
         "Map.f_map",
         lambda: constraints.corr_cholesky.default((G, K, K), data.dtype, data.device),
@@ -215,7 +208,6 @@ def map_guide(
         event_dim=2,
         plates=(data.group,),
     )
-    f, log_q_f = dist.Point.draw(noise, (*particles, G, K, K), f_map)
     g_map = param(
         "Map.g_map",
         lambda: constraints.cov.default((G, K, K), data.dtype, data.device),
@@ -223,7 +215,6 @@ def map_guide(
         event_dim=2,
         plates=(data.group,),
     )
-    g, log_q_g = dist.Point.draw(noise, (*particles, G, K, K), g_map)
     h_map = param(
         "Map.h_map",
         lambda: constraints.corr.default((G, K, K), data.dtype, data.device),
@@ -231,7 +222,6 @@ def map_guide(
         event_dim=2,
         plates=(data.group,),
     )
-    h, log_q_h = dist.Point.draw(noise, (*particles, G, K, K), h_map)
     i_map = param(
         "Map.i_map",
         lambda: constraints.unit_lower_cholesky.default((G, K, K), data.dtype, data.device),
@@ -239,6 +229,17 @@ def map_guide(
         event_dim=2,
         plates=(data.group,),
     )
+    p, log_q_p = dist.Point.draw(noise, (*particles, G), p_map)
+    q, log_q_q = dist.Point.draw(noise, (*particles, G), q_map)
+    u, log_q_u = dist.Point.draw(noise, (*particles, G, T), u_map)
+    a, log_q_a = dist.Point.draw(noise, (*particles, G, K), a_map)
+    b, log_q_b = dist.Point.draw(noise, (*particles, G, T, K), b_map)
+    c, log_q_c = dist.Point.draw(noise, (*particles, G, K), c_map)
+    d, log_q_d = dist.Point.draw(noise, (*particles, G, K), d_map)
+    e, log_q_e = dist.Point.draw(noise, (*particles, G, K, K), e_map)
+    f, log_q_f = dist.Point.draw(noise, (*particles, G, K, K), f_map)
+    g, log_q_g = dist.Point.draw(noise, (*particles, G, K, K), g_map)
+    h, log_q_h = dist.Point.draw(noise, (*particles, G, K, K), h_map)
     i, log_q_i = dist.Point.draw(noise, (*particles, G, K, K), i_map)
     log_q = (
         log_q_p.sum(-1)
@@ -266,34 +267,35 @@ def mean_field(
 ) -> Draw[RowsLatents]:
     """Guide MeanField for Rows.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    MeanField.p_loc: [group] real
-    MeanField.p_scale: [group] positive
-    MeanField.q_loc: [group] real
-    MeanField.q_scale: [group] positive
-    MeanField.u_loc: [group, T] real
-    MeanField.u_scale: [group, T] positive
-    MeanField.a_loc: [group, K - 1] real
-    MeanField.a_scale: [group, K - 1] positive
-    MeanField.b_loc: [group, T, K - 1] real
-    MeanField.b_scale: [group, T, K - 1] positive
-    MeanField.c_loc: [group, K] real
-    MeanField.c_scale: [group, K] positive
-    MeanField.d_loc: [group, K] real
-    MeanField.d_scale: [group, K] positive
-    MeanField.e_loc: [group, (K * K + K) // 2] real
-    MeanField.e_scale: [group, (K * K + K) // 2] positive
-    MeanField.f_loc: [group, (K * K - K) // 2] real
-    MeanField.f_scale: [group, (K * K - K) // 2] positive
-    MeanField.g_loc: [group, (K * K + K) // 2] real
-    MeanField.g_scale: [group, (K * K + K) // 2] positive
-    MeanField.h_loc: [group, (K * K - K) // 2] real
-    MeanField.h_scale: [group, (K * K - K) // 2] positive
-    MeanField.i_loc: [group, (K * K - K) // 2] real
-    MeanField.i_scale: [group, (K * K - K) // 2] positive
+    MeanField.p_loc: [G] real, a row for each of group
+    MeanField.p_scale: [G] positive, a row for each of group
+    MeanField.q_loc: [G] real, a row for each of group
+    MeanField.q_scale: [G] positive, a row for each of group
+    MeanField.u_loc: [G, T] real, a row for each of group
+    MeanField.u_scale: [G, T] positive, a row for each of group
+    MeanField.a_loc: [G, K - 1] real, a row for each of group
+    MeanField.a_scale: [G, K - 1] positive, a row for each of group
+    MeanField.b_loc: [G, T, K - 1] real, a row for each of group
+    MeanField.b_scale: [G, T, K - 1] positive, a row for each of group
+    MeanField.c_loc: [G, K] real, a row for each of group
+    MeanField.c_scale: [G, K] positive, a row for each of group
+    MeanField.d_loc: [G, K] real, a row for each of group
+    MeanField.d_scale: [G, K] positive, a row for each of group
+    MeanField.e_loc: [G, (K * K + K) // 2] real, a row for each of group
+    MeanField.e_scale: [G, (K * K + K) // 2] positive, a row for each of group
+    MeanField.f_loc: [G, (K * K - K) // 2] real, a row for each of group
+    MeanField.f_scale: [G, (K * K - K) // 2] positive, a row for each of group
+    MeanField.g_loc: [G, (K * K + K) // 2] real, a row for each of group
+    MeanField.g_scale: [G, (K * K + K) // 2] positive, a row for each of group
+    MeanField.h_loc: [G, (K * K - K) // 2] real, a row for each of group
+    MeanField.h_scale: [G, (K * K - K) // 2] positive, a row for each of group
+    MeanField.i_loc: [G, (K * K - K) // 2] real, a row for each of group
+    MeanField.i_scale: [G, (K * K - K) // 2] positive, a row for each of group
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     T = data.T
@@ -312,8 +314,6 @@ def mean_field(
         event_dim=0,
         plates=(data.group,),
     )
-    p_free, log_q_p = dist.Normal.draw(noise, (*particles, G), p_loc, p_scale)
-    p, log_det_p = constraints.positive.push(p_free)
     q_loc = param(
         "MeanField.q_loc",
         lambda: data.new_full((G,), 0.0),
@@ -328,8 +328,6 @@ def mean_field(
         event_dim=0,
         plates=(data.group,),
     )
-    q_free, log_q_q = dist.Normal.draw(noise, (*particles, G), q_loc, q_scale)
-    q, log_det_q = constraints.interval(-1.0, 1.0).push(q_free)
     u_loc = param(
         "MeanField.u_loc",
         lambda: data.new_full((G, T), 0.0),
@@ -344,8 +342,6 @@ def mean_field(
         event_dim=1,
         plates=(data.group,),
     )
-    u_free, log_q_u = dist.Normal.draw(noise, (*particles, G, T), u_loc, u_scale)
-    u, log_det_u = constraints.unit.push(u_free)
     a_loc = param(
         "MeanField.a_loc",
         lambda: data.new_full((G, K - 1), 0.0),
@@ -360,8 +356,6 @@ def mean_field(
         event_dim=1,
         plates=(data.group,),
     )
-    a_free, log_q_a = dist.Normal.draw(noise, (*particles, G, K - 1), a_loc, a_scale)
-    a, log_det_a = constraints.simplex.push(a_free)
     b_loc = param(
         "MeanField.b_loc",
         lambda: data.new_full((G, T, K - 1), 0.0),
@@ -376,8 +370,6 @@ def mean_field(
         event_dim=2,
         plates=(data.group,),
     )
-    b_free, log_q_b = dist.Normal.draw(noise, (*particles, G, T, K - 1), b_loc, b_scale)
-    b, log_det_b = constraints.simplex.push(b_free)
     c_loc = param(
         "MeanField.c_loc",
         lambda: data.new_full((G, K), 0.0),
@@ -392,8 +384,6 @@ def mean_field(
         event_dim=1,
         plates=(data.group,),
     )
-    c_free, log_q_c = dist.Normal.draw(noise, (*particles, G, K), c_loc, c_scale)
-    c, log_det_c = constraints.ordered.push(c_free)
     d_loc = param(
         "MeanField.d_loc",
         lambda: data.new_full((G, K), 0.0),
@@ -408,8 +398,6 @@ def mean_field(
         event_dim=1,
         plates=(data.group,),
     )
-    d_free, log_q_d = dist.Normal.draw(noise, (*particles, G, K), d_loc, d_scale)
-    d, log_det_d = constraints.positive_ordered.push(d_free)
     e_loc = param(
         "MeanField.e_loc",
         lambda: data.new_full((G, (K * K + K) // 2), 0.0),
@@ -424,8 +412,6 @@ def mean_field(
         event_dim=1,
         plates=(data.group,),
     )
-    e_free, log_q_e = dist.Normal.draw(noise, (*particles, G, (K * K + K) // 2), e_loc, e_scale)
-    e, log_det_e = constraints.lower_cholesky.push(e_free)
     f_loc = param(
         "MeanField.f_loc",
         lambda: data.new_full((G, (K * K - K) // 2), 0.0),
@@ -440,8 +426,6 @@ def mean_field(
         event_dim=1,
         plates=(data.group,),
     )
-    f_free, log_q_f = dist.Normal.draw(noise, (*particles, G, (K * K - K) // 2), f_loc, f_scale)
-    f, log_det_f = constraints.corr_cholesky.push(f_free)
     g_loc = param(
         "MeanField.g_loc",
         lambda: data.new_full((G, (K * K + K) // 2), 0.0),
@@ -456,8 +440,6 @@ def mean_field(
         event_dim=1,
         plates=(data.group,),
     )
-    g_free, log_q_g = dist.Normal.draw(noise, (*particles, G, (K * K + K) // 2), g_loc, g_scale)
-    g, log_det_g = constraints.cov.push(g_free)
     h_loc = param(
         "MeanField.h_loc",
         lambda: data.new_full((G, (K * K - K) // 2), 0.0),
@@ -472,8 +454,6 @@ def mean_field(
         event_dim=1,
         plates=(data.group,),
     )
-    h_free, log_q_h = dist.Normal.draw(noise, (*particles, G, (K * K - K) // 2), h_loc, h_scale)
-    h, log_det_h = constraints.corr.push(h_free)
     i_loc = param(
         "MeanField.i_loc",
         lambda: data.new_full((G, (K * K - K) // 2), 0.0),
@@ -488,32 +468,64 @@ def mean_field(
         event_dim=1,
         plates=(data.group,),
     )
-    i_free, log_q_i = dist.Normal.draw(noise, (*particles, G, (K * K - K) // 2), i_loc, i_scale)
+    p_free, log_q_p_free = dist.Normal.draw(noise, (*particles, G), p_loc, p_scale)
+    p, log_det_p = constraints.positive.push(p_free)
+    q_free, log_q_q_free = dist.Normal.draw(noise, (*particles, G), q_loc, q_scale)
+    q, log_det_q = constraints.interval(-1.0, 1.0).push(q_free)
+    u_free, log_q_u_free = dist.Normal.draw(noise, (*particles, G, T), u_loc, u_scale)
+    u, log_det_u = constraints.unit.push(u_free)
+    a_free, log_q_a_free = dist.Normal.draw(noise, (*particles, G, K - 1), a_loc, a_scale)
+    a, log_det_a = constraints.simplex.push(a_free)
+    b_free, log_q_b_free = dist.Normal.draw(noise, (*particles, G, T, K - 1), b_loc, b_scale)
+    b, log_det_b = constraints.simplex.push(b_free)
+    c_free, log_q_c_free = dist.Normal.draw(noise, (*particles, G, K), c_loc, c_scale)
+    c, log_det_c = constraints.ordered.push(c_free)
+    d_free, log_q_d_free = dist.Normal.draw(noise, (*particles, G, K), d_loc, d_scale)
+    d, log_det_d = constraints.positive_ordered.push(d_free)
+    e_free, log_q_e_free = dist.Normal.draw(
+        noise, (*particles, G, (K * K + K) // 2), e_loc, e_scale
+    )
+    e, log_det_e = constraints.lower_cholesky.push(e_free)
+    f_free, log_q_f_free = dist.Normal.draw(
+        noise, (*particles, G, (K * K - K) // 2), f_loc, f_scale
+    )
+    f, log_det_f = constraints.corr_cholesky.push(f_free)
+    g_free, log_q_g_free = dist.Normal.draw(
+        noise, (*particles, G, (K * K + K) // 2), g_loc, g_scale
+    )
+    g, log_det_g = constraints.cov.push(g_free)
+    h_free, log_q_h_free = dist.Normal.draw(
+        noise, (*particles, G, (K * K - K) // 2), h_loc, h_scale
+    )
+    h, log_det_h = constraints.corr.push(h_free)
+    i_free, log_q_i_free = dist.Normal.draw(
+        noise, (*particles, G, (K * K - K) // 2), i_loc, i_scale
+    )
     i, log_det_i = constraints.unit_lower_cholesky.push(i_free)
     log_q = (
-        log_q_p.sum(-1)
+        log_q_p_free.sum(-1)
         - log_det_p.sum(-1)
-        + log_q_q.sum(-1)
+        + log_q_q_free.sum(-1)
         - log_det_q.sum(-1)
-        + log_q_u.sum((-2, -1))
+        + log_q_u_free.sum((-2, -1))
         - log_det_u.sum((-2, -1))
-        + log_q_a.sum((-2, -1))
+        + log_q_a_free.sum((-2, -1))
         - log_det_a.sum(-1)
-        + log_q_b.sum((-3, -2, -1))
+        + log_q_b_free.sum((-3, -2, -1))
         - log_det_b.sum((-2, -1))
-        + log_q_c.sum((-2, -1))
+        + log_q_c_free.sum((-2, -1))
         - log_det_c.sum(-1)
-        + log_q_d.sum((-2, -1))
+        + log_q_d_free.sum((-2, -1))
         - log_det_d.sum(-1)
-        + log_q_e.sum((-2, -1))
+        + log_q_e_free.sum((-2, -1))
         - log_det_e.sum(-1)
-        + log_q_f.sum((-2, -1))
+        + log_q_f_free.sum((-2, -1))
         - log_det_f.sum(-1)
-        + log_q_g.sum((-2, -1))
+        + log_q_g_free.sum((-2, -1))
         - log_det_g.sum(-1)
-        + log_q_h.sum((-2, -1))
+        + log_q_h_free.sum((-2, -1))
         - log_det_h.sum(-1)
-        + log_q_i.sum((-2, -1))
+        + log_q_i_free.sum((-2, -1))
         - log_det_i.sum(-1)
     )
     return Draw(RowsLatents(p, q, u, a, b, c, d, e, f, g, h, i), log_q)
@@ -528,13 +540,14 @@ def full_rank(
 ) -> Draw[RowsLatents]:
     """Guide FullRank for Rows.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     FullRank.joint_loc: [(5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2] real
     FullRank.joint_scale: [(5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2] positive
     FullRank.joint_tril: [(5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2, (5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     T = data.T
@@ -633,13 +646,14 @@ def low_rank(
 ) -> Draw[RowsLatents]:
     """Guide LowRank for Rows.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     LowRank.joint_loc: [(5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2] real
     LowRank.joint_factor: [(5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2, 2] real
     LowRank.joint_diag: [(5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     T = data.T
@@ -740,13 +754,14 @@ def by_row(
 ) -> Draw[RowsLatents]:
     """Guide ByRow for Rows.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    ByRow.joint_loc: [group, (5 * K * K + 2 * K * T + 5 * K + 2) // 2] real
-    ByRow.joint_scale: [group, (5 * K * K + 2 * K * T + 5 * K + 2) // 2] positive
-    ByRow.joint_tril: [group, (5 * K * K + 2 * K * T + 5 * K + 2) // 2, (5 * K * K + 2 * K * T + 5 * K + 2) // 2] unit_lower_cholesky
+    ByRow.joint_loc: [G, (5 * K * K + 2 * K * T + 5 * K + 2) // 2] real, a row for each of group
+    ByRow.joint_scale: [G, (5 * K * K + 2 * K * T + 5 * K + 2) // 2] positive, a row for each of group
+    ByRow.joint_tril: [G, (5 * K * K + 2 * K * T + 5 * K + 2) // 2, (5 * K * K + 2 * K * T + 5 * K + 2) // 2] unit_lower_cholesky, a row for each of group
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     T = data.T
@@ -851,29 +866,30 @@ def by_row_low(
 ) -> Draw[RowsLatents]:
     """Guide ByRowLow for Rows.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
-    ByRowLow.joint_loc: [group, K * T + 3 * K - T - 1] real
-    ByRowLow.joint_factor: [group, K * T + 3 * K - T - 1, 1] real
-    ByRowLow.joint_diag: [group, K * T + 3 * K - T - 1] positive
-    ByRowLow.p_loc: [group] real
-    ByRowLow.p_scale: [group] positive
-    ByRowLow.q_loc: [group] real
-    ByRowLow.q_scale: [group] positive
-    ByRowLow.u_loc: [group, T] real
-    ByRowLow.u_scale: [group, T] positive
-    ByRowLow.e_loc: [group, (K * K + K) // 2] real
-    ByRowLow.e_scale: [group, (K * K + K) // 2] positive
-    ByRowLow.f_loc: [group, (K * K - K) // 2] real
-    ByRowLow.f_scale: [group, (K * K - K) // 2] positive
-    ByRowLow.g_loc: [group, (K * K + K) // 2] real
-    ByRowLow.g_scale: [group, (K * K + K) // 2] positive
-    ByRowLow.h_loc: [group, (K * K - K) // 2] real
-    ByRowLow.h_scale: [group, (K * K - K) // 2] positive
-    ByRowLow.i_loc: [group, (K * K - K) // 2] real
-    ByRowLow.i_scale: [group, (K * K - K) // 2] positive
+    ByRowLow.joint_loc: [G, K * T + 3 * K - T - 1] real, a row for each of group
+    ByRowLow.joint_factor: [G, K * T + 3 * K - T - 1, 1] real, a row for each of group
+    ByRowLow.joint_diag: [G, K * T + 3 * K - T - 1] positive, a row for each of group
+    ByRowLow.p_loc: [G] real, a row for each of group
+    ByRowLow.p_scale: [G] positive, a row for each of group
+    ByRowLow.q_loc: [G] real, a row for each of group
+    ByRowLow.q_scale: [G] positive, a row for each of group
+    ByRowLow.u_loc: [G, T] real, a row for each of group
+    ByRowLow.u_scale: [G, T] positive, a row for each of group
+    ByRowLow.e_loc: [G, (K * K + K) // 2] real, a row for each of group
+    ByRowLow.e_scale: [G, (K * K + K) // 2] positive, a row for each of group
+    ByRowLow.f_loc: [G, (K * K - K) // 2] real, a row for each of group
+    ByRowLow.f_scale: [G, (K * K - K) // 2] positive, a row for each of group
+    ByRowLow.g_loc: [G, (K * K + K) // 2] real, a row for each of group
+    ByRowLow.g_scale: [G, (K * K + K) // 2] positive, a row for each of group
+    ByRowLow.h_loc: [G, (K * K - K) // 2] real, a row for each of group
+    ByRowLow.h_scale: [G, (K * K - K) // 2] positive, a row for each of group
+    ByRowLow.i_loc: [G, (K * K - K) // 2] real, a row for each of group
+    ByRowLow.i_scale: [G, (K * K - K) // 2] positive, a row for each of group
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     T = data.T
@@ -899,14 +915,6 @@ def by_row_low(
         event_dim=1,
         plates=(data.group,),
     )
-    joint_free, log_q_joint = dist.LowRankMultivariateNormal.draw(
-        noise, (*particles, G, K * T + 3 * K - T - 1), joint_loc, joint_factor, joint_diag
-    )
-    a_free, b_free, c_free, d_free = joint_free.split([K - 1, K * T - T, K, K], -1)
-    a, log_det_a = constraints.simplex.push(a_free)
-    b, log_det_b = constraints.simplex.push(b_free.unflatten(-1, (T, K - 1)))
-    c, log_det_c = constraints.ordered.push(c_free)
-    d, log_det_d = constraints.positive_ordered.push(d_free)
     p_loc = param(
         "ByRowLow.p_loc",
         lambda: data.new_full((G,), 0.0),
@@ -921,8 +929,6 @@ def by_row_low(
         event_dim=0,
         plates=(data.group,),
     )
-    p_free, log_q_p = dist.Normal.draw(noise, (*particles, G), p_loc, p_scale)
-    p, log_det_p = constraints.positive.push(p_free)
     q_loc = param(
         "ByRowLow.q_loc",
         lambda: data.new_full((G,), 0.0),
@@ -937,8 +943,6 @@ def by_row_low(
         event_dim=0,
         plates=(data.group,),
     )
-    q_free, log_q_q = dist.Normal.draw(noise, (*particles, G), q_loc, q_scale)
-    q, log_det_q = constraints.interval(-1.0, 1.0).push(q_free)
     u_loc = param(
         "ByRowLow.u_loc",
         lambda: data.new_full((G, T), 0.0),
@@ -953,8 +957,6 @@ def by_row_low(
         event_dim=1,
         plates=(data.group,),
     )
-    u_free, log_q_u = dist.Normal.draw(noise, (*particles, G, T), u_loc, u_scale)
-    u, log_det_u = constraints.unit.push(u_free)
     e_loc = param(
         "ByRowLow.e_loc",
         lambda: data.new_full((G, (K * K + K) // 2), 0.0),
@@ -969,8 +971,6 @@ def by_row_low(
         event_dim=1,
         plates=(data.group,),
     )
-    e_free, log_q_e = dist.Normal.draw(noise, (*particles, G, (K * K + K) // 2), e_loc, e_scale)
-    e, log_det_e = constraints.lower_cholesky.push(e_free)
     f_loc = param(
         "ByRowLow.f_loc",
         lambda: data.new_full((G, (K * K - K) // 2), 0.0),
@@ -985,8 +985,6 @@ def by_row_low(
         event_dim=1,
         plates=(data.group,),
     )
-    f_free, log_q_f = dist.Normal.draw(noise, (*particles, G, (K * K - K) // 2), f_loc, f_scale)
-    f, log_det_f = constraints.corr_cholesky.push(f_free)
     g_loc = param(
         "ByRowLow.g_loc",
         lambda: data.new_full((G, (K * K + K) // 2), 0.0),
@@ -1001,8 +999,6 @@ def by_row_low(
         event_dim=1,
         plates=(data.group,),
     )
-    g_free, log_q_g = dist.Normal.draw(noise, (*particles, G, (K * K + K) // 2), g_loc, g_scale)
-    g, log_det_g = constraints.cov.push(g_free)
     h_loc = param(
         "ByRowLow.h_loc",
         lambda: data.new_full((G, (K * K - K) // 2), 0.0),
@@ -1017,8 +1013,6 @@ def by_row_low(
         event_dim=1,
         plates=(data.group,),
     )
-    h_free, log_q_h = dist.Normal.draw(noise, (*particles, G, (K * K - K) // 2), h_loc, h_scale)
-    h, log_det_h = constraints.corr.push(h_free)
     i_loc = param(
         "ByRowLow.i_loc",
         lambda: data.new_full((G, (K * K - K) // 2), 0.0),
@@ -1033,7 +1027,39 @@ def by_row_low(
         event_dim=1,
         plates=(data.group,),
     )
-    i_free, log_q_i = dist.Normal.draw(noise, (*particles, G, (K * K - K) // 2), i_loc, i_scale)
+    joint_free, log_q_joint = dist.LowRankMultivariateNormal.draw(
+        noise, (*particles, G, K * T + 3 * K - T - 1), joint_loc, joint_factor, joint_diag
+    )
+    a_free, b_free, c_free, d_free = joint_free.split([K - 1, K * T - T, K, K], -1)
+    a, log_det_a = constraints.simplex.push(a_free)
+    b, log_det_b = constraints.simplex.push(b_free.unflatten(-1, (T, K - 1)))
+    c, log_det_c = constraints.ordered.push(c_free)
+    d, log_det_d = constraints.positive_ordered.push(d_free)
+    p_free, log_q_p_free = dist.Normal.draw(noise, (*particles, G), p_loc, p_scale)
+    p, log_det_p = constraints.positive.push(p_free)
+    q_free, log_q_q_free = dist.Normal.draw(noise, (*particles, G), q_loc, q_scale)
+    q, log_det_q = constraints.interval(-1.0, 1.0).push(q_free)
+    u_free, log_q_u_free = dist.Normal.draw(noise, (*particles, G, T), u_loc, u_scale)
+    u, log_det_u = constraints.unit.push(u_free)
+    e_free, log_q_e_free = dist.Normal.draw(
+        noise, (*particles, G, (K * K + K) // 2), e_loc, e_scale
+    )
+    e, log_det_e = constraints.lower_cholesky.push(e_free)
+    f_free, log_q_f_free = dist.Normal.draw(
+        noise, (*particles, G, (K * K - K) // 2), f_loc, f_scale
+    )
+    f, log_det_f = constraints.corr_cholesky.push(f_free)
+    g_free, log_q_g_free = dist.Normal.draw(
+        noise, (*particles, G, (K * K + K) // 2), g_loc, g_scale
+    )
+    g, log_det_g = constraints.cov.push(g_free)
+    h_free, log_q_h_free = dist.Normal.draw(
+        noise, (*particles, G, (K * K - K) // 2), h_loc, h_scale
+    )
+    h, log_det_h = constraints.corr.push(h_free)
+    i_free, log_q_i_free = dist.Normal.draw(
+        noise, (*particles, G, (K * K - K) // 2), i_loc, i_scale
+    )
     i, log_det_i = constraints.unit_lower_cholesky.push(i_free)
     log_q = (
         log_q_joint.sum(-1)
@@ -1041,26 +1067,27 @@ def by_row_low(
         - log_det_b.sum((-2, -1))
         - log_det_c.sum(-1)
         - log_det_d.sum(-1)
-        + log_q_p.sum(-1)
+        + log_q_p_free.sum(-1)
         - log_det_p.sum(-1)
-        + log_q_q.sum(-1)
+        + log_q_q_free.sum(-1)
         - log_det_q.sum(-1)
-        + log_q_u.sum((-2, -1))
+        + log_q_u_free.sum((-2, -1))
         - log_det_u.sum((-2, -1))
-        + log_q_e.sum((-2, -1))
+        + log_q_e_free.sum((-2, -1))
         - log_det_e.sum(-1)
-        + log_q_f.sum((-2, -1))
+        + log_q_f_free.sum((-2, -1))
         - log_det_f.sum(-1)
-        + log_q_g.sum((-2, -1))
+        + log_q_g_free.sum((-2, -1))
         - log_det_g.sum(-1)
-        + log_q_h.sum((-2, -1))
+        + log_q_h_free.sum((-2, -1))
         - log_det_h.sum(-1)
-        + log_q_i.sum((-2, -1))
+        + log_q_i_free.sum((-2, -1))
         - log_det_i.sum(-1)
     )
     return Draw(RowsLatents(p, q, u, a, b, c, d, e, f, g, h, i), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (81, 2),
     (85, 6),
@@ -1080,17 +1107,18 @@ LINES = (
     (114, 19),
     (115, 2),
     (118, 27),
-    (260, 28),
-    (522, 29),
-    (627, 30),
-    (734, 31),
-    (845, 32),
-    (881, 34),
-    (910, 35),
-    (1038, 32),
-    (1095, 2),
+    (261, 28),
+    (534, 29),
+    (640, 30),
+    (748, 31),
+    (860, 32),
+    (897, 34),
+    (918, 35),
+    (1030, 34),
+    (1038, 35),
+    (1064, 32),
+    (1123, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Rows = Model(
     name="Rows",

@@ -98,7 +98,7 @@ def map_guide(
 ) -> Draw[ScalarsLatents]:
     """Guide Map for Scalars.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Map.a_map: [] real
     Map.b_map: [] positive
@@ -111,72 +111,73 @@ def map_guide(
     Map.i_map: [3, K] positive
     Map.j_map: [K] unit
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     a_map = param(
         "Map.a_map", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
-    a, log_q_a = dist.Point.draw(noise, particles, a_map)
     b_map = param(
         "Map.b_map",
         lambda: constraints.positive.default((), data.dtype, data.device),
         constraint=constraints.positive,
         event_dim=0,
     )
-    b, log_q_b = dist.Point.draw(noise, particles, b_map)
     c_map = param(
         "Map.c_map",
         lambda: constraints.nonnegative.default((), data.dtype, data.device),
         constraint=constraints.nonnegative,
         event_dim=0,
     )
-    c, log_q_c = dist.Point.draw(noise, particles, c_map)
     d_map = param(
         "Map.d_map",
         lambda: constraints.unit.default((), data.dtype, data.device),
         constraint=constraints.unit,
         event_dim=0,
     )
-    d, log_q_d = dist.Point.draw(noise, particles, d_map)
     e_map = param(
         "Map.e_map",
         lambda: constraints.interval(-1.0, 2.0).default((), data.dtype, data.device),
         constraint=constraints.interval(-1.0, 2.0),
         event_dim=0,
     )
-    e, log_q_e = dist.Point.draw(noise, particles, e_map)
     f_map = param(
         "Map.f_map",
         lambda: constraints.greater_than(1.0).default((), data.dtype, data.device),
         constraint=constraints.greater_than(1.0),
         event_dim=0,
     )
-    f, log_q_f = dist.Point.draw(noise, particles, f_map)
     g_map = param(
         "Map.g_map",
         lambda: constraints.less_than(3.0).default((), data.dtype, data.device),
         constraint=constraints.less_than(3.0),
         event_dim=0,
     )
-    g, log_q_g = dist.Point.draw(noise, particles, g_map)
     h_map = param(
         "Map.h_map", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
-    h, log_q_h = dist.Point.draw(noise, (*particles, K), h_map)
     i_map = param(
         "Map.i_map",
         lambda: constraints.positive.default((3, K), data.dtype, data.device),
         constraint=constraints.positive,
         event_dim=2,
     )
-    i, log_q_i = dist.Point.draw(noise, (*particles, 3, K), i_map)
     j_map = param(
         "Map.j_map",
         lambda: constraints.unit.default((K,), data.dtype, data.device),
         constraint=constraints.unit,
         event_dim=1,
     )
+    a, log_q_a = dist.Point.draw(noise, particles, a_map)
+    b, log_q_b = dist.Point.draw(noise, particles, b_map)
+    c, log_q_c = dist.Point.draw(noise, particles, c_map)
+    d, log_q_d = dist.Point.draw(noise, particles, d_map)
+    e, log_q_e = dist.Point.draw(noise, particles, e_map)
+    f, log_q_f = dist.Point.draw(noise, particles, f_map)
+    g, log_q_g = dist.Point.draw(noise, particles, g_map)
+    h, log_q_h = dist.Point.draw(noise, (*particles, K), h_map)
+    i, log_q_i = dist.Point.draw(noise, (*particles, 3, K), i_map)
     j, log_q_j = dist.Point.draw(noise, (*particles, K), j_map)
     log_q = (
         log_q_a
@@ -202,7 +203,7 @@ def mean_field(
 ) -> Draw[ScalarsLatents]:
     """Guide MeanField for Scalars.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     MeanField.a_loc: [] real
     MeanField.a_scale: [] positive
@@ -225,7 +226,8 @@ def mean_field(
     MeanField.j_loc: [K] real
     MeanField.j_scale: [K] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     a_loc = param(
@@ -237,7 +239,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    a, log_q_a = dist.Normal.draw(noise, particles, a_loc, a_scale)
     b_loc = param(
         "MeanField.b_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -247,8 +248,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    b_free, log_q_b = dist.Normal.draw(noise, particles, b_loc, b_scale)
-    b, log_det_b = constraints.positive.push(b_free)
     c_loc = param(
         "MeanField.c_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -258,8 +257,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    c_free, log_q_c = dist.Normal.draw(noise, particles, c_loc, c_scale)
-    c, log_det_c = constraints.nonnegative.push(c_free)
     d_loc = param(
         "MeanField.d_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -269,8 +266,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    d_free, log_q_d = dist.Normal.draw(noise, particles, d_loc, d_scale)
-    d, log_det_d = constraints.unit.push(d_free)
     e_loc = param(
         "MeanField.e_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -280,8 +275,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    e_free, log_q_e = dist.Normal.draw(noise, particles, e_loc, e_scale)
-    e, log_det_e = constraints.interval(-1.0, 2.0).push(e_free)
     f_loc = param(
         "MeanField.f_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -291,8 +284,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    f_free, log_q_f = dist.Normal.draw(noise, particles, f_loc, f_scale)
-    f, log_det_f = constraints.greater_than(1.0).push(f_free)
     g_loc = param(
         "MeanField.g_loc", lambda: data.new_full((), 0.0), constraint=constraints.real, event_dim=0
     )
@@ -302,8 +293,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=0,
     )
-    g_free, log_q_g = dist.Normal.draw(noise, particles, g_loc, g_scale)
-    g, log_det_g = constraints.less_than(3.0).push(g_free)
     h_loc = param(
         "MeanField.h_loc",
         lambda: data.new_full((K,), 0.0),
@@ -316,7 +305,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    h, log_q_h = dist.Normal.draw(noise, (*particles, K), h_loc, h_scale)
     i_loc = param(
         "MeanField.i_loc",
         lambda: data.new_full((3, K), 0.0),
@@ -329,8 +317,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=2,
     )
-    i_free, log_q_i = dist.Normal.draw(noise, (*particles, 3, K), i_loc, i_scale)
-    i, log_det_i = constraints.positive.push(i_free)
     j_loc = param(
         "MeanField.j_loc",
         lambda: data.new_full((K,), 0.0),
@@ -343,26 +329,42 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    j_free, log_q_j = dist.Normal.draw(noise, (*particles, K), j_loc, j_scale)
+    a, log_q_a = dist.Normal.draw(noise, particles, a_loc, a_scale)
+    b_free, log_q_b_free = dist.Normal.draw(noise, particles, b_loc, b_scale)
+    b, log_det_b = constraints.positive.push(b_free)
+    c_free, log_q_c_free = dist.Normal.draw(noise, particles, c_loc, c_scale)
+    c, log_det_c = constraints.nonnegative.push(c_free)
+    d_free, log_q_d_free = dist.Normal.draw(noise, particles, d_loc, d_scale)
+    d, log_det_d = constraints.unit.push(d_free)
+    e_free, log_q_e_free = dist.Normal.draw(noise, particles, e_loc, e_scale)
+    e, log_det_e = constraints.interval(-1.0, 2.0).push(e_free)
+    f_free, log_q_f_free = dist.Normal.draw(noise, particles, f_loc, f_scale)
+    f, log_det_f = constraints.greater_than(1.0).push(f_free)
+    g_free, log_q_g_free = dist.Normal.draw(noise, particles, g_loc, g_scale)
+    g, log_det_g = constraints.less_than(3.0).push(g_free)
+    h, log_q_h = dist.Normal.draw(noise, (*particles, K), h_loc, h_scale)
+    i_free, log_q_i_free = dist.Normal.draw(noise, (*particles, 3, K), i_loc, i_scale)
+    i, log_det_i = constraints.positive.push(i_free)
+    j_free, log_q_j_free = dist.Normal.draw(noise, (*particles, K), j_loc, j_scale)
     j, log_det_j = constraints.unit.push(j_free)
     log_q = (
         log_q_a
-        + log_q_b
+        + log_q_b_free
         - log_det_b
-        + log_q_c
+        + log_q_c_free
         - log_det_c
-        + log_q_d
+        + log_q_d_free
         - log_det_d
-        + log_q_e
+        + log_q_e_free
         - log_det_e
-        + log_q_f
+        + log_q_f_free
         - log_det_f
-        + log_q_g
+        + log_q_g_free
         - log_det_g
         + log_q_h.sum(-1)
-        + log_q_i.sum((-2, -1))
+        + log_q_i_free.sum((-2, -1))
         - log_det_i.sum((-2, -1))
-        + log_q_j.sum(-1)
+        + log_q_j_free.sum(-1)
         - log_det_j.sum(-1)
     )
     return Draw(ScalarsLatents(a, b, c, d, e, f, g, h, i, j), log_q)
@@ -377,13 +379,14 @@ def full_rank(
 ) -> Draw[ScalarsLatents]:
     """Guide FullRank for Scalars.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     FullRank.joint_loc: [5 * K + 7] real
     FullRank.joint_scale: [5 * K + 7] positive
     FullRank.joint_tril: [5 * K + 7, 5 * K + 7] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     joint_loc = param(
@@ -442,13 +445,14 @@ def low_rank(
 ) -> Draw[ScalarsLatents]:
     """Guide LowRank for Scalars.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     LowRank.joint_loc: [5 * K + 7] real
     LowRank.joint_factor: [5 * K + 7, 2] real
     LowRank.joint_diag: [5 * K + 7] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     joint_loc = param(
@@ -498,6 +502,7 @@ def low_rank(
     return Draw(ScalarsLatents(a, b, c, d, e, f, g, h, i, j), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (69, 2),
     (74, 4),
@@ -513,12 +518,11 @@ LINES = (
     (86, 14),
     (89, 2),
     (92, 17),
-    (196, 18),
-    (371, 19),
-    (436, 20),
-    (523, 2),
+    (197, 18),
+    (373, 19),
+    (439, 20),
+    (527, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Scalars = Model(
     name="Scalars",

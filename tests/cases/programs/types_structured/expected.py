@@ -111,7 +111,7 @@ def map_guide(
 ) -> Draw[StructuredLatents]:
     """Guide Map for Structured.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Map.a_map: [K] simplex
     Map.b_map: [T, K] simplex
@@ -123,7 +123,8 @@ def map_guide(
     Map.h_map: [K, K] corr
     Map.i_map: [K, K] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     T = data.T
@@ -133,62 +134,62 @@ def map_guide(
         constraint=constraints.simplex,
         event_dim=1,
     )
-    a, log_q_a = dist.Point.draw(noise, (*particles, K), a_map)
     b_map = param(
         "Map.b_map",
         lambda: constraints.simplex.default((T, K), data.dtype, data.device),
         constraint=constraints.simplex,
         event_dim=2,
     )
-    b, log_q_b = dist.Point.draw(noise, (*particles, T, K), b_map)
     c_map = param(
         "Map.c_map",
         lambda: constraints.ordered.default((K,), data.dtype, data.device),
         constraint=constraints.ordered,
         event_dim=1,
     )
-    c, log_q_c = dist.Point.draw(noise, (*particles, K), c_map)
     d_map = param(
         "Map.d_map",
         lambda: constraints.positive_ordered.default((K,), data.dtype, data.device),
         constraint=constraints.positive_ordered,
         event_dim=1,
     )
-    d, log_q_d = dist.Point.draw(noise, (*particles, K), d_map)
     e_map = param(
         "Map.e_map",
         lambda: constraints.lower_cholesky.default((K, K), data.dtype, data.device),
         constraint=constraints.lower_cholesky,
         event_dim=2,
     )
-    e, log_q_e = dist.Point.draw(noise, (*particles, K, K), e_map)
     f_map = param(
         "Map.f_map",
         lambda: constraints.corr_cholesky.default((K, K), data.dtype, data.device),
         constraint=constraints.corr_cholesky,
         event_dim=2,
     )
-    f, log_q_f = dist.Point.draw(noise, (*particles, K, K), f_map)
     g_map = param(
         "Map.g_map",
         lambda: constraints.cov.default((K, K), data.dtype, data.device),
         constraint=constraints.cov,
         event_dim=2,
     )
-    g, log_q_g = dist.Point.draw(noise, (*particles, K, K), g_map)
     h_map = param(
         "Map.h_map",
         lambda: constraints.corr.default((K, K), data.dtype, data.device),
         constraint=constraints.corr,
         event_dim=2,
     )
-    h, log_q_h = dist.Point.draw(noise, (*particles, K, K), h_map)
     i_map = param(
         "Map.i_map",
         lambda: constraints.unit_lower_cholesky.default((K, K), data.dtype, data.device),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
+    a, log_q_a = dist.Point.draw(noise, (*particles, K), a_map)
+    b, log_q_b = dist.Point.draw(noise, (*particles, T, K), b_map)
+    c, log_q_c = dist.Point.draw(noise, (*particles, K), c_map)
+    d, log_q_d = dist.Point.draw(noise, (*particles, K), d_map)
+    e, log_q_e = dist.Point.draw(noise, (*particles, K, K), e_map)
+    f, log_q_f = dist.Point.draw(noise, (*particles, K, K), f_map)
+    g, log_q_g = dist.Point.draw(noise, (*particles, K, K), g_map)
+    h, log_q_h = dist.Point.draw(noise, (*particles, K, K), h_map)
     i, log_q_i = dist.Point.draw(noise, (*particles, K, K), i_map)
     log_q = (
         log_q_a.sum(-1)
@@ -213,7 +214,7 @@ def mean_field(
 ) -> Draw[StructuredLatents]:
     """Guide MeanField for Structured.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     MeanField.a_loc: [K - 1] real
     MeanField.a_scale: [K - 1] positive
@@ -234,7 +235,8 @@ def mean_field(
     MeanField.i_loc: [(K * K - K) // 2] real
     MeanField.i_scale: [(K * K - K) // 2] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     T = data.T
@@ -250,8 +252,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    a_free, log_q_a = dist.Normal.draw(noise, (*particles, K - 1), a_loc, a_scale)
-    a, log_det_a = constraints.simplex.push(a_free)
     b_loc = param(
         "MeanField.b_loc",
         lambda: data.new_full((T, K - 1), 0.0),
@@ -264,8 +264,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=2,
     )
-    b_free, log_q_b = dist.Normal.draw(noise, (*particles, T, K - 1), b_loc, b_scale)
-    b, log_det_b = constraints.simplex.push(b_free)
     c_loc = param(
         "MeanField.c_loc",
         lambda: data.new_full((K,), 0.0),
@@ -278,8 +276,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    c_free, log_q_c = dist.Normal.draw(noise, (*particles, K), c_loc, c_scale)
-    c, log_det_c = constraints.ordered.push(c_free)
     d_loc = param(
         "MeanField.d_loc",
         lambda: data.new_full((K,), 0.0),
@@ -292,8 +288,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    d_free, log_q_d = dist.Normal.draw(noise, (*particles, K), d_loc, d_scale)
-    d, log_det_d = constraints.positive_ordered.push(d_free)
     e_loc = param(
         "MeanField.e_loc",
         lambda: data.new_full(((K * K + K) // 2,), 0.0),
@@ -306,8 +300,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    e_free, log_q_e = dist.Normal.draw(noise, (*particles, (K * K + K) // 2), e_loc, e_scale)
-    e, log_det_e = constraints.lower_cholesky.push(e_free)
     f_loc = param(
         "MeanField.f_loc",
         lambda: data.new_full(((K * K - K) // 2,), 0.0),
@@ -320,8 +312,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    f_free, log_q_f = dist.Normal.draw(noise, (*particles, (K * K - K) // 2), f_loc, f_scale)
-    f, log_det_f = constraints.corr_cholesky.push(f_free)
     g_loc = param(
         "MeanField.g_loc",
         lambda: data.new_full(((K * K + K) // 2,), 0.0),
@@ -334,8 +324,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    g_free, log_q_g = dist.Normal.draw(noise, (*particles, (K * K + K) // 2), g_loc, g_scale)
-    g, log_det_g = constraints.cov.push(g_free)
     h_loc = param(
         "MeanField.h_loc",
         lambda: data.new_full(((K * K - K) // 2,), 0.0),
@@ -348,8 +336,6 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    h_free, log_q_h = dist.Normal.draw(noise, (*particles, (K * K - K) // 2), h_loc, h_scale)
-    h, log_det_h = constraints.corr.push(h_free)
     i_loc = param(
         "MeanField.i_loc",
         lambda: data.new_full(((K * K - K) // 2,), 0.0),
@@ -362,26 +348,42 @@ def mean_field(
         constraint=constraints.positive,
         event_dim=1,
     )
-    i_free, log_q_i = dist.Normal.draw(noise, (*particles, (K * K - K) // 2), i_loc, i_scale)
+    a_free, log_q_a_free = dist.Normal.draw(noise, (*particles, K - 1), a_loc, a_scale)
+    a, log_det_a = constraints.simplex.push(a_free)
+    b_free, log_q_b_free = dist.Normal.draw(noise, (*particles, T, K - 1), b_loc, b_scale)
+    b, log_det_b = constraints.simplex.push(b_free)
+    c_free, log_q_c_free = dist.Normal.draw(noise, (*particles, K), c_loc, c_scale)
+    c, log_det_c = constraints.ordered.push(c_free)
+    d_free, log_q_d_free = dist.Normal.draw(noise, (*particles, K), d_loc, d_scale)
+    d, log_det_d = constraints.positive_ordered.push(d_free)
+    e_free, log_q_e_free = dist.Normal.draw(noise, (*particles, (K * K + K) // 2), e_loc, e_scale)
+    e, log_det_e = constraints.lower_cholesky.push(e_free)
+    f_free, log_q_f_free = dist.Normal.draw(noise, (*particles, (K * K - K) // 2), f_loc, f_scale)
+    f, log_det_f = constraints.corr_cholesky.push(f_free)
+    g_free, log_q_g_free = dist.Normal.draw(noise, (*particles, (K * K + K) // 2), g_loc, g_scale)
+    g, log_det_g = constraints.cov.push(g_free)
+    h_free, log_q_h_free = dist.Normal.draw(noise, (*particles, (K * K - K) // 2), h_loc, h_scale)
+    h, log_det_h = constraints.corr.push(h_free)
+    i_free, log_q_i_free = dist.Normal.draw(noise, (*particles, (K * K - K) // 2), i_loc, i_scale)
     i, log_det_i = constraints.unit_lower_cholesky.push(i_free)
     log_q = (
-        log_q_a.sum(-1)
+        log_q_a_free.sum(-1)
         - log_det_a
-        + log_q_b.sum((-2, -1))
+        + log_q_b_free.sum((-2, -1))
         - log_det_b.sum(-1)
-        + log_q_c.sum(-1)
+        + log_q_c_free.sum(-1)
         - log_det_c
-        + log_q_d.sum(-1)
+        + log_q_d_free.sum(-1)
         - log_det_d
-        + log_q_e.sum(-1)
+        + log_q_e_free.sum(-1)
         - log_det_e
-        + log_q_f.sum(-1)
+        + log_q_f_free.sum(-1)
         - log_det_f
-        + log_q_g.sum(-1)
+        + log_q_g_free.sum(-1)
         - log_det_g
-        + log_q_h.sum(-1)
+        + log_q_h_free.sum(-1)
         - log_det_h
-        + log_q_i.sum(-1)
+        + log_q_i_free.sum(-1)
         - log_det_i
     )
     return Draw(StructuredLatents(a, b, c, d, e, f, g, h, i), log_q)
@@ -396,13 +398,14 @@ def full_rank(
 ) -> Draw[StructuredLatents]:
     """Guide FullRank for Structured.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     FullRank.joint_loc: [(5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2] real
     FullRank.joint_scale: [(5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2] positive
     FullRank.joint_tril: [(5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2, (5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2] unit_lower_cholesky
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     T = data.T
@@ -478,13 +481,14 @@ def low_rank(
 ) -> Draw[StructuredLatents]:
     """Guide LowRank for Structured.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     LowRank.joint_loc: [(5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2] real
     LowRank.joint_factor: [(5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2, 1] real
     LowRank.joint_diag: [(5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     T = data.T
@@ -551,6 +555,7 @@ def low_rank(
     return Draw(StructuredLatents(a, b, c, d, e, f, g, h, i), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (71, 2),
     (77, 6),
@@ -567,12 +572,11 @@ LINES = (
     (101, 15),
     (102, 2),
     (105, 22),
-    (207, 23),
-    (390, 24),
-    (472, 25),
-    (577, 2),
+    (208, 23),
+    (392, 24),
+    (475, 25),
+    (581, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Structured = Model(
     name="Structured",

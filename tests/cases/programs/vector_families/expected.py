@@ -116,7 +116,7 @@ def each(
 ) -> Draw[VectorsLatents]:
     """Guide Each for Vectors.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     Each.m: [K] real
     Each.Q: [K, K] lower_cholesky
@@ -125,11 +125,12 @@ def each(
     Each.F: [K, 2] real
     Each.d0: [K] positive
     Each.q: [] positive
-    Each.vm: [obs, K] real
+    Each.vm: [N, K] real, a row for each of obs
     Each.L_loc: [(K * K + K) // 2] real
     Each.L_scale: [(K * K + K) // 2] positive
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     N = data.N
     K = data.K
@@ -155,18 +156,6 @@ def each(
     q = param(
         "Each.q", lambda: data.new_full((), 1.0), constraint=constraints.positive, event_dim=0
     )
-    a, log_q_a = dist.MultivariateNormal.draw(noise, (*particles, K), m, Q)
-    b, log_q_b = dist.MultivariateNormalUnit.draw(noise, (*particles, K), a, d0, U)
-    c, log_q_c = dist.LowRankMultivariateNormal.draw(noise, (*particles, K), b, F, d0)
-    d, log_q_d = dist.MultivariateStudentT.draw(noise, (*particles, K), 5.0, c, Q)
-    e, log_q_e = dist.Normal.draw(
-        noise, (*particles, T), data.new_full((T,), 0.0), fn.expand(q[..., None], (T,))
-    )
-    f, log_q_f = dist.Normal.draw(
-        noise, (*particles, 2, T), data.new_full((2, T), 0.0), fn.expand(q[..., None, None], (2, T))
-    )
-    s, log_q_s = dist.Dirichlet.draw(noise, (*particles, K), d0)
-    u, log_q_u = dist.LogNormal.draw(noise, (*particles, K), m, d0)
     vm = param(
         "Each.vm",
         lambda: data.new_full((N, K), 0.0),
@@ -174,7 +163,6 @@ def each(
         event_dim=1,
         plates=(data.obs,),
     )
-    v, log_q_v = dist.MultivariateNormalCovariance.draw(noise, (*particles, N, K), vm, C)
     L_loc = param(
         "Each.L_loc",
         lambda: data.new_full(((K * K + K) // 2,), 0.0),
@@ -187,7 +175,20 @@ def each(
         constraint=constraints.positive,
         event_dim=1,
     )
-    L_free, log_q_L = dist.Normal.draw(noise, (*particles, (K * K + K) // 2), L_loc, L_scale)
+    a, log_q_a = dist.MultivariateNormal.draw(noise, (*particles, K), m, Q)
+    b, log_q_b = dist.MultivariateNormalUnit.draw(noise, (*particles, K), a, d0, U)
+    c, log_q_c = dist.LowRankMultivariateNormal.draw(noise, (*particles, K), b, F, d0)
+    d, log_q_d = dist.MultivariateStudentT.draw(noise, (*particles, K), 5.0, c, Q)
+    e, log_q_e = dist.Normal.draw(
+        noise, (*particles, T), data.new_full((T,), 0.0), fn.expand(q[..., None], (T,))
+    )
+    f, log_q_f = dist.Normal.draw(
+        noise, (*particles, 2, T), data.new_full((2, T), 0.0), fn.expand(q[..., None, None], (2, T))
+    )
+    s, log_q_s = dist.Dirichlet.draw(noise, (*particles, K), d0)
+    u, log_q_u = dist.LogNormal.draw(noise, (*particles, K), m, d0)
+    v, log_q_v = dist.MultivariateNormalCovariance.draw(noise, (*particles, N, K), vm, C)
+    L_free, log_q_L_free = dist.Normal.draw(noise, (*particles, (K * K + K) // 2), L_loc, L_scale)
     L, log_det_L = constraints.lower_cholesky.push(L_free)
     log_q = (
         log_q_a
@@ -199,12 +200,13 @@ def each(
         + log_q_s
         + log_q_u.sum(-1)
         + log_q_v.sum(-1)
-        + log_q_L.sum(-1)
+        + log_q_L_free.sum(-1)
         - log_det_L
     )
     return Draw(VectorsLatents(a, b, L, c, d, e, f, s, u, v), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (83, 2),
     (89, 6),
@@ -221,28 +223,28 @@ LINES = (
     (106, 20),
     (107, 2),
     (110, 24),
-    (137, 25),
-    (138, 26),
-    (139, 27),
-    (140, 28),
-    (146, 29),
-    (152, 30),
-    (155, 31),
-    (158, 32),
-    (159, 33),
-    (160, 34),
-    (161, 35),
-    (162, 36),
-    (165, 37),
-    (168, 38),
-    (169, 39),
-    (170, 41),
-    (177, 42),
-    (178, 44),
-    (192, 24),
-    (247, 2),
+    (138, 25),
+    (139, 26),
+    (140, 27),
+    (141, 28),
+    (147, 29),
+    (153, 30),
+    (156, 31),
+    (159, 41),
+    (166, 44),
+    (178, 32),
+    (179, 33),
+    (180, 34),
+    (181, 35),
+    (182, 36),
+    (185, 37),
+    (188, 38),
+    (189, 39),
+    (190, 42),
+    (191, 44),
+    (193, 24),
+    (249, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Vectors = Model(
     name="Vectors",

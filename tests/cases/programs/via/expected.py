@@ -102,15 +102,16 @@ def g1(
 ) -> Draw[PushedLatents]:
     """Guide G1 for Pushed.
 
-    Parameters, as stored:
+    Parameters, at the shape in which they are stored:
 
     G1.m: [] real
     G1.v: [K - 1] real
     G1.w: [K] real
     G1.ev: [(K * K - K) // 2] real
-    G1.pm: [group, K] real
+    G1.pm: [G, K] real, a row for each of group
     """
-    noise = noise or data.noise()
+    if noise is None:
+        noise = data.noise()
     param = get_param_store(store).param
     K = data.K
     G = data.G
@@ -125,30 +126,6 @@ def g1(
         constraint=constraints.real,
         event_dim=1,
     )
-    a_free, log_q_a = dist.Normal.draw(noise, particles, m, 1.0)
-    a, log_det_a = constraints.positive.push(a_free)
-    b_free, log_q_b = dist.Cauchy.draw(noise, particles, m, 1.0)
-    b, log_det_b = constraints.unit.push(b_free)
-    c_free, log_q_c = dist.Normal.draw(noise, (*particles, K - 1), v, data.new_full((K - 1,), 0.3))
-    c, log_det_c = constraints.simplex.push(c_free)
-    d_free, log_q_d = dist.Normal.draw(
-        noise,
-        (*particles, 2, K - 1),
-        fn.expand(v[..., None, :], (2, K - 1)),
-        data.new_full((2, K - 1), 0.3),
-    )
-    d, log_det_d = constraints.simplex.push(d_free)
-    e_free, log_q_e = dist.MultivariateNormal.draw(
-        noise, (*particles, (K * K - K) // 2), ev, data.new_eye((K * K - K) // 2)
-    )
-    e, log_det_e = constraints.corr_cholesky.push(e_free)
-    f_free, log_q_f = dist.Normal.draw(noise, (*particles, K), w, data.new_full((K,), 1.0))
-    f, log_det_f = constraints.ordered.push(f_free)
-    g, log_q_g = dist.Normal.draw(noise, (*particles, K), w, data.new_full((K,), 1.0))
-    h_free, log_q_h = dist.Laplace.draw(noise, particles, m, 1.0)
-    h, log_det_h = constraints.positive.push(h_free)
-    i_free, log_q_i = dist.Normal.draw(noise, particles, m, 1.0)
-    i, log_det_i = constraints.interval(-3.0, 3.0).push(i_free)
     pm = param(
         "G1.pm",
         lambda: data.new_full((G, K), 0.0),
@@ -156,38 +133,67 @@ def g1(
         event_dim=1,
         plates=(data.group,),
     )
-    p_free, log_q_p = dist.MultivariateNormal.draw(noise, (*particles, G, K), pm, data.new_eye(K))
+    a_free, log_q_a_free = dist.Normal.draw(noise, particles, m, 1.0)
+    a, log_det_a = constraints.positive.push(a_free)
+    b_free, log_q_b_free = dist.Cauchy.draw(noise, particles, m, 1.0)
+    b, log_det_b = constraints.unit.push(b_free)
+    c_free, log_q_c_free = dist.Normal.draw(
+        noise, (*particles, K - 1), v, data.new_full((K - 1,), 0.3)
+    )
+    c, log_det_c = constraints.simplex.push(c_free)
+    d_free, log_q_d_free = dist.Normal.draw(
+        noise,
+        (*particles, 2, K - 1),
+        fn.expand(v[..., None, :], (2, K - 1)),
+        data.new_full((2, K - 1), 0.3),
+    )
+    d, log_det_d = constraints.simplex.push(d_free)
+    e_free, log_q_e_free = dist.MultivariateNormal.draw(
+        noise, (*particles, (K * K - K) // 2), ev, data.new_eye((K * K - K) // 2)
+    )
+    e, log_det_e = constraints.corr_cholesky.push(e_free)
+    f_free, log_q_f_free = dist.Normal.draw(noise, (*particles, K), w, data.new_full((K,), 1.0))
+    f, log_det_f = constraints.ordered.push(f_free)
+    g, log_q_g = dist.Normal.draw(noise, (*particles, K), w, data.new_full((K,), 1.0))
+    h_free, log_q_h_free = dist.Laplace.draw(noise, particles, m, 1.0)
+    h, log_det_h = constraints.positive.push(h_free)
+    i_free, log_q_i_free = dist.Normal.draw(noise, particles, m, 1.0)
+    i, log_det_i = constraints.interval(-3.0, 3.0).push(i_free)
+    p_free, log_q_p_free = dist.MultivariateNormal.draw(
+        noise, (*particles, G, K), pm, data.new_eye(K)
+    )
     p, log_det_p = constraints.positive.push(p_free)
-    q_free, log_q_q = dist.Normal.draw(
+    q_free, log_q_q_free = dist.Normal.draw(
         noise, (*particles, G, K - 1), v, data.new_full((K - 1,), 0.2)
     )
     q, log_det_q = constraints.simplex.push(q_free)
     log_q = (
-        log_q_a
+        log_q_a_free
         - log_det_a
-        + log_q_b
+        + log_q_b_free
         - log_det_b
-        + log_q_c.sum(-1)
+        + log_q_c_free.sum(-1)
         - log_det_c
-        + log_q_d.sum((-2, -1))
+        + log_q_d_free.sum((-2, -1))
         - log_det_d.sum(-1)
-        + log_q_e
+        + log_q_e_free
         - log_det_e
-        + log_q_f.sum(-1)
+        + log_q_f_free.sum(-1)
         - log_det_f
         + log_q_g.sum(-1)
-        + log_q_h
+        + log_q_h_free
         - log_det_h
-        + log_q_i
+        + log_q_i_free
         - log_det_i
-        + log_q_p.sum(-1)
+        + log_q_p_free.sum(-1)
         - log_det_p.sum((-2, -1))
-        + log_q_q.sum((-2, -1))
+        + log_q_q_free.sum((-2, -1))
         - log_det_q.sum(-1)
     )
     return Draw(PushedLatents(a, b, c, d, e, f, g, h, i, p, q), log_q)
 
 
+# (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
     (75, 2),
     (79, 4),
@@ -204,26 +210,25 @@ LINES = (
     (90, 17),
     (93, 2),
     (96, 19),
-    (117, 20),
-    (118, 21),
-    (121, 22),
-    (122, 23),
-    (128, 24),
-    (130, 25),
-    (132, 26),
-    (134, 27),
-    (141, 28),
-    (145, 29),
-    (147, 30),
-    (148, 31),
-    (150, 32),
-    (152, 34),
-    (159, 35),
-    (161, 36),
-    (165, 19),
-    (228, 2),
+    (118, 20),
+    (119, 21),
+    (122, 22),
+    (123, 23),
+    (129, 34),
+    (136, 24),
+    (138, 25),
+    (140, 26),
+    (144, 27),
+    (151, 28),
+    (155, 29),
+    (157, 30),
+    (158, 31),
+    (160, 32),
+    (162, 35),
+    (166, 36),
+    (170, 19),
+    (233, 2),
 )
-"""Lines of this module and the lines of model.guide that they come from."""
 
 Pushed = Model(
     name="Pushed",
