@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -119,18 +120,45 @@ def _scalar(name: str, row: Any, reference: dict[str, float], tolerances: dict[s
     return Scalar(name, row.mean, row.sd, reference["mean"], reference["sd"], error, ratio)
 
 
-HEADER = f"{'posterior':<52} {'guide':<10} {'seed':>4} {'worst mean error':>16} {'sd ratios':>12} {'met':>9} {'converged':>9} {'steps':>7} {'s':>6}"
+COLUMNS = (
+    ("posterior", 52, "<"),
+    ("guide", 10, "<"),
+    ("seed", 4, ">"),
+    ("worst mean error", 16, ">"),
+    ("sd ratios", 10, ">"),
+    ("tolerances", 12, ">"),
+    ("converged", 9, ">"),
+    ("steps", 6, ">"),
+    ("s", 6, ">"),
+)
+
+
+def row_of(cells: Sequence[object]) -> str:
+    return "  ".join(f"{cell!s:{side}{width}}" for cell, (_, width, side) in zip(cells, COLUMNS, strict=True))
+
+
+HEADER = row_of([title for title, _, _ in COLUMNS])
 
 
 def line(result: Comparison) -> str:
     """One row of the table."""
     worst = max(scalar.error for scalar in result.scalars)
     ratios = [scalar.ratio for scalar in result.scalars]
-    met = f"{result.fraction:.0%}" if not result.met or result.fraction < 1 else "all"
-    verdict = "yes" if result.met else "NO"
-    return (
-        f"{result.case:<52} {result.family:<10} {result.seed:>4} {worst:>13.3f} sd {min(ratios):>5.2f}-{max(ratios):<6.2f} "
-        f"{verdict:>3} ({met}) {'yes' if result.converged else 'no':>6} {result.steps:>10} {result.seconds:>6.1f}"
+    verdict = "met" if result.met else "NOT met" if result.judged else "not judged"
+    if result.fraction < 1:
+        verdict += f" {result.fraction:.0%}"
+    return row_of(
+        (
+            result.case,
+            result.family,
+            result.seed,
+            f"{worst:.3f} sd",
+            f"{min(ratios):.2f}-{max(ratios):.2f}",
+            verdict,
+            "yes" if result.converged else "no",
+            result.steps,
+            f"{result.seconds:.1f}",
+        )
     )
 
 

@@ -108,7 +108,7 @@ def less_than(high: Bound) -> Constraint:
 
 
 def integer_interval(low: int | Tensor, high: int | Tensor) -> Constraint:
-    """Whole numbers from `low` to `high`, both included; tensors broadcast from the right. Raises ParamError if empty."""
+    """Whole numbers from `low` to `high`, both included; tensors broadcast from the right. Raises ParamError."""
     for bound in (low, high):
         if isinstance(bound, Tensor):
             continue
