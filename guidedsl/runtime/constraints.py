@@ -148,7 +148,10 @@ def from_json(record: object) -> Constraint:
     if name in _NAMED:
         constraint = _NAMED[name]
     else:
-        constraint = _BOUNDED[name][1](*(_bound_from_json(record[key]) for key in keys))
+        bounds = [_bound_from_json(record[key]) for key in keys]
+        if name == "integer_interval" and any(isinstance(bound, Tensor) for bound in bounds):
+            raise ParamError("a stored int(a, b) has whole numbers as bounds.")  # no parameter has this type
+        constraint = _BOUNDED[name][1](*bounds)
     return constraint if transform == constraint.transform else constraint.via(transform)
 
 

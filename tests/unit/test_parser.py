@@ -100,7 +100,7 @@ BROKEN_IN_GUIDES = {
     "mu ~ Normal(0 1)": ("7:17", "expected `,` or `)`, found `1`", "`(` opened at 7:14 is not closed"),
     "latent mu : real ~ Normal(0, 1)": ("7:3", "expected a statement or `}`, found `latent`", "`aux z : real ~ …`"),
     "joint mu nu ~ Normal(0, 1)": ("7:12", "expected `~`, found `nu`", "`joint a, b ~ "),
-    "mu ~ Normal(0, 1) param s : real = 0 lr = 0.1": ("7:43", "expected `~`, found `=`", "set apart by commas"),
+    "param s : real = 0 lr = 0.1 mu ~ Normal(s, 1)": ("7:25", "expected `~`, found `=`", "set apart by commas"),
     "auto mean_field rest": ("7:19", "expected `(` or `for`, found `rest`", "`auto mean_field for rest`"),
     "param mu : real = 0 via": ("7:26", "expected a type or a transform, found `}`", "a param is written"),
 }
