@@ -165,6 +165,7 @@ _ROWS = (
         discrete=True,
         constraint="integer",
     ),
+    Kind("one_hot", "a vector of zeros with a single 1", BOOL, rank=1, discrete=True),
     Kind("index", "a row number of a plate, or a position along a dim", COUNT, discrete=True),
 )
 

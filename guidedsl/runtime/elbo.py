@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from guidedsl.runtime.errors import InferenceError
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from guidedsl.runtime.params import ParamStore
 
 GuideFunction = Callable[..., Draw[Any]]
+
+
+def gradients_of(objective: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """The gradient at each leaf, shaped like it; None where the objective does not depend on it."""
+    if not objective.requires_grad:
+        return (None,) * len(leaves)
+    return torch.autograd.grad(objective, leaves, allow_unused=True)
 
 
 class Loss(NamedTuple):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from guidedsl.runtime.elbo import gradients_of
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.model import Draw, Guide
 from guidedsl.runtime.noise import Noise, RecordedNoise, Shape
@@ -154,7 +155,7 @@ class FixedNoiseLoss:
                 value += loss.item()
                 if not math.isfinite(value):
                     return math.inf, gradient
-                gradient += self.flat.flatten(torch.autograd.grad(loss, self.flat.leaves, allow_unused=True))
+                gradient += self.flat.flatten(gradients_of(loss, self.flat.leaves))
         except InferenceError:
             # A factorisation that fails far out on a search line. The line search turns back from there; a mistake that
             # is there from the start surfaces in the plain evaluation that every fit begins with.

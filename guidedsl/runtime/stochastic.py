@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from guidedsl.runtime.deterministic import Outcome
-from guidedsl.runtime.elbo import ELBO
+from guidedsl.runtime.elbo import ELBO, gradients_of
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.fixed_noise import FlatParameters
 from guidedsl.runtime.model import Guide
@@ -107,7 +107,7 @@ class StochasticFit:
         loss = value.item()
         gradients: tuple[Tensor | None, ...] = ()
         if math.isfinite(loss):
-            gradients = torch.autograd.grad(objective, self.flat.leaves, allow_unused=True)
+            gradients = gradients_of(objective, self.flat.leaves)
         self.steps += 1
         if gradients and all(bool(gradient.isfinite().all()) for gradient in gradients if gradient is not None):
             self.adam.step(self.store, self.names, self.flat.leaves, gradients)

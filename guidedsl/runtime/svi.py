@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.elbo import ELBO, GuideFunction
+from guidedsl.runtime.elbo import ELBO, GuideFunction, gradients_of
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.model import Guide, LogDensity, Model, find_guide, find_model
 from guidedsl.runtime.noise import Noise
@@ -77,7 +77,7 @@ class SVI:
             self._names, self._leaves = list(leaves), list(leaves.values())
             self._version = self.store.version
         if self._leaves:
-            gradients = torch.autograd.grad(objective, self._leaves, allow_unused=True)
+            gradients = gradients_of(objective, self._leaves)
             self.optim.step(self.store, self._names, self._leaves, gradients)
         return loss
 

@@ -241,7 +241,7 @@ READERS = [
         ("folder", "is a directory"),
         (b"model \xe9", "is not UTF-8"),
         (b"model M {}\0", "NUL byte"),
-        (b"#" * 5_000_000, "5.0 MB"),
+        (b"#" * 5_000_000, "4 MB"),
     ],
 )
 def test_unreadable_files(tmp_path: Path, command: tuple[str, ...], content: bytes | str | None, said: str) -> None:
