@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from functools import lru_cache
 
 from guidedsl.diagnostics import Diagnostic, Label
 from guidedsl.source import Source
@@ -75,14 +77,15 @@ class _Line:
 
     def window(self, low: int, high: int) -> tuple[str, int]:
         """The columns `low:high` of the line with `…` where it was cut, and the column of its first character."""
-        keep = [i for i, column in enumerate(self.columns[:-1]) if column >= low and self.columns[i + 1] <= high]
-        if len(keep) == len(self.cells) or not keep:
+        first, end = bisect_left(self.columns, low), bisect_right(self.columns, high) - 1
+        if first >= end or (first == 0 and end == len(self.cells)):
             return "".join(self.cells), 0
-        before, after = keep[0] > 0, keep[-1] < len(self.cells) - 1
-        text = "".join(self.cells[i] for i in keep)
-        return ("…" if before else "") + text + ("…" if after else ""), self.columns[keep[0]] - before
+        before, after = first > 0, end < len(self.cells)
+        text = "".join(self.cells[first:end])
+        return ("…" if before else "") + text + ("…" if after else ""), self.columns[first] - before
 
 
+@lru_cache(maxsize=8)
 def _display(text: str) -> _Line:
     cells: list[str] = []
     columns = [0]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from itertools import islice
 from typing import Any, get_args
 
 from lark import Lark, Token, Tree
@@ -20,6 +22,8 @@ from guidedsl.syntax.build import Build, token_span
 from guidedsl.syntax.tables import load_parser
 from guidedsl.syntax.words import FILE_KEYWORDS, GUIDE_KEYWORDS, MODEL_KEYWORDS, PLANNED
 
+MAX_MISTAKES = 100
+"""After so many the text is likely no program, and nobody reads on."""
 MAX_DEPTH = 80
 _EXPRESSIONS = get_args(ast.Expr)
 _UNKNOWN = re.compile(r"#[^\n]*|\s+|(?P<unknown>\"[^\n]*|[^\s#\"]+)")
@@ -54,8 +58,12 @@ def tokenize(source: Source) -> list[Token]:
 
 
 def unknown_characters(source: Source, tokens: list[Token]) -> list[Span]:
-    """Where characters stand that begin no token; neighbours are taken together."""
-    found = []
+    """Where characters stand that begin no token; neighbours are taken together. At most `MAX_MISTAKES`."""
+    found = list(islice(_unknown(source, tokens), MAX_MISTAKES))
+    return [span for number, span in enumerate(found) if not _closes_quote(source, found[:number], span)]
+
+
+def _unknown(source: Source, tokens: list[Token]) -> Iterator[Span]:
     starts = [0, *(token.end_pos or 0 for token in tokens)]
     ends = [*(token.start_pos or 0 for token in tokens), len(source.text)]
     for start, end in zip(starts, ends, strict=True):
@@ -64,8 +72,7 @@ def unknown_characters(source: Source, tokens: list[Token]) -> list[Span]:
                 first, last = match.span()
                 if match[0].startswith('"') and source.text[first - 2 : first] + '"' == _LONG_QUOTE:
                     first -= 2
-                found.append(source.span(first, last))
-    return [span for number, span in enumerate(found) if not _closes_quote(source, found[:number], span)]
+                yield source.span(first, last)
 
 
 def _closes_quote(source: Source, before: list[Span], span: Span) -> bool:
@@ -132,7 +139,7 @@ class _Parser:
         result: Any = None
         statement_start = 0
         stuck = -1
-        while position < len(self.tokens):
+        while position < len(self.tokens) and len(self.diagnostics) < MAX_MISTAKES:
             token = self.tokens[position]
             try:
                 result = self.interactive.feed_token(token)

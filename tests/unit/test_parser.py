@@ -13,7 +13,7 @@ from guidedsl.diagnostics import Diagnostic
 from guidedsl.pipeline import check
 from guidedsl.source import Source
 from guidedsl.syntax import ast
-from guidedsl.syntax.parser import parse, tokenize
+from guidedsl.syntax.parser import MAX_MISTAKES, parse, tokenize
 from guidedsl.syntax.spell import spell
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -352,3 +352,9 @@ def test_mutated_programs_are_reported_on_and_never_fail(seed: int) -> None:
         assert starts == sorted(starts), text
         assert all(d.message and d.primary.text and d.hint for d in found), text
         assert all(0 <= d.primary.span.start <= d.primary.span.end <= len(text) for d in found), text
+
+
+@pytest.mark.parametrize("junk", ["; ", "model ", "model M { latent ", "' ", '" '])
+def test_text_that_is_no_program_is_given_up(junk: str) -> None:
+    found = check(Source("junk.guide", junk * 20_000)).diagnostics
+    assert 1 <= len(found) <= MAX_MISTAKES + 1
