@@ -105,12 +105,12 @@ class Size:
         return self.render(lambda name: name, "/")
 
     def render(self, spell: Callable[[str], str], division: str = "//") -> str:
-        """As an expression over dim names, each spelled by `spell(name)`; halves become one division."""
+        """As an expression over dim names, each spelled by `spell(name)`, what is subtracted last; halves are one division."""
         if not self.terms:
             return "0"
         denominator = max(coefficient.denominator for _, coefficient in self.terms)
         parts: list[str] = []
-        for monomial, coefficient in sorted(self.terms, key=lambda term: (-len(term[0]), term[0])):
+        for monomial, coefficient in sorted(self.terms, key=lambda term: (term[1] < 0, -len(term[0]), term[0])):
             scaled = int(coefficient * denominator)
             factors = [spell(name) for name in monomial]
             if abs(scaled) != 1 or not factors:

@@ -203,6 +203,8 @@ class Emitter:
                 return self._signed(expr)
             case "construct":
                 return self._construct(expr)
+            case "lags":
+                return Code(function.code.format(x=self.emit(expr.arguments[0]).text, sizes=self.size(expr.sizes[0])))
             case _:
                 x = self.emit(expr.arguments[0])
                 event = len(expr.arguments[0].type.event)

@@ -267,6 +267,8 @@ class Expressions:
                 known = [*FUNCTIONS, *SPECIAL]
                 self.report.add(errors.unknown_function(name, node.function.span, known), name)
             return None
+        if function.shape == "lags":
+            return self._lags(function, node)
         if function.shape == "construct":
             return self._construct(function, node)
         arguments = self._bind(function, node)
@@ -573,6 +575,20 @@ class Expressions:
         stop = ir.DimValue(size, Type((), s.elementwise(_DIM_RANGE), number=True))
         support = s.elementwise(values[0].type.support.range)
         return ir.Subscript(values[0], (ir.Range(None, stop),), replace(values[0].type, event=(size,), support=support))
+
+    def _lags(self, function: Function, node: ast.Call) -> ir.Expr | None:
+        bound = self._bind(function, node)
+        values = self.all(bound[0]) if bound else None
+        if values is None:
+            return None
+        steps, event = as_size(values[1]), values[0].type.event
+        if steps is None or len(event) != 1 or (steps.constant is not None and steps.constant < 1):
+            usage = ("lags(y, K)",)
+            self.report.add(errors.wrong_arguments("lags", "takes a vector and a number of steps", node.span, usage))
+            return None
+        support = s.elementwise(function.range(values[0].type.support.range))
+        type = replace(values[0].type, event=(event[0] - steps, steps), support=support)
+        return ir.Apply(function, (values[0],), None, (steps,), type)
 
     # Sizes
 

@@ -10,7 +10,7 @@ from typing import Literal
 from guidedsl.library import supports as s
 from guidedsl.library.supports import Range
 
-Shape = Literal["elementwise", "reduce", "last", "signature", "construct"]
+Shape = Literal["elementwise", "reduce", "last", "signature", "construct", "lags"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Function:
     """One function.
 
     `shape` says how event dims go through: element by element (arguments broadcast), all event axes reduced (or one,
-    with `axis = k`), along the last axis, by `signature`, or built from sizes. `signature` is written like argument
+    with `axis = k`), along the last axis, by `signature`, built from sizes, or a matrix of lags. `signature` is written like argument
     types with letters for dims: (("real[A]", "real[B]"), "real[A, B]"). `range` maps the arguments' ranges to the
     result's. `code` is the generated call; `number` computes with Python numbers.
     """
@@ -219,6 +219,14 @@ _ROWS: tuple[Function, ...] = (
         _real,
         "data.new_normal(({shape}), {a}, {b})",
         "random numbers to start a parameter from",
+    ),
+    Function(
+        "lags",
+        ("y", "K"),
+        "lags",
+        _same,
+        "fn.lags({x}, {sizes})",
+        "the K values before each of y[K:], the latest first: real[T] to real[T - K, K]",
     ),
     Function("range", ("dim",), "construct", _always(s.COUNT), "data.new_tensor(range({sizes}))", "0, 1, …, dim - 1"),
 )

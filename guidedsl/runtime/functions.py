@@ -106,6 +106,11 @@ def vecmat(vector: Tensor, matrix: Tensor) -> Tensor:
     return (vector[..., None, :] @ matrix)[..., 0, :]
 
 
+def lags(y: Tensor, steps: int) -> Tensor:
+    """The `steps` values before each entry but the first `steps`, the latest first: [..., T] → [..., T − K, K]."""
+    return y.unfold(-1, steps, 1)[..., :-1, :].flip(-1)
+
+
 def solve(matrix: Tensor, vector: Tensor) -> Tensor:
     """x in `matrix` x = `vector`: [..., A, A], [..., A] → [..., A]."""
     x: Tensor = torch.linalg.solve(matrix, vector[..., None])

@@ -168,6 +168,10 @@ FUNCTION_CASES: dict[str, list[tuple[str, Oracle]]] = {
         ("concat(xs, xs)", lambda e: torch.cat([e.xs, e.xs])),
     ],
     "lag": [("lag(rv, 1)", lambda e: e.rv[:-1])],
+    "lags": [
+        ("lags(rv, 1)", lambda e: e.rv[:-1, None]),
+        ("lags(series, 2)", lambda e: torch.stack([e.series[1:-1], e.series[:-2]], -1)),
+    ],
 }
 
 OPERATOR_CASES: list[tuple[str, Oracle]] = [

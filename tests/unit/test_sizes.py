@@ -82,7 +82,7 @@ def test_constants_are_known(a: Drawn) -> None:
         (Size.of("P") + Size.of("K"), "K + P", None),
         (Size.of("K") * Size.of("J"), "J * K", None),
         (Size.of("K") - Size.of("K"), "0", None),
-        (Size.of(1) - Size.of("K"), "-K + 1", None),
+        (Size.of(1) - Size.of("K"), "1 - K", None),
         ((Size.of("K") * (Size.of("K") + Size.of(1))).half(), "(K * K + K) // 2", None),
     ],
 )
@@ -95,3 +95,8 @@ def test_length_grows_with_what_there_is_to_write() -> None:
     assert Size.of("K").length < (Size.of("K") + Size.of("J")).length
     assert Size.of(10**6).exact
     assert not (Size.of(10**60) * Size.of("K")).exact
+
+
+def test_what_is_subtracted_stands_last() -> None:
+    assert str(Size.of("T") - Size.of("K")) == "T - K"
+    assert str(Size.of(1) - Size.of("K") + Size.of("T")) == "T + 1 - K"
