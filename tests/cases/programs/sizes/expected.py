@@ -121,9 +121,9 @@ def auto(
 
     Parameters, at the shape in which they are stored:
 
-    Auto.joint_loc: [2 * K * N + 3 * K - 2 * N + 3 * P - 1] real
-    Auto.joint_scale: [2 * K * N + 3 * K - 2 * N + 3 * P - 1] positive
-    Auto.joint_tril: [2 * K * N + 3 * K - 2 * N + 3 * P - 1, 2 * K * N + 3 * K - 2 * N + 3 * P - 1] unit_lower_cholesky
+    Auto.joint_loc: [2 * K * N + 3 * K + 3 * P - 2 * N - 1] real
+    Auto.joint_scale: [2 * K * N + 3 * K + 3 * P - 2 * N - 1] positive
+    Auto.joint_tril: [2 * K * N + 3 * K + 3 * P - 2 * N - 1, 2 * K * N + 3 * K + 3 * P - 2 * N - 1] unit_lower_cholesky
     """
     if noise is None:
         noise = data.noise()
@@ -133,25 +133,25 @@ def auto(
     K = data.K
     joint_loc = param(
         "Auto.joint_loc",
-        lambda: data.new_full((2 * K * N + 3 * K - 2 * N + 3 * P - 1,), 0.0),
+        lambda: data.new_full((2 * K * N + 3 * K + 3 * P - 2 * N - 1,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "Auto.joint_scale",
-        lambda: data.new_full((2 * K * N + 3 * K - 2 * N + 3 * P - 1,), 0.1),
+        lambda: data.new_full((2 * K * N + 3 * K + 3 * P - 2 * N - 1,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "Auto.joint_tril",
-        lambda: data.new_eye(2 * K * N + 3 * K - 2 * N + 3 * P - 1),
+        lambda: data.new_eye(2 * K * N + 3 * K + 3 * P - 2 * N - 1),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
         noise,
-        (*particles, 2 * K * N + 3 * K - 2 * N + 3 * P - 1),
+        (*particles, 2 * K * N + 3 * K + 3 * P - 2 * N - 1),
         joint_loc,
         joint_scale,
         joint_tril,
