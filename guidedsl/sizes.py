@@ -105,7 +105,7 @@ class Size:
         return self.render(lambda name: name, "/")
 
     def render(self, spell: Callable[[str], str], division: str = "//") -> str:
-        """As an expression over dim names, each spelled by `spell(name)`, what is subtracted last; halves are one division."""
+        """As an expression over dim names, spelled by `spell`, what is subtracted last; halves are one division."""
         if not self.terms:
             return "0"
         denominator = max(coefficient.denominator for _, coefficient in self.terms)

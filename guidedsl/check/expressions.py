@@ -13,13 +13,14 @@ from guidedsl import errors, ir
 from guidedsl.check import signatures
 from guidedsl.check.indexing import Indexing
 from guidedsl.check.scope import Report, Scope
-from guidedsl.check.shapes import NEW, as_size, latest, match, show, unify
+from guidedsl.check.shapes import DIM_RANGE, as_size, latest, match, show, unify
+from guidedsl.check.special import Special
 from guidedsl.check.walk import references
 from guidedsl.ir import Stage, Type
 from guidedsl.library import supports as s
 from guidedsl.library.distributions import DISTRIBUTIONS
 from guidedsl.library.functions import FUNCTIONS, SPECIAL, Function
-from guidedsl.sizes import Size, product, total
+from guidedsl.sizes import Size, product
 from guidedsl.source import Span
 from guidedsl.syntax import ast
 
@@ -29,8 +30,6 @@ _MOST_NESTED = 100
 _LONGEST_SIZE = 200
 """Sizes with more terms and factors than this are plain numbers to the checker."""
 
-_DIM_RANGE = s.Range(1.0, s.INF, True, False, integer=True)
-
 
 class Expressions:
     """Types expressions in a scope."""
@@ -39,6 +38,7 @@ class Expressions:
         self.report = report
         self.scope = scope
         self.indexing = Indexing(self)
+        self.special = Special(self)
 
     def within(self, scope: Scope) -> Expressions:
         return type(self)(self.report, scope)
@@ -99,7 +99,7 @@ class Expressions:
     def _dim_or_unknown(self, node: ast.Ref) -> ir.Expr | None:
         name = node.name
         if name in self.scope.dims:
-            support = s.elementwise(_DIM_RANGE)
+            support = s.elementwise(DIM_RANGE)
             return ir.DimValue(Size.of(name), Type((), support, number=True))
         if name in self.scope.later:
             later = self.scope.later[name]
@@ -257,7 +257,7 @@ class Expressions:
     def _call(self, node: ast.Call) -> ir.Expr | None:
         name = node.function.text
         if name in SPECIAL:
-            return self._special(node)
+            return self.special.check(node)
         function = FUNCTIONS.get(name)
         if function is None:
             if name in DISTRIBUTIONS:
@@ -268,10 +268,10 @@ class Expressions:
                 self.report.add(errors.unknown_function(name, node.function.span, known), name)
             return None
         if function.shape == "lags":
-            return self._lags(function, node)
+            return self.special.lags(function, node)
         if function.shape == "construct":
             return self._construct(function, node)
-        arguments = self._bind(function, node)
+        arguments = self.bind(function, node)
         if arguments is None:
             return None
         nodes, axis = arguments
@@ -286,7 +286,7 @@ class Expressions:
             case _:
                 return self._along_axes(function, node, values[0], axis)
 
-    def _bind(self, function: Function, node: ast.Call) -> tuple[tuple[ast.Expr, ...], int | None] | None:
+    def bind(self, function: Function, node: ast.Call) -> tuple[tuple[ast.Expr, ...], int | None] | None:
         """Arguments in order, and the axis of a reduction."""
         shown = f"{function.name}({', '.join(function.parameters)}{', axis = k' if function.shape == 'reduce' else ''})"
         axis = None
@@ -447,56 +447,13 @@ class Expressions:
             hint = "in a guide sample with `~`; `normal(…)` only starts a parameter"
             self.report.add(errors.not_a_value("normal(…)", "a random init", node.span, hint))
             return None
-        bound = self._bind(function, node)
+        bound = self.bind(function, node)
         values = self.all(bound[0]) if bound else None
         if values is None:
             return None
         return ir.Apply(function, tuple(values), None, (), Type((), s.support("real"), stage=Stage.DATA))
 
-    def _special(self, node: ast.Call) -> ir.Expr | None:
-        positional = tuple(argument.value for argument in node.arguments)
-        usage = (SPECIAL[node.function.text].split(":")[0],)
-        if any(argument.keyword for argument in node.arguments):
-            self.report.add(errors.wrong_arguments(node.function.text, "takes no names", node.span, usage))
-            return None
-        match node.function.text:
-            case "size":
-                return self._size_function(node, positional, usage)
-            case "free":
-                return self._free(node, positional, usage)
-            case "log_prob":
-                return self._log_prob(node, positional, usage)
-            case "concat":
-                return self._concat(node, positional, usage)
-            case _:
-                return self._lag(node, positional, usage)
-
-    def _latents(self, node: ast.Call, names: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> list[ir.Latent] | None:
-        found: list[ir.Latent] = []
-        for name in names:
-            latent = self.scope.latents.get(name.name) if isinstance(name, ast.Ref) else None
-            if latent is None:
-                problem = f"takes latents; `{self.report.text(name.span)}` is none"
-                self.report.add(errors.wrong_arguments(node.function.text, problem, name.span, usage))
-                return None
-            found.append(latent)
-        if not found:
-            self.report.add(errors.wrong_arguments(node.function.text, "takes latents", node.span, usage))
-            return None
-        return found
-
-    def _size_function(self, node: ast.Call, names: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> ir.Expr | None:
-        latents = self._latents(node, names, usage)
-        if latents is None:
-            return None
-        sizes = [self.coordinates(latent) for latent in latents]
-        for latent, size, name in zip(latents, sizes, names, strict=True):
-            if size is None:
-                problem = f"`{latent.name} : {latent.type.support}` has no unconstrained coordinates"
-                self.report.add(errors.wrong_arguments("size", problem, name.span, usage))
-                return None
-        result = total(size for size in sizes if size is not None)
-        return ir.DimValue(result, Type((), s.elementwise(_DIM_RANGE), number=True))
+    # Sizes
 
     def coordinates(self, latent: ir.Latent) -> Size | None:
         """The unconstrained coordinates of a latent, over the rows of the plates around it that are not open here."""
@@ -504,93 +461,6 @@ class Expressions:
             return None
         rows = [self.scope.plates[p].size for p in latent.plates if p not in self.scope.enclosing]
         return product((*rows, s.free_size(latent.type.support, latent.type.event)))
-
-    def _free(self, node: ast.Call, names: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> ir.Expr | None:
-        latents = self._latents(node, names[:1], usage)
-        base = self.check(names[0]) if latents else None
-        if latents is None or base is None:
-            return None
-        size = self.coordinates(latents[0])
-        if size is None:
-            problem = f"`{latents[0].name}` has no unconstrained coordinates"
-            self.report.add(errors.wrong_arguments("free", problem, node.span, usage))
-            return None
-        return ir.Free(base, latents[0], replace(base.type, event=(size,), support=s.support("real")))
-
-    def _log_prob(self, node: ast.Call, given: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> ir.Expr | None:
-        from guidedsl.check.distributions import check_dist
-
-        if len(given) != 2 or not isinstance(given[0], ast.Call):
-            self.report.add(errors.wrong_arguments("log_prob", "takes a distribution and a value", node.span, usage))
-            return None
-        value = self.check(given[1])
-        if value is None:
-            return None
-        dist = check_dist(ast.DistExpr(given[0].function, given[0].arguments, given[0].span), self, value.type.event)
-        if dist is None:
-            return None
-        event = unify(dist.type.event, value.type.event)
-        if event is None:
-            shapes = show(dist.type.event), show(value.type.event)
-            self.report.add(errors.shapes_differ(shapes[0], given[0].span, shapes[1], given[1].span))
-            return None
-        plates = self.scope.sort((*dist.type.plates, *value.type.plates))
-        stage = max(dist.type.stage, value.type.stage)
-        left = event[: len(event) - dist.own]
-        return ir.LogProb(dist, value, Type(left, s.support("real"), plates, stage))
-
-    def _concat(self, node: ast.Call, given: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> ir.Expr | None:
-        parts = self.all(given)
-        if not parts:
-            return None
-        for part, at in zip(parts, given, strict=True):
-            if len(part.type.event) != 1:
-                shape = show(part.type.event)
-                self.report.add(
-                    errors.wrong_shape("a part of concat", "[K]", shape, at.span, "write `[x]` for one number")
-                )
-                return None
-        range = parts[0].type.support.range
-        for part in parts[1:]:
-            range = s.union(range, part.type.support.range)
-        event = (total(Size.of(1) if part.type.event[0] == NEW else part.type.event[0] for part in parts),)
-        plates = self.scope.sort(plate for part in parts for plate in part.type.plates)
-        return ir.Concat(tuple(parts), Type(event, s.elementwise(range), plates, latest(p.type for p in parts)))
-
-    def _lag(self, node: ast.Call, given: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> ir.Expr | None:
-        if len(given) != 2:
-            self.report.add(errors.wrong_arguments("lag", "takes a vector and a number of steps", node.span, usage))
-            return None
-        values = self.all(given)
-        steps = as_size(values[1]) if values else None
-        if values is None:
-            return None
-        if steps is None or len(values[0].type.event) != 1:
-            self.report.add(errors.wrong_arguments("lag", "takes a vector and a number of steps", node.span, usage))
-            return None
-        if steps.constant is not None and steps.constant < 0:
-            self.report.add(errors.wrong_arguments("lag", "cannot look ahead", given[1].span, usage))
-            return None
-        size = values[0].type.event[0] - steps
-        stop = ir.DimValue(size, Type((), s.elementwise(_DIM_RANGE), number=True))
-        support = s.elementwise(values[0].type.support.range)
-        return ir.Subscript(values[0], (ir.Range(None, stop),), replace(values[0].type, event=(size,), support=support))
-
-    def _lags(self, function: Function, node: ast.Call) -> ir.Expr | None:
-        bound = self._bind(function, node)
-        values = self.all(bound[0]) if bound else None
-        if values is None:
-            return None
-        steps, event = as_size(values[1]), values[0].type.event
-        if steps is None or len(event) != 1 or (steps.constant is not None and steps.constant < 1):
-            usage = ("lags(y, K)",)
-            self.report.add(errors.wrong_arguments("lags", "takes a vector and a number of steps", node.span, usage))
-            return None
-        support = s.elementwise(function.range(values[0].type.support.range))
-        type = replace(values[0].type, event=(event[0] - steps, steps), support=support)
-        return ir.Apply(function, (values[0],), None, (steps,), type)
-
-    # Sizes
 
     def size(self, node: ast.Expr) -> Size | None:
         """A size: a number, a dim, or arithmetic over these."""

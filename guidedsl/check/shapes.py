@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from guidedsl import ir
+from guidedsl.library import supports as s
 from guidedsl.sizes import Size
 
 NEW = Size.of("new")
 """An axis made by `x[new]`: the only one that stands beside every size."""
 
 Event = tuple[Size, ...]
+
+DIM_RANGE = s.Range(1.0, s.INF, True, False, integer=True)
+"""What a dim's size may be."""
 
 
 def show(event: Event, plates: Iterable[str] = ()) -> str:

@@ -18,9 +18,9 @@ class Function:
     """One function.
 
     `shape` says how event dims go through: element by element (arguments broadcast), all event axes reduced (or one,
-    with `axis = k`), along the last axis, by `signature`, built from sizes, or a matrix of lags. `signature` is written like argument
-    types with letters for dims: (("real[A]", "real[B]"), "real[A, B]"). `range` maps the arguments' ranges to the
-    result's. `code` is the generated call; `number` computes with Python numbers.
+    with `axis = k`), along the last axis, by `signature`, built from sizes, or a matrix of lags. `signature` is written
+    like argument types with letters for dims: (("real[A]", "real[B]"), "real[A, B]"). `range` maps the arguments'
+    ranges to the result's. `code` is the generated call; `number` computes with Python numbers.
     """
 
     name: str
