@@ -325,6 +325,8 @@ class GuideChecker:
                 self.report.add(errors.free_shape_differs(name, wanted, got, span, latent.span), name)
                 return False
             hint = _share_hint(name, target, dist)
+            if dist.type.event == s.free_shape(latent.type.support, target):
+                hint = f"{got} are its unconstrained coordinates: write `{name} ~ {dist.row.name}(…) via type`"
             self.report.add(errors.missing_event_dims(name, wanted, got, span, latent.span, hint), name)
             return False
         wanted_support = s.support("real") if pushed is not None else latent.type.support

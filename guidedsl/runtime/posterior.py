@@ -122,7 +122,8 @@ class Summary:
             for line in cells
         ]
         if left_out:
-            lines.append(f"… {left_out} more rows: summary().to_dict() has all {len(self.rows)}")
+            everywhere = f"summary().to_dict() has all {len(self.rows)}, as has `guidedsl summary --json`"
+            lines.append(f"… {left_out} more rows: {everywhere}")
         return "\n".join([*self.heading.split("\n"), "", *(line.rstrip() for line in lines)])
 
     def _shown(self) -> tuple[list[Row], int]:
