@@ -180,6 +180,91 @@ class Let:
 
 
 @dataclass(frozen=True)
+class Unpack:
+    """`let (a, b) = f(x)`."""
+
+    names: tuple[Name, ...]
+    value: Expr
+    span: Span
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input or an output of a signature; `name` is None for an output that stands alone."""
+
+    name: Name | None
+    type: TypeExpr
+    span: Span
+
+
+@dataclass(frozen=True)
+class Signature:
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class Net:
+    """A neural net: generated (`maker`), imported (`origin` with `arguments`), or passed in (neither)."""
+
+    name: Name
+    signature: Signature
+    maker: Call | None
+    origin: Text | None
+    arguments: tuple[Argument, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class Extern:
+    name: Name
+    signature: Signature
+    origin: Text
+    span: Span
+
+
+@dataclass(frozen=True)
+class Carry:
+    """A value handed from step to step of a scan, with the one that the first step sees."""
+
+    name: Name
+    type: TypeExpr
+    init: Expr
+    span: Span
+
+
+@dataclass(frozen=True)
+class Next:
+    """`next h = e`: what the following step sees."""
+
+    name: Name
+    value: Expr
+    span: Span
+
+
+@dataclass(frozen=True)
+class Emit:
+    """`emit v = e`: one entry a step, read whole behind the scan."""
+
+    name: Name
+    type: TypeExpr | None
+    value: Expr
+    span: Span
+
+
+@dataclass(frozen=True)
+class Scan:
+    """`scan t in T carry (h: S = e) { … }`."""
+
+    step: Name
+    size: Expr
+    carries: tuple[Carry, ...]
+    body: tuple[Statement, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
 class Option:
     name: Name
     value: Expr | None
@@ -242,7 +327,25 @@ class Plate:
     span: Span
 
 
-Statement = DimDecl | Data | Latent | Observed | Factor | Let | Param | Sample | Joint | Aux | Auto | Plate
+Statement = (
+    DimDecl
+    | Data
+    | Latent
+    | Observed
+    | Factor
+    | Let
+    | Unpack
+    | Param
+    | Net
+    | Sample
+    | Joint
+    | Aux
+    | Auto
+    | Plate
+    | Scan
+    | Next
+    | Emit
+)
 
 
 @dataclass(frozen=True)
@@ -270,13 +373,17 @@ class Guide:
     span: Span
 
 
-Item = DimDecl | Model | Guide
+Item = DimDecl | Extern | Model | Guide
 
 
 @dataclass(frozen=True)
 class File:
     docstring: str | None
     items: tuple[Item, ...]
+
+    @property
+    def externs(self) -> tuple[Extern, ...]:
+        return tuple(item for item in self.items if isinstance(item, Extern))
 
     @property
     def models(self) -> tuple[Model, ...]:

@@ -79,11 +79,62 @@ class Build(Transformer_NonRecursive[Token, ast.File]):
     def factor(self, meta: Meta, value: ast.Expr) -> ast.Factor:
         return ast.Factor(value, _span(meta))
 
-    def let(self, meta: Meta, target: tuple[ast.Name, ast.TypeExpr | None], value: ast.Expr) -> ast.Let:
-        return ast.Let(target[0], target[1], value, _span(meta))
+    def let(self, meta: Meta, name: ast.Name, type: ast.TypeExpr | None, value: ast.Expr) -> ast.Let:
+        return ast.Let(name, type, value, _span(meta))
 
-    def let_target(self, meta: Meta, name: ast.Name, type: ast.TypeExpr | None) -> tuple[ast.Name, ast.TypeExpr | None]:
-        return name, type
+    def unpack(self, meta: Meta, *parts: Any) -> ast.Unpack:
+        return ast.Unpack(parts[:-1], parts[-1], _span(meta))
+
+    def extern(self, meta: Meta, name: ast.Name, signature: ast.Signature, origin: ast.Text) -> ast.Extern:
+        return ast.Extern(name, signature, origin, _span(meta))
+
+    def net(self, meta: Meta, name: ast.Name, signature: ast.Signature, made: Any) -> ast.Net:
+        if isinstance(made, ast.Call):
+            return ast.Net(name, signature, made, None, (), _span(meta))
+        origin, arguments = made or (None, ())
+        return ast.Net(name, signature, None, origin, arguments, _span(meta))
+
+    def signature(self, meta: Meta, inputs: tuple[ast.Value, ...], outputs: tuple[ast.Value, ...]) -> ast.Signature:
+        return ast.Signature(inputs, outputs, _span(meta))
+
+    def inputs(self, meta: Meta, *values: ast.Value | None) -> tuple[ast.Value, ...]:
+        return tuple(value for value in values if value is not None)
+
+    def output(self, meta: Meta, type: ast.TypeExpr) -> tuple[ast.Value, ...]:
+        return (ast.Value(None, type, _span(meta)),)
+
+    def outputs(self, meta: Meta, *values: ast.Value) -> tuple[ast.Value, ...]:
+        return values
+
+    def value(self, meta: Meta, name: ast.Name, type: ast.TypeExpr) -> ast.Value:
+        return ast.Value(name, type, _span(meta))
+
+    def maker(self, meta: Meta, function: ast.Name, arguments: tuple[ast.Argument, ...]) -> ast.Call:
+        return ast.Call(function, arguments, _span(meta))
+
+    def imported(
+        self, meta: Meta, origin: ast.Text, arguments: tuple[ast.Argument, ...] | None
+    ) -> tuple[ast.Text, tuple[ast.Argument, ...]]:
+        return origin, arguments or ()
+
+    def scan(self, meta: Meta, head: tuple[Any, ...], *body: ast.Statement) -> ast.Scan:
+        step, size, carries = head
+        return ast.Scan(step, size, carries, _flat(body), _span(meta))
+
+    model_scan = scan
+    guide_scan = scan
+
+    def scan_head(self, meta: Meta, step: ast.Name, size: ast.Expr, *carries: ast.Carry | None) -> tuple[Any, ...]:
+        return step, size, tuple(carry for carry in carries if carry is not None)
+
+    def carry(self, meta: Meta, name: ast.Name, type: ast.TypeExpr, init: ast.Expr) -> ast.Carry:
+        return ast.Carry(name, type, init, _span(meta))
+
+    def next(self, meta: Meta, name: ast.Name, value: ast.Expr) -> ast.Next:
+        return ast.Next(name, value, _span(meta))
+
+    def emit(self, meta: Meta, name: ast.Name, type: ast.TypeExpr | None, value: ast.Expr) -> ast.Emit:
+        return ast.Emit(name, type, value, _span(meta))
 
     def param(
         self,

@@ -229,7 +229,7 @@ def _space(before: str, here: str, inside: str) -> str:
     tight = (
         before in ("LPAR", "LSQB")
         or here in ("RPAR", "RSQB", "COMMA")
-        or (here == "LPAR" and before == "NAME")
+        or (here == "LPAR" and before in ("NAME", "STRING"))
         or (here == "LSQB" and before in _OPERAND_END)
         or (here == "COLON" and inside and before != "COMMA")
         or (before == "COLON" and inside == "LSQB")

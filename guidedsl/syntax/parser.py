@@ -20,7 +20,7 @@ from guidedsl.source import Source, Span
 from guidedsl.syntax import ast, syntax_errors
 from guidedsl.syntax.build import Build, token_span
 from guidedsl.syntax.tables import load_parser
-from guidedsl.syntax.words import FILE_KEYWORDS, GUIDE_KEYWORDS, MODEL_KEYWORDS, PLANNED
+from guidedsl.syntax.words import STATEMENT_KEYWORDS
 
 MAX_MISTAKES = 100
 """After so many the text is likely no program, and nobody reads on."""
@@ -29,9 +29,8 @@ _EXPRESSIONS = get_args(ast.Expr)
 _UNKNOWN = re.compile(r"#[^\n]*|\s+|(?P<unknown>\"[^\n]*|[^\s#\"]+)")
 _LONG_QUOTE = '"""'
 _STATEMENT_END = ("NAME", "NUMBER", "STRING", "RPAR", "RSQB", "LBRACE", "RBRACE")
-_PLANNED_STATEMENTS = ("NET", "EXTERN", "SCAN")
-_KEYWORD_TOKENS = frozenset(word.upper() for word in (*FILE_KEYWORDS, *MODEL_KEYWORDS, *GUIDE_KEYWORDS)) | {"$END"}
-_TARGETS = _KEYWORD_TOKENS | {"NAME", "RBRACE", *_PLANNED_STATEMENTS}
+_KEYWORD_TOKENS = frozenset(word.upper() for word in STATEMENT_KEYWORDS) | {"$END"}
+_TARGETS = _KEYWORD_TOKENS | {"NAME", "RBRACE"}
 _CLOSING = {"RPAR": "LPAR", "RSQB": "LSQB", "RBRACE": "LBRACE"}
 
 
@@ -50,11 +49,8 @@ def grammar() -> Lark:
 
 
 def tokenize(source: Source) -> list[Token]:
-    """All tokens but comments, the words reserved for later among them."""
-    return [
-        Token.new_borrow_pos(token.upper(), token, token) if token.type == "NAME" and token in PLANNED else token
-        for token in grammar().lex(source.text)
-    ]
+    """All tokens but comments."""
+    return list(grammar().lex(source.text))
 
 
 def unknown_characters(source: Source, tokens: list[Token]) -> list[Span]:
@@ -246,7 +242,7 @@ class _Parser:
         depth = 0
         while position < len(self.tokens):
             token = self.tokens[position]
-            if depth == 0 and (unwound := self._target(position, skip_from)) is not None:
+            if depth == 0 and (unwound := self._target(position)) is not None:
                 break
             depth += token.type == "LBRACE"
             depth -= token.type == "RBRACE" and depth > 0
@@ -269,21 +265,15 @@ class _Parser:
         for _ in range(_count_open(state.value_stack[length - 1 :])):
             self.interactive.feed_token(Token("RBRACE", "}"))
 
-    def _target(self, position: int, skip_from: int) -> int | None:
-        """The length of the state stack at which parsing can go on with this token, or None.
-
-        A statement of a later version is stopped at too, to be reported by itself.
-        """
+    def _target(self, position: int) -> int | None:
+        """The length of the state stack at which parsing can go on with this token, or None."""
         token = self.tokens[position]
         if token.type not in _TARGETS or (token.type == "NAME" and not self._begins_sample(position)):
             return None
         stack = self.interactive.parser_state.state_stack
         for length in range(len(stack), 0, -1):
             state = stack[length - 1]
-            if not self._is_list(state):
-                continue
-            planned = token.type in _PLANNED_STATEMENTS and position > skip_from
-            if token.type in self._actions(state) or (planned and self.tokens[position - 1].type in _STATEMENT_END):
+            if self._is_list(state) and token.type in self._actions(state):
                 return length
         return None
 

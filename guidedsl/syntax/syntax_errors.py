@@ -11,7 +11,14 @@ from guidedsl import errors
 from guidedsl.diagnostics import Diagnostic
 from guidedsl.source import Span
 from guidedsl.syntax.build import token_span
-from guidedsl.syntax.words import FILE_KEYWORDS, GUIDE_KEYWORDS, MODEL_KEYWORDS, PLANNED, RESERVED
+from guidedsl.syntax.words import (
+    FILE_KEYWORDS,
+    GUIDE_KEYWORDS,
+    MODEL_KEYWORDS,
+    RESERVED,
+    STATEMENT_KEYWORDS,
+    STEP_KEYWORDS,
+)
 
 _SYMBOLS = {
     "COMMA": "`,`",
@@ -26,12 +33,18 @@ _SYMBOLS = {
     "RBRACE": "`}`",
     "FOR": "`for`",
     "FROM": "`from`",
+    "IN": "`in`",
+    "CARRY": "`carry`",
+    "_ARROW": "`->`",
     "STRING": "a string",
 }
 _OPERATORS = frozenset(("COMPARE", "PLUS", "MINUS", "STAR", "SLASH", "AT", "CIRCUMFLEX", "LSQB"))
-_BLOCK_WORDS = frozenset(word.upper() for word in (*FILE_KEYWORDS, *MODEL_KEYWORDS, *GUIDE_KEYWORDS)) | {"RBRACE"}
+_BLOCK_WORDS = frozenset(word.upper() for word in STATEMENT_KEYWORDS) | {"RBRACE"}
 _DECLARING = frozenset(
-    ("DIM", "DATA", "LATENT", "OBSERVED", "LET", "PARAM", "PLATE", "AUX", "JOINT", "MODEL", "GUIDE", "FOR")
+    (
+        *("DIM", "DATA", "LATENT", "OBSERVED", "LET", "PARAM", "PLATE", "AUX", "JOINT", "MODEL", "GUIDE", "FOR"),
+        *("NET", "EXTERN", "SCAN", "NEXT", "EMIT"),
+    )
 )
 _BEFORE_VALUE = frozenset(("TILDE", "LPAR", "EQUAL", "COMMA", "LSQB", *_OPERATORS))
 _AFTER_NAME = frozenset(("COMMA", "RPAR", "RSQB", "COLON", "EQUAL", *_OPERATORS))
@@ -66,7 +79,7 @@ def is_misplaced_keyword(tokens: Sequence[Token], position: int) -> bool:
     if before in _DECLARING:
         if token.type == "FOR" and before == "GUIDE" and after == "NAME":
             return False
-        return after != "NAME" or str(token) not in (*FILE_KEYWORDS, *MODEL_KEYWORDS, *GUIDE_KEYWORDS)
+        return after != "NAME" or str(token) not in STATEMENT_KEYWORDS
     return before in _BEFORE_VALUE and after in _AFTER_NAME
 
 
@@ -168,8 +181,12 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
     foreign = next((_FOREIGN_WORDS[word] for word in (str(before), text) if word in _FOREIGN_WORDS), None)
     if foreign is not None and "FOR" not in accepted:
         return foreign
-    if text in PLANNED:
-        return f"`{text}` is reserved for a statement that this version does not have"
+    if token.type in ("PLATE", "PARAM", "NET", "SCAN", "DATA", "JOINT", "AUTO") and "NEXT" in accepted:
+        return _outside_scan(text)
+    if token.type in ("NEXT", "EMIT") and "LET" in accepted:
+        return f"`{text}` stands in a scan: `scan t in T carry (h: real = 0) {{ next h = … }}`"
+    if token.type == "EXTERN" and "LET" in accepted:
+        return "`extern` stands at the top of the file, outside of models and guides"
     for word in (before, token):
         close = _keyword_like(word, accepted if word is token else frozenset())
         if close is not None:
@@ -194,6 +211,15 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
     if token.type == "RBRACE" and "MODEL" in accepted:
         return "there is a `}` too many"
     return _operator_hint(token, last, str(before), accepted, start)
+
+
+def _outside_scan(word: str) -> str:
+    """Where a statement that may not stand in a scan does."""
+    if word == "plate":
+        return "a plate may stand around a scan, not in one: write `plate p[N] { scan t in T { … } }`"
+    if word in ("joint", "auto"):
+        return f"write `{word}` outside of the scan: there its sites are whole events"
+    return f"write `{word}` above the scan; in it, `{word}` would come again at every step"
 
 
 def _operator_hint(token: Token, last: str, before: str, accepted: frozenset[str], start: Token) -> str | None:
@@ -234,6 +260,11 @@ _USAGE = {
     "JOINT": "a joint is written `joint a, b ~ MultivariateNormal(m, L)`",
     "AUX": "an aux is written `aux e : real ~ Normal(0, 1)`",
     "AUTO": "an auto is written `auto mean_field for rest`, options in brackets: `auto low_rank(rank = 2) for a, b`",
+    "NET": "a net is written `net f(x: real[D]) -> real[K] = mlp(64)`",
+    "EXTERN": 'an extern is written `extern f(x: real) -> real from "module:function"`',
+    "SCAN": "a scan is written `scan t in T carry (h: real = 0) { … next h = … }`",
+    "NEXT": "the value for the next step is written `next h = h + 1`",
+    "EMIT": "what a step gives is written `emit v = h ^ 2`",
     "NAME": "a sample is written `z ~ Normal(loc, scale)`",
 }
 
@@ -241,6 +272,11 @@ _USAGE = {
 def _usage(start: Token, token: Token, accepted: frozenset[str]) -> str:
     """How the statement that `start` begins is written, or which statements may begin here."""
     if start is token or start.type not in _USAGE:
+        if "NEXT" in accepted:
+            words = ("latent", "observed", "factor") if "LATENT" in accepted else ("aux",)
+            words = ("let", *words, *STEP_KEYWORDS)
+            tail = "" if "LATENT" in accepted else ", or is `z ~ …`"
+            return f"a statement of a scan begins with {_join(tuple(f'`{word}`' for word in words))}{tail}"
         words = MODEL_KEYWORDS if "LATENT" in accepted else GUIDE_KEYWORDS if "AUX" in accepted else FILE_KEYWORDS
         return f"a statement begins with {_join(tuple(f'`{word}`' for word in words))}" + (
             ", or is `z ~ …`" if words is GUIDE_KEYWORDS else ""
@@ -252,7 +288,7 @@ def _keyword_like(word: Token | None, accepted: frozenset[str]) -> str | None:
     """A statement keyword that `word` is a slip of."""
     if word is None or word.type != "NAME":
         return None
-    words = sorted({*FILE_KEYWORDS, *MODEL_KEYWORDS, *GUIDE_KEYWORDS})
+    words = sorted(STATEMENT_KEYWORDS)
     if accepted:
         words = [keyword for keyword in words if keyword.upper() in accepted]
     close = difflib.get_close_matches(str(word), words, n=1, cutoff=0.75)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-MODEL_KEYWORDS = ("dim", "data", "latent", "observed", "let", "factor", "param", "plate")
-GUIDE_KEYWORDS = ("let", "param", "joint", "aux", "auto", "plate")
-FILE_KEYWORDS = ("dim", "model", "guide")
-CLAUSE_KEYWORDS = ("for", "from", "via", "when")
+MODEL_KEYWORDS = ("dim", "data", "latent", "observed", "let", "factor", "param", "plate", "net", "scan")
+GUIDE_KEYWORDS = ("let", "param", "joint", "aux", "auto", "plate", "net", "scan")
+FILE_KEYWORDS = ("dim", "extern", "model", "guide")
+STEP_KEYWORDS = ("next", "emit")
+"""Statements that stand in a scan alone."""
+CLAUSE_KEYWORDS = ("for", "from", "via", "when", "in", "carry")
 
-PLANNED = ("net", "extern", "scan", "carry", "next", "emit")
-"""Reserved for statements that this version does not have."""
-
-KEYWORDS = tuple(dict.fromkeys((*FILE_KEYWORDS, *MODEL_KEYWORDS, *GUIDE_KEYWORDS, *CLAUSE_KEYWORDS)))
-RESERVED = frozenset((*KEYWORDS, *PLANNED))
+STATEMENT_KEYWORDS = tuple(dict.fromkeys((*FILE_KEYWORDS, *MODEL_KEYWORDS, *GUIDE_KEYWORDS, *STEP_KEYWORDS)))
+KEYWORDS = (*STATEMENT_KEYWORDS, *CLAUSE_KEYWORDS)
+RESERVED = frozenset(KEYWORDS)

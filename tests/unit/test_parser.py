@@ -86,7 +86,6 @@ BROKEN = {
     "mu2 ~ Normal(0, 1)": ("4:3", "expected a statement or `}`, found `mu2`", "`latent mu2 : real ~ …`"),
     "auto mean_field for mu": ("4:3", "expected a statement or `}`, found `auto`", "stands in a guide"),
     "latent a : real ~ Normal(0, 1) via positive": ("4:34", "expected a statement or `}`, found `via`", "in guides"),
-    "net f(x: real) -> real = mlp(3)": ("4:3", "expected a statement or `}`, found `net`", "is reserved"),
     "plate [N] { }": ("4:9", "expected a name, found `[`", "`plate p[N] { … }`"),
     "plate q[N] subsample { }": ("4:24", "expected `(`, found `{`", "a plate is written"),
     "dim K = 3,": ("4:13", "expected a name, found `plate`", "dims are written"),
