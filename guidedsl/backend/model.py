@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guidedsl import ir
 from guidedsl.backend.emit import PRODUCT, SUM, UNARY, Code, Emitter, added, number, summed
-from guidedsl.backend.names import Module, data_attribute, field_name, local_name, snake_case
+from guidedsl.backend.names import Locals, Module, data_attribute, field_name, local_name, snake_case
+from guidedsl.backend.scans import ScanWriter, closure, declared_names, definitions, mask_of_steps, read_behind
 from guidedsl.backend.statements import Statement, doc_type, let_statement, let_value, param_statement
 from guidedsl.check.shapes import NEW
 from guidedsl.check.walk import variables
@@ -62,11 +63,11 @@ def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext
     snake = snake_case(model.name)
     function = names.take(snake, f"{snake}_density")
     data_class = names.take(f"{model.name}Data")
-    declared = {z.name for z in model.latents} | {s.name for s in model.statements if not isinstance(s, ir.Term)}
+    declared = {z.name for z in model.latents} | declared_names(model.statements)
     wish = f"{model.name}Latents"
     latents_class = names.take(f"{wish}_" if wish in declared else wish)
     body, dims, has_params = _density(model)
-    lets = tuple(s for s in model.statements if isinstance(s, ir.Let) and s.value.type.stage > Stage.DATA)
+    lets = _quantity_lets(model)
     derived = _derived(model)
     quantity_body, quantity_dims, quantity_params = _quantities(model, lets)
     derive_body, derive_dims = _derive(model)
@@ -119,16 +120,21 @@ def _unpack(model: ir.Model) -> str:
     return f"{', '.join(names)}{',' if len(names) == 1 else ''}"
 
 
-def needed_lets(targets: Iterable[object], lets: dict[str, ir.Let]) -> set[str]:
-    """The lets that the targets read, through other lets too."""
-    wanted: set[str] = set()
-    pending = [var.name for target in targets for var in variables(target)]
-    while pending:
-        name = pending.pop()
-        if name in lets and name not in wanted:
-            wanted.add(name)
-            pending.extend(var.name for var in variables(lets[name].value))
-    return wanted
+def _quantity_lets(model: ir.Model) -> tuple[ir.Let, ...]:
+    """The lets that depend on latents or params, and what scans emit, with the scan's dim in front."""
+    found: list[ir.Let] = []
+    for statement in model.statements:
+        if isinstance(statement, ir.Let) and statement.value.type.stage > Stage.DATA:
+            found.append(statement)
+        elif isinstance(statement, ir.Scan):
+            found.extend(replace(emit, event=(statement.size, *emit.event)) for emit in statement.emits)
+    return tuple(found)
+
+
+def model_locals(model: ir.Model) -> Locals:
+    """The variables of a function of the model that are taken by what it declares."""
+    declared = [*(dim.name for dim in model.dims), *(latent.name for latent in model.latents)]
+    return Locals([*declared, *declared_names(model.statements)])
 
 
 def _emitter(model: ir.Model) -> Emitter:
@@ -143,13 +149,25 @@ def used_dims(emitter: Emitter, model: ir.Model) -> Names:
 
 def _density(model: ir.Model) -> tuple[tuple[Statement, ...], Names, bool]:
     emitter = _emitter(model)
-    lets = {s.name: s for s in model.statements if isinstance(s, ir.Let)}
-    terms = [s for s in model.statements if isinstance(s, ir.Term)]
-    needed = needed_lets(terms, lets)
-    read = {var.name for s in (*terms, *(lets[name] for name in needed)) for var in variables(s) if var.role == "param"}
+    made_of = definitions(model.statements)
+    needed = closure(model.terms, made_of)
+    parts = (*model.terms, *(made_of[name] for name in needed))
+    read = {var.name for part in parts for var in variables(part) if var.role == "param"}
     body: list[Statement] = []
     has_params = False
     first = True
+    names = model_locals(model)
+
+    def add(term: ir.Term, emitter: Emitter) -> None:
+        nonlocal first
+        code = term_code(term, emitter)
+        text = f"log_p = {added('log_p', code)}"
+        if first:
+            constant = term.dist is None and term.value.type.number
+            text = f"log_p = {f'data.new_full((), {code.text})' if constant else code.text}"
+        body.append(Statement(text, term.span.line))
+        first = False
+
     for statement in model.statements:
         match statement:
             case ir.Param() if statement.name in read:
@@ -158,22 +176,22 @@ def _density(model: ir.Model) -> tuple[tuple[Statement, ...], Names, bool]:
             case ir.Let() if statement.name in needed and statement.value.type.stage > Stage.DATA:
                 body.append(let_statement(statement, emitter))
             case ir.Term():
-                code = term(statement, emitter, model)
-                text = f"log_p = {added('log_p', code)}"
-                if first:
-                    constant = statement.dist is None and statement.value.type.number
-                    text = f"log_p = {f'data.new_full((), {code.text})' if constant else code.text}"
-                body.append(Statement(text, statement.span.line))
-                first = False
+                add(statement, emitter)
+            case ir.Scan():
+                behind = read_behind(model.statements, statement, needed)
+                writer = ScanWriter(statement, emitter, names, body, behind, terms=True)
+                writer.write()
+                for term, inside in writer.density():
+                    add(term, inside)
     if first:
         body.append(Statement("log_p = data.new_full((), 0.0)", model.span.line))
     return tuple(body), used_dims(emitter, model), has_params
 
 
-def term(term: ir.Term, emitter: Emitter, model: ir.Model) -> Code:
+def term_code(term: ir.Term, emitter: Emitter) -> Code:
     """One term of the log density, summed over its plates and scaled by those that are subsampled."""
     if term.dist is None:
-        return _factor(term, emitter, model)
+        return _factor(term, emitter)
     dist = term.dist
     batch = len(term.value.type.event) - dist.own
     arguments = emitter.arguments(dist, term.plates, batch)
@@ -186,35 +204,45 @@ def term(term: ir.Term, emitter: Emitter, model: ir.Model) -> Code:
     if term.when is not None:
         mask = emitter.aligned(term.when, term.plates, batch).text
         code = Code(f"fn.masked({mask}, {code.text})")
-    return scaled(summed(code, len(term.plates) + batch), term.plates, model)
+    return scaled(summed(code, len(term.plates) + batch), term.plates, emitter)
 
 
-def _factor(term: ir.Term, emitter: Emitter, model: ir.Model) -> Code:
+def _factor(term: ir.Term, emitter: Emitter) -> Code:
     """A factor is one term an element of its plates: that many times the same over those that it does not vary with."""
     value, minus = term.value, False
     while isinstance(value, ir.Negative):
         value, minus = value.operand, not minus
     own = tuple(plate for plate in term.plates if plate in value.type.plates)
     code = summed(emitter.emit(value), len(own))
-    repeats = [emitter.size(model.plate(plate).size) for plate in term.plates if plate not in own]
+    repeats = [emitter.size(emitter.plates[plate].size) for plate in term.plates if plate not in own]
     repeats = [size if size.isidentifier() or size.isdigit() else f"({size})" for size in repeats]
-    code = scaled(code, own, model, *repeats)
+    code = scaled(code, own, emitter, *repeats)
     return Code(f"-{code.at(PRODUCT)}", UNARY) if minus else code
 
 
-def scaled(code: Code, plates: tuple[str, ...], model: ir.Model, *factors: str) -> Code:
+def scaled(code: Code, plates: tuple[str, ...], emitter: Emitter, *factors: str) -> Code:
     """Terms of subsampled plates stand for all rows."""
-    scales = [f"data.{data_attribute(p)}.scale" for p in plates if model.plate(p).batching is not None]
+    scales = [f"data.{data_attribute(p)}.scale" for p in plates if emitter.plates[p].batching is not None]
     before = [*factors, *scales]
     return Code(" * ".join([*before, code.at(UNARY)]), PRODUCT) if before else code
 
 
 def _quantities(model: ir.Model, lets: tuple[ir.Let, ...]) -> tuple[tuple[Statement, ...], Names, bool]:
     emitter = _emitter(model)
-    read = {var.name for let in lets for var in variables(let.value) if var.role == "param"}
+    made_of = definitions(model.statements)
+    needed = closure([let.value for let in lets], made_of) | {let.name for let in lets}
+    parts = [part for name in needed for part in made_of[name]]
+    read = {var.name for part in parts for var in variables(part) if var.role == "param"}
     body = [param_statement(s, emitter) for s in model.statements if isinstance(s, ir.Param) and s.name in read]
     has_params = bool(body)
-    body += [let_statement(let, emitter) for let in lets]
+    names = model_locals(model)
+    for statement in model.statements:
+        if isinstance(statement, ir.Let) and statement in lets:
+            body.append(let_statement(statement, emitter))
+        elif isinstance(statement, ir.Scan):
+            behind = {emit.name for emit in statement.emits}
+            behind |= read_behind(model.statements, statement, needed, terms=False)
+            ScanWriter(statement, emitter, names, body, behind).write()
     return tuple(body), used_dims(emitter, model), has_params
 
 
@@ -321,16 +349,26 @@ def _field(field: ir.Field, model: ir.Model, emitter: Emitter) -> str:
         parts.append(f"index_base={field.index_base}")
     if field.type.support.target is not None:
         parts.append(f'index_of="{field.type.support.target}"')
-    when = next(
-        (s.when for s in model.statements if isinstance(s, ir.Term) and s.name == field.name and s.when is not None),
-        None,
-    )
+    when = _when(field, model, whole)
     if when is not None:
-        parts.append(f"when=lambda data: {whole.materialised(when, field.plates, when.type.event).text}")
+        parts.append(f"when=lambda data: {when}")
     order = _order(field.written, field.plates)
     if order:
         parts.append(order)
     return f"Field({', '.join(parts)})"
+
+
+def _when(field: ir.Field, model: ir.Model, emitter: Emitter) -> str | None:
+    """The mask of the entries that count, for all rows and steps."""
+    for statement in model.statements:
+        inside = statement.statements if isinstance(statement, ir.Scan) else (statement,)
+        when = next((s.when for s in inside if isinstance(s, ir.Term) and s.name == field.name), None)
+        if when is None:
+            continue
+        if not isinstance(statement, ir.Scan):
+            return emitter.materialised(when, field.plates, when.type.event).text
+        return mask_of_steps(when, statement, emitter)
+    return None
 
 
 def _derived_field(let: ir.Let) -> str:

@@ -208,7 +208,8 @@ def close_scan(
                 ir.Carry(name, found.type, found.init, value, plates, carry.name.span, scan.next_spans[name])
             )
     step = scan.node.step.text
-    return ir.Scan(step, scan.size, tuple(carries), tuple(statements), plates, scan.node.step.span)
+    sites = tuple(name for name, symbol in scan.whole.items() if symbol.role != "let")
+    return ir.Scan(step, scan.size, sites, tuple(carries), tuple(statements), plates, scan.node.step.span)
 
 
 def behind(scan: OpenScan, symbols: dict[str, Symbol]) -> None:
