@@ -187,6 +187,14 @@ class Concat:
     type: Type
 
 
+@dataclass(frozen=True)
+class LogTable:
+    """The log probabilities of all values of a finite discrete family, along the event axis."""
+
+    dist: Dist
+    type: Type
+
+
 Expr = (
     Const
     | DimValue
@@ -205,6 +213,7 @@ Expr = (
     | LogProb
     | Free
     | Concat
+    | LogTable
 )
 
 
@@ -344,6 +353,52 @@ class JointDraw:
     span: Span
 
 
+@dataclass(frozen=True)
+class Classes:
+    """A finite discrete latent as an axis of the values `low`, `low` + 1, …, `size` of them."""
+
+    latent: Latent
+    low: int
+    size: Size
+
+    @property
+    def name(self) -> str:
+        return self.latent.name
+
+
+@dataclass(frozen=True)
+class SumOut:
+    """log Σ exp, over the values of one latent, of the sum of all terms that read it.
+
+    `axes` are the plates of the latent, then every enumerated latent that the terms read, itself among them. A term is
+    summed over those of its plates that are not among these. `message` is what is left: a value with the other axes.
+    """
+
+    classes: Classes
+    terms: tuple[Term, ...]
+    axes: tuple[str, ...]
+    message: Var
+
+    @property
+    def span(self) -> Span:
+        return self.classes.latent.span
+
+
+@dataclass(frozen=True)
+class Summed:
+    """A model with some latents summed out exactly, each an axis of its own to the right of the plates.
+
+    Lets and terms that read one have its axis instead of its plates; `statements` ends with the sums.
+    """
+
+    classes: tuple[Classes, ...]
+    statements: tuple[Let | Param | Term | SumOut, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(classes.name for classes in self.classes)
+
+
 ModelStatement = Let | Param | Term
 GuideStatement = Let | Param | Draw | JointDraw
 
@@ -377,6 +432,7 @@ class Guide:
     model: Model
     statements: tuple[GuideStatement, ...]
     span: Span
+    summed: Summed | None = None
 
     @property
     def params(self) -> tuple[Param, ...]:

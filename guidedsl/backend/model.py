@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from guidedsl import ir
 from guidedsl.backend.emit import PRODUCT, SUM, UNARY, Code, Emitter, added, number, summed
 from guidedsl.backend.names import Module, data_attribute, field_name, local_name, snake_case
 from guidedsl.backend.statements import Statement, doc_type, let_statement, let_value, param_statement
+from guidedsl.backend.sums import classes_statement, sum_statements, summed_total
+from guidedsl.backend.terms import log_density
 from guidedsl.check.shapes import NEW
 from guidedsl.check.walk import variables
 from guidedsl.ir import Stage
@@ -26,6 +28,20 @@ class Attribute:
     name: str
     type: str
     doc: str
+
+
+@dataclass(frozen=True)
+class SummedContext:
+    """The function of a log density with some latents summed out."""
+
+    function: str
+    when: str
+    doc: str
+    unpack: str
+    sure: tuple[str, ...]
+    dims: Names
+    has_params: bool
+    body: tuple[Statement, ...]
 
 
 @dataclass(frozen=True)
@@ -48,27 +64,31 @@ class ModelContext:
     quantities: str | None
     quantity_dims: Names
     quantity_body: tuple[Statement, ...]
-    quantity_names: Names
+    quantity_result: str
     quantity_has_params: bool
     derive: str | None
     derive_dims: Names
     derive_body: tuple[Statement, ...]
+    summed: tuple[SummedContext, ...]
+    only_together: tuple[str, ...]
     metadata: tuple[str, ...]
     span_line: int
 
 
-def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext:
-    """Lower a model, which the generated module holds as `variable`."""
+def model_context(model: ir.Model, variable: str, names: Module, summed: Sequence[ir.Summed] = ()) -> ModelContext:
+    """Lower a model, which the generated module holds as `variable`; `summed` is what its guides sum out."""
     snake = snake_case(model.name)
     function = names.take(snake, f"{snake}_density")
     data_class = names.take(f"{model.name}Data")
     declared = {z.name for z in model.latents} | {s.name for s in model.statements if not isinstance(s, ir.Term)}
     wish = f"{model.name}Latents"
     latents_class = names.take(f"{wish}_" if wish in declared else wish)
-    body, dims, has_params = _density(model)
+    body, dims, has_params = density(model, model.statements)
+    optional = {one.name: one for each in summed for one in each.classes}
+    without = tuple(_summed(model, each, optional, function, names) for each in summed)
     lets = tuple(s for s in model.statements if isinstance(s, ir.Let) and s.value.type.stage > Stage.DATA)
     derived = _derived(model)
-    quantity_body, quantity_dims, quantity_params = _quantities(model, lets)
+    quantity_body, quantity_dims, quantity_params, quantity_result = _quantities(model, lets, optional)
     derive_body, derive_dims = _derive(model)
     quantities = names.take(f"{snake}_quantities") if lets else None
     derive = names.take(f"{snake}_derive") if derived else None
@@ -83,22 +103,55 @@ def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext
         latents_class=latents_class,
         data_doc=tuple(f"{f.name}: {_field_doc(f)}" for f in model.fields),
         data_attributes=_data_attributes(model),
-        latents=tuple(Attribute(field_name(z.name), "Tensor", doc_type(z.type, z.plates)) for z in model.latents),
-        unpack=_unpack(model),
+        latents=tuple(_latent(z, z.name in optional) for z in model.latents),
+        unpack=_unpack(local_name(latent.name) for latent in model.latents),
         dims=dims,
         has_params=has_params,
         body=body,
         quantities=quantities,
         quantity_dims=quantity_dims,
         quantity_body=quantity_body,
-        quantity_names=tuple((let.name, local_name(let.name)) for let in lets),
+        quantity_result=quantity_result,
         quantity_has_params=quantity_params,
         derive=derive,
         derive_dims=derive_dims,
         derive_body=derive_body,
-        metadata=_metadata(model, lets, quantities, derive, function, data_class, latents_class),
+        summed=without,
+        only_together=_only_together(summed, optional),
+        metadata=_metadata(model, lets, quantities, derive, function, data_class, latents_class, optional),
         span_line=model.span.line,
     )
+
+
+def _summed(
+    model: ir.Model, summed: ir.Summed, optional: Collection[str], function: str, names: Module
+) -> SummedContext:
+    body, dims, has_params = density(model, summed.statements, summed.classes)
+    read = {var.name for var in variables(summed.statements)} - set(summed.names)
+    kept = [latent.name for latent in model.latents if latent.name in read]
+    return SummedContext(
+        function=names.take("_".join([function, "without", *summed.names])),
+        when=" and ".join(f"{local_name(name)} is None" for name in summed.names),
+        doc=" and ".join(summed.names),
+        unpack=_unpack(local_name(z.name) if z.name in kept else "_" for z in model.latents) if kept else "",
+        sure=tuple(local_name(name) for name in kept if name in optional),
+        dims=dims,
+        has_params=has_params,
+        body=body,
+    )
+
+
+def _only_together(summed: Sequence[ir.Summed], optional: Iterable[str]) -> tuple[str, ...]:
+    """The latents that no guide sums out alone."""
+    alone = {name for each in summed if len(each.names) == 1 for name in each.names}
+    return tuple(local_name(name) for name in optional if name not in alone)
+
+
+def _latent(latent: ir.Latent, optional: bool) -> Attribute:
+    doc = doc_type(latent.type, latent.plates)
+    if optional:
+        return Attribute(field_name(latent.name), "Tensor | None", f"{doc}, or None where it is summed out")
+    return Attribute(field_name(latent.name), "Tensor", doc)
 
 
 def _field_doc(field: ir.Field) -> str:
@@ -114,8 +167,8 @@ def _data_attributes(model: ir.Model) -> tuple[Attribute, ...]:
     return tuple(rows)
 
 
-def _unpack(model: ir.Model) -> str:
-    names = [local_name(latent.name) for latent in model.latents]
+def _unpack(names: Iterable[str]) -> str:
+    names = tuple(names)
     return f"{', '.join(names)}{',' if len(names) == 1 else ''}"
 
 
@@ -131,8 +184,14 @@ def needed_lets(targets: Iterable[object], lets: dict[str, ir.Let]) -> set[str]:
     return wanted
 
 
-def _emitter(model: ir.Model) -> Emitter:
-    return Emitter({plate.name: plate for plate in model.plates}, local_name)
+def _emitter(model: ir.Model, statements: Iterable[object] = ()) -> Emitter:
+    """An emitter whose axes are the plates and, to their right, the latents that the statements sum out."""
+    axes = {plate.name: plate for plate in model.plates}
+    summed = {s.classes.name: s.classes for s in statements if isinstance(s, ir.SumOut)}
+    for latent in model.latents:
+        if latent.name in summed:
+            axes[latent.name] = ir.Plate(latent.name, summed[latent.name].size, None, None, latent.span)
+    return Emitter(axes, local_name)
 
 
 def used_dims(emitter: Emitter, model: ir.Model) -> Names:
@@ -141,27 +200,39 @@ def used_dims(emitter: Emitter, model: ir.Model) -> Names:
     return tuple((local_name(name), data_attribute(name)) for name in read)
 
 
-def _density(model: ir.Model) -> tuple[tuple[Statement, ...], Names, bool]:
-    emitter = _emitter(model)
-    lets = {s.name: s for s in model.statements if isinstance(s, ir.Let)}
-    terms = [s for s in model.statements if isinstance(s, ir.Term)]
+def density(
+    model: ir.Model, statements: Sequence[ir.ModelStatement | ir.SumOut], classes: Sequence[ir.Classes] = ()
+) -> tuple[tuple[Statement, ...], Names, bool]:
+    """The statements of a log density that adds the terms up in `log_p`, the dims they read, and whether params."""
+    emitter = _emitter(model, statements)
+    lets = {s.name: s for s in statements if isinstance(s, ir.Let)}
+    terms = [s for s in statements if isinstance(s, ir.Term | ir.SumOut)]
     needed = needed_lets(terms, lets)
-    read = {var.name for s in (*terms, *(lets[name] for name in needed)) for var in variables(s) if var.role == "param"}
-    body: list[Statement] = []
+    found = [var for s in (*terms, *(lets[name] for name in needed)) for var in variables(s)]
+    read = {var.name for var in found if var.role == "param"}
+    used = {var.name for var in found}
+    body = [classes_statement(one, emitter) for one in classes if one.name in used]
     has_params = False
     first = True
-    for statement in model.statements:
+    for statement in statements:
         match statement:
             case ir.Param() if statement.name in read:
                 has_params = True
                 body.append(param_statement(statement, emitter))
             case ir.Let() if statement.name in needed and statement.value.type.stage > Stage.DATA:
                 body.append(let_statement(statement, emitter))
-            case ir.Term():
-                code = term(statement, emitter, model)
+            case ir.Term() | ir.SumOut():
+                if isinstance(statement, ir.SumOut):
+                    body += sum_statements(statement, emitter)
+                    total = summed_total(statement, emitter)
+                    if total is None:
+                        continue
+                    code = scaled(total, statement.classes.latent.plates, model)
+                else:
+                    code = term(statement, emitter, model)
                 text = f"log_p = {added('log_p', code)}"
                 if first:
-                    constant = statement.dist is None and statement.value.type.number
+                    constant = isinstance(statement, ir.Term) and statement.dist is None and statement.value.type.number
                     text = f"log_p = {f'data.new_full((), {code.text})' if constant else code.text}"
                 body.append(Statement(text, statement.span.line))
                 first = False
@@ -174,18 +245,7 @@ def term(term: ir.Term, emitter: Emitter, model: ir.Model) -> Code:
     """One term of the log density, summed over its plates and scaled by those that are subsampled."""
     if term.dist is None:
         return _factor(term, emitter, model)
-    dist = term.dist
-    batch = len(term.value.type.event) - dist.own
-    arguments = emitter.arguments(dist, term.plates, batch)
-    value = emitter.aligned(term.value, term.plates, len(term.value.type.event)).text
-    runtime = f"dist.{dist.form.runtime}"
-    code = Code(f"{runtime}.log_prob({', '.join([value, *arguments])})")
-    if term.truncated is not None:
-        low, high = (number(bound) for bound in term.truncated)
-        code = Code(f"{code.text} - {runtime}.log_mass({', '.join([low, high, *arguments])})", SUM)
-    if term.when is not None:
-        mask = emitter.aligned(term.when, term.plates, batch).text
-        code = Code(f"fn.masked({mask}, {code.text})")
+    code, batch = log_density(term, term.dist, emitter, term.plates)
     return scaled(summed(code, len(term.plates) + batch), term.plates, model)
 
 
@@ -209,13 +269,35 @@ def scaled(code: Code, plates: tuple[str, ...], model: ir.Model, *factors: str) 
     return Code(" * ".join([*before, code.at(UNARY)]), PRODUCT) if before else code
 
 
-def _quantities(model: ir.Model, lets: tuple[ir.Let, ...]) -> tuple[tuple[Statement, ...], Names, bool]:
+def _quantities(
+    model: ir.Model, lets: tuple[ir.Let, ...], optional: Collection[str]
+) -> tuple[tuple[Statement, ...], Names, bool, str]:
+    """Statements, dims, whether params, and what is returned. Lets that read what may be summed out come last."""
     emitter = _emitter(model)
     read = {var.name for let in lets for var in variables(let.value) if var.role == "param"}
     body = [param_statement(s, emitter) for s in model.statements if isinstance(s, ir.Param) and s.name in read]
     has_params = bool(body)
-    body += [let_statement(let, emitter) for let in lets]
-    return tuple(body), used_dims(emitter, model), has_params
+    values = {let.name: let for let in lets}
+    unsure = {let.name: _optional_reads(let, values, optional) for let in lets}
+    body += [let_statement(let, emitter) for let in lets if not unsure[let.name]]
+    result = ", ".join(f'"{let.name}": {local_name(let.name)}' for let in lets if not unsure[let.name])
+    result = f"{{{result}}}"
+    guarded = [let for let in lets if unsure[let.name]]
+    if guarded:
+        body.append(Statement(f"quantities: dict[str, Tensor] = {result}", model.span.line))
+        result = "quantities"
+    for let in guarded:
+        there = " and ".join(f"{local_name(name)} is not None" for name in unsure[let.name])
+        kept = f'quantities["{let.name}"] = {local_name(let.name)}'
+        body.append(Statement(f"if {there}:\n    {let_statement(let, emitter).code}\n    {kept}", let.span.line))
+    return tuple(body), used_dims(emitter, model), has_params, result
+
+
+def _optional_reads(let: ir.Let, lets: dict[str, ir.Let], optional: Collection[str]) -> tuple[str, ...]:
+    """The latents that may be None which a let reads, through other lets too."""
+    values = (let.value, *(lets[name].value for name in needed_lets((let.value,), lets)))
+    read = {var.name for var in variables(values)}
+    return tuple(name for name in optional if name in read)
 
 
 def _derived(model: ir.Model) -> tuple[str, ...]:
@@ -261,6 +343,7 @@ def _metadata(
     function: str,
     data_class: str,
     latents_class: str,
+    optional: dict[str, ir.Classes],
 ) -> tuple[str, ...]:
     emitter = _emitter(model)
     fields = [_field(field, model, emitter) for field in model.fields]
@@ -273,7 +356,7 @@ def _metadata(
         f"dims=({_items(_dim(dim) for dim in model.dims)})",
         f"plates=({_items(_plate(plate) for plate in model.plates)})",
         f"fields=({_items(fields)})",
-        f"sites=({_items(_site(z, z.type.event, z.type.support, emitter) for z in model.latents)})",
+        f"sites=({_items(_latent_site(z, optional.get(z.name), emitter) for z in model.latents)})",
     ]
     if quantities is not None:
         rows.append(f"quantities={quantities}")
@@ -338,6 +421,14 @@ def _derived_field(let: ir.Let) -> str:
         f'Field("{let.name}", role="derived", plates={_strings(let.plates)}, '
         f"event={_strings(str(size) for size in let.event)}, constraint=constraints.real)"
     )
+
+
+def _latent_site(latent: ir.Latent, classes: ir.Classes | None, emitter: Emitter) -> str:
+    site = _site(latent, latent.type.event, latent.type.support, emitter)
+    if classes is None:
+        return site
+    low = f", low={classes.low}" if classes.low else ""
+    return f'{site.removesuffix(")")}, classes="{classes.size}"{low})'
 
 
 def _site(value: ir.Latent | ir.Let, event: tuple[Size, ...], support: Support | None, emitter: Emitter) -> str:
