@@ -16,6 +16,14 @@ def pick(table: Tensor, index: Tensor) -> Tensor:
     index = index.long()
     if table.dim() == 1:
         return table[index]
+    rank = max(table.dim() - 1, index.dim())
+    rows = (1,) * (rank + 1 - table.dim()) + table.shape[:-1]
+    entries = (1,) * (rank - index.dim()) + index.shape
+    if all(row == 1 or entry == 1 for row, entry in zip(rows, entries, strict=True)):
+        # Every row at every index: the gradient is a table again, where that of a gather has one for each index.
+        crossed = table.reshape(-1, table.shape[-1])[:, index.reshape(-1)].reshape(*rows, *entries)
+        pairs = [axis for n in range(rank) for axis in (n, rank + n)]
+        return crossed.permute(pairs).reshape([row * entry for row, entry in zip(rows, entries, strict=True)])
     shape = broadcast_shape(table.shape[:-1], index)
     picked = table.expand(*shape, table.shape[-1]).gather(-1, index.expand(shape)[..., None])
     return picked.squeeze(-1)
