@@ -637,7 +637,9 @@ def continuous_enumerated(name: str, type: str, span: Span, site: Span) -> Diagn
 def event_enumerated(name: str, kind: str, type: str, span: Span, site: Span) -> Diagnostic:
     one_hot = kind == "one_hot"
     count = "an index" if one_hot else "one value a row"
-    hint = "declare it `index(K)` in its plate" if one_hot else "put it in a plate, whose rows are summed out one by one"
+    hint = (
+        "declare it `index(K)` in its plate" if one_hot else "put it in a plate, whose rows are summed out one by one"
+    )
     return Diagnostic(
         "E306",
         f"`{name}` is a vector of {kind}: only {count} can be enumerated",
@@ -713,7 +715,7 @@ def classes_meet(
 def scale_inside(name: str, plate: str, mode: str, span: Span, term: Span) -> Diagnostic:
     return Diagnostic(
         "E306",
-        f"`{name}` cannot be enumerated: the sum over its values needs all rows of the {_batched(mode)} plate `{plate}`",
+        f"`{name}` cannot be enumerated: its sum needs all rows of the {_batched(mode)} plate `{plate}`",
         Label(span, "asked for here"),
         Label(term, f"one term a row of `{plate}` reads `{name}`"),
         f"declare plate `{plate}` without `{mode}(…)`, or sample it: `{name} ~ …`",

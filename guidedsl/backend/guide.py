@@ -38,8 +38,7 @@ def guide_context(guide: ir.Guide, variable: str, model: ModelContext, names: Mo
     writer.write()
     summed = guide.summed.names if guide.summed is not None else ()
     latents = ", ".join(
-        "None" if latent.name in summed else writer.local(latent.name)
-        for latent in guide.model.latents
+        "None" if latent.name in summed else writer.local(latent.name) for latent in guide.model.latents
     )
     return GuideContext(
         name=guide.name,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from guidedsl import ir
-from guidedsl.backend.emit import PRODUCT, SUM, UNARY, Code, Emitter, added, number, summed
+from guidedsl.backend.emit import PRODUCT, UNARY, Code, Emitter, added, summed
 from guidedsl.backend.names import Module, data_attribute, field_name, local_name, snake_case
 from guidedsl.backend.statements import Statement, doc_type, let_statement, let_value, param_statement
 from guidedsl.backend.sums import classes_statement, sum_statements, summed_total

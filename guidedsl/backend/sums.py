@@ -14,7 +14,7 @@ from guidedsl.sizes import Size
 
 
 def classes_statement(classes: ir.Classes, emitter: Emitter) -> Statement:
-    """`c = torch.arange(K, …)`: all the values of a latent, row numbers as integers and others as the data's numbers."""
+    """`c = torch.arange(K, …)`: all values of a latent, row numbers as integers and others as the data's numbers."""
     stop = emitter.size(classes.size + Size.of(classes.low))
     start = f"{classes.low}, " if classes.low else ""
     dtype = "" if classes.latent.type.support.target is not None else "dtype=data.dtype, "
@@ -23,7 +23,7 @@ def classes_statement(classes: ir.Classes, emitter: Emitter) -> Statement:
 
 
 def sum_statements(summed: ir.SumOut, emitter: Emitter) -> list[Statement]:
-    """`log_c = …`, a line for each term and one for `tilt`; then the sum itself, where other latents are still in it."""
+    """`log_c = …`, a line for each term and one for `tilt`; then the sum itself, where others are still in it."""
     name, site = emitter.local(summed.message.name), summed.classes.name
     plates = summed.classes.latent.plates
     body: list[Statement] = []

@@ -192,9 +192,7 @@ def _is_rest(node: ast.Auto, guide: GuideChecker) -> bool:
     return len(node.names) == 1 and node.names[0].text == "rest" and "rest" not in guide.latents
 
 
-def _rest(
-    family: Family | None, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]
-) -> list[ir.Latent]:
+def _rest(family: Family | None, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]) -> list[ir.Latent]:
     """The latents that no other statement samples, as far as the open plates and their types allow."""
     discrete = family is not None and family.sums_out
     return [

@@ -13,6 +13,7 @@ from torch import Tensor
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.metadata import Site, attribute_of
 from guidedsl.runtime.model import Guide
+from guidedsl.runtime.noise import Noise
 from guidedsl.runtime.sizes import evaluate
 
 if TYPE_CHECKING:
@@ -45,27 +46,31 @@ def class_probabilities(
     """
     if n < 1:
         raise InferenceError(f"class_probabilities({n}): at least one draw is needed")
+    shapes = {site.name: _tilt_shape(site, data) for site in guide.model.sites if site.classes is not None}
+    entries = sum(torch.Size(shape).numel() for shape in shapes.values())
+    chunk = max(1, int(CHUNK / max(entries, 1)))
     noise = data.noise(generator)
+    totals: dict[str, Tensor] = {}
+    for start in range(0, n if shapes else 0, chunk):
+        for name, gradient in _one_pass(guide, data, store, min(chunk, n - start), noise, shapes).items():
+            totals[name] = totals.get(name, 0) + gradient
+    return {site.name: _to_written(site, totals[site.name] / n) for site in guide.model.sites if site.name in totals}
+
+
+def _one_pass(
+    guide: Guide, data: Any, store: ParamStore, count: int, noise: Noise, shapes: dict[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
+    """The probabilities summed over `count` draws."""
     with torch.no_grad():
-        latents = guide(data, particles=(1,), store=store, noise=noise).latents
-    sites = [site for site, value in zip(guide.model.sites, latents, strict=True) if value is None]
-    if not sites:
+        latents = guide(data, particles=(count,), store=store, noise=noise).latents
+    summed = [site.name for site, value in zip(guide.model.sites, latents, strict=True) if value is None]
+    if not summed:
         return {}
-    shapes = {site.name: _tilt_shape(site, data) for site in sites}
-    entries = max(torch.Size(shape).numel() for shape in shapes.values())
-    chunk = max(1, int(CHUNK / entries))
-    totals = {name: torch.zeros(shape, dtype=torch.float64, device=data.device) for name, shape in shapes.items()}
-    for start in range(0, n, chunk):
-        count = min(chunk, n - start)
-        with torch.no_grad():
-            latents = guide(data, particles=(count,), store=store, noise=noise).latents
-        tilt = {name: data.new_zeros((count, *shape)).requires_grad_() for name, shape in shapes.items()}
-        with torch.enable_grad():
-            log_p = guide.model(data, latents, store=store, tilt=tilt)
-            gradients = torch.autograd.grad(log_p.sum(), list(tilt.values()))
-        for name, gradient in zip(tilt, gradients, strict=True):
-            totals[name] += gradient.sum(0, dtype=torch.float64)
-    return {site.name: _to_written(site, totals[site.name] / n) for site in sites}
+    tilt = {name: data.new_zeros((count, *shapes[name])).requires_grad_() for name in summed}
+    with torch.enable_grad():
+        log_p = guide.model(data, latents, store=store, tilt=tilt)
+        gradients = torch.autograd.grad(log_p.sum(), list(tilt.values()))
+    return {name: gradient.sum(0, dtype=torch.float64) for name, gradient in zip(tilt, gradients, strict=True)}
 
 
 def _to_written(site: Site, probabilities: Tensor) -> Tensor:
@@ -89,7 +94,9 @@ class ClassTable:
         indices = itertools.product(*map(range, shape))
         labels = (f"{site.name}[{', '.join(map(str, index))}]" if index else site.name for index in indices)
         values = tuple(range(site.low, site.low + classes))
-        return ClassTable(site.name, values, tuple((label, tuple(row)) for label, row in zip(labels, flat, strict=True)))
+        return ClassTable(
+            site.name, values, tuple((label, tuple(row)) for label, row in zip(labels, flat, strict=True))
+        )
 
     @property
     def shares(self) -> tuple[float, ...]:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from guidedsl.runtime import deterministic
+from guidedsl.runtime.classes import ClassTable, class_probabilities
 from guidedsl.runtime.deterministic import FixedNoiseFit, Outcome
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.fixed_noise import FlatParameters
 from guidedsl.runtime.model import Guide, find_guide
 from guidedsl.runtime.nonfinite import explain_nonfinite
 from guidedsl.runtime.params import ParamStore
-from guidedsl.runtime.classes import ClassTable, class_probabilities
 from guidedsl.runtime.posterior import Summary, rows_of, sample
 from guidedsl.runtime.progress import Progress
 from guidedsl.runtime.stochastic import PARTICLES, StochasticFit
@@ -78,7 +78,9 @@ class Fit:
         probability of each class."""
         probabilities = self.class_probabilities(min(num_draws, CLASS_DRAWS), seed=seed)
         tables = tuple(
-            ClassTable.of(site, probabilities[site.name]) for site in self.guide.model.sites if site.name in probabilities
+            ClassTable.of(site, probabilities[site.name])
+            for site in self.guide.model.sites
+            if site.name in probabilities
         )
         return Summary(self.heading(), rows_of(self.sample(num_draws, seed=seed)), tables)
 

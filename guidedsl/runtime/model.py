@@ -32,8 +32,9 @@ _OWNER = "__guidedsl_owner__"
 class Draw(NamedTuple, Generic[Latents]):
     """What a guide returns.
 
-    `latents`: the model's tuple, None for a latent that is summed out. `log_q`: the log density, one value a particle. `score`: the part of it at sites without a pathwise gradient,
-    without the scale of subsampled plates; None where every site has one.
+    `latents`: the model's tuple, None for a latent that is summed out. `log_q`: the log density, one value a particle.
+    `score`: the part of it at sites without a pathwise gradient, without the scale of subsampled plates; None where
+    every site has one.
     """
 
     latents: Latents

@@ -42,7 +42,8 @@ def _entries(data: Any, shapes: Sequence[tuple[int, ...]]) -> int:
 def sample(guide: Guide, data: Any, store: ParamStore, n: int, generator: torch.Generator) -> dict[str, Tensor]:
     """`n` draws of the latents and of the model's quantities: [n, plates..., event...] each, by name.
 
-    Without those that are summed out, and without quantities that read them. `data` with all rows. Drawn some at a time, so that memory is bounded by the result.
+    Without those that are summed out, and without quantities that read them. `data` with all rows. Drawn some at a
+    time, so that memory is bounded by the result.
     """
     if n < 1:
         raise InferenceError(f"sample({n}): at least one draw is needed")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from guidedsl.pipeline import compile_source
-from guidedsl.runtime import Model, ParamStore
+from guidedsl.runtime import Model, ParamStore, constraints
 from guidedsl.runtime.classes import class_count
 from guidedsl.source import Source
 
@@ -271,3 +271,95 @@ guide Q for M { auto enumerate for c, o  auto mean_field for rest }
 def test_brute_force(case: str) -> None:
     text, fields = CASES[case]
     compare(text, fields)
+
+
+def test_impossible_classes_leave_finite_gradients() -> None:
+    """A class of probability 0 has weight 0: value and gradients are those of the model without it."""
+    text = """
+model M {
+  dim N, K = 3
+  data can : real[K]
+  latent r  : real[K] ~ Normal(0, 1)
+  latent mu : real[K] ~ Normal(0, 1)
+  plate obs[N] {
+    let p : simplex[K] = exp(r) * can / sum(exp(r) * can)
+    latent c : index(K) ~ Categorical(p)
+    observed y : real ~ Uniform(mu[c], mu[c] + 2)
+  }
+}
+guide Q for M { auto enumerate for c  auto mean_field for rest }
+"""
+    model = model_of(compiled(text))
+    r = torch.tensor([0.1, 0.5, -0.3], dtype=torch.float64, requires_grad=True)
+    mu = torch.tensor([0.0, 0.5, -3.0], dtype=torch.float64, requires_grad=True)
+    latents = model.latents_type(r=r, mu=mu, c=None)
+    y = [0.6, 1.5]
+    got = model(model.data({"y": y, "can": [1.0, 0.0, 1.0]}), latents)
+    only = torch.softmax(r[[0, 2]], 0)
+    inside = torch.tensor([[0.5, 0.0], [0.5, 0.0]], dtype=torch.float64)
+    prior = (-0.5 * torch.cat([r, mu]).square()).sum() - 3 * torch.log(torch.tensor(2 * torch.pi))
+    expected = prior + (only * inside).sum(-1).log().sum()
+    torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-7)  # the prior's constant is in float32
+    for have, want in zip(torch.autograd.grad(got, (r, mu)), torch.autograd.grad(expected, (r, mu)), strict=True):
+        torch.testing.assert_close(have, want, **CLOSE)
+
+
+def test_single_precision() -> None:
+    module = compiled(MIXTURE)
+    model = model_of(module)
+    values = []
+    for dtype in (torch.float32, torch.float64):
+        data = model.data({"y": [0.3, -1.0, 2.0, 0.1]}, dtype=dtype)
+        latents = model.latents_type(
+            *(torch.tensor(v, dtype=dtype) for v in ([0.2, 0.3, 0.5], [-1.0, 0.0, 1.0], [0.5, 1.0, 2.0])), None
+        )
+        values.append(model(data, latents))
+        assert values[-1].dtype == dtype
+    torch.testing.assert_close(values[0].double(), values[1], rtol=1e-5, atol=1e-5)  # 20 terms in single precision
+
+
+def test_pyro_enumerates_the_same() -> None:
+    """TraceEnum_ELBO on the generated guide's draws and params: the loss and its gradient."""
+    import pyro
+    from pyro import poutine
+    from pyro.infer import TraceEnum_ELBO, config_enumerate
+
+    pd: Any = pyro.distributions
+    module = compiled(MIXTURE, "enumeration_pyro")
+    model = model_of(module)
+    data = model.data({"y": [0.3, -1.0, 2.0, 0.1]})
+    store = ParamStore()
+    draw = module.Q(data, store=store, noise=data.noise(torch.Generator().manual_seed(4)))
+    loss = draw.log_q - model(data, draw.latents, store=store)
+    leaves = store.trainable()
+    gradients = torch.autograd.grad(loss, list(leaves.values()), retain_graph=True)
+
+    def q(name: str) -> Tensor:
+        return store[f"Q.{name}"]
+
+    def guide() -> None:
+        w, mu, s = (getattr(draw.latents, name) for name in ("w", "mu", "s"))
+        free = constraints.simplex.free(w)
+        log_det = constraints.simplex.push(free)[1]
+        log_q = pd.Normal(q("w_loc"), q("w_scale")).log_prob(free).sum() - log_det
+        pyro.sample("w", pd.Delta(w, log_density=log_q, event_dim=1))
+        with pyro.plate("cluster", 3):
+            pyro.sample("mu", pd.Delta(mu, log_density=pd.Normal(q("mu_loc"), q("mu_scale")).log_prob(mu)))
+            pyro.sample("s", pd.Delta(s, log_density=pd.LogNormal(q("s_loc"), q("s_scale")).log_prob(s)))
+
+    @config_enumerate
+    def pyro_model() -> None:
+        w = pyro.sample("w", pd.Dirichlet(torch.full((3,), 2.0, dtype=data.dtype)))
+        zero, one = torch.zeros((), dtype=data.dtype), torch.ones((), dtype=data.dtype)
+        with pyro.plate("cluster", 3):
+            mu = pyro.sample("mu", pd.Normal(zero, 3 * one))
+            s = pyro.sample("s", pd.HalfNormal(one))
+        with pyro.plate("obs", 4):
+            c = pyro.sample("c", pd.Categorical(w))
+            pyro.sample("y", pd.Normal(mu[c], s[c]), obs=data.y)
+
+    with poutine.block():
+        expected = TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(pyro_model, guide)
+    torch.testing.assert_close(loss, expected, **CLOSE)
+    for have, want in zip(gradients, torch.autograd.grad(expected, list(leaves.values())), strict=True):
+        torch.testing.assert_close(have, want, **CLOSE)

@@ -107,9 +107,7 @@ class Rewriter:
                 base = self.expr(node.base)
                 if base is node.base:
                     return node
-                return replace(
-                    node, base=base, type=self._moved(node.type, (*base.type.plates, node.plate), (base,))
-                )
+                return replace(node, base=base, type=self._moved(node.type, (*base.type.plates, node.plate), (base,)))
             case _:
                 changed: ir.Expr = self._rebuilt(node)
                 return changed if changed is node else replace(changed, type=self._type(node.type, _children(changed)))

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from guidedsl import errors, ir
+from guidedsl.check.enumeration.axes import Refused, Rewriter
 from guidedsl.check.shapes import latest
 from guidedsl.diagnostics import Diagnostic
-from guidedsl.check.enumeration.axes import Refused, Rewriter
 from guidedsl.ir import Stage, Type
 from guidedsl.library import supports as s
 from guidedsl.source import Span
@@ -47,8 +47,8 @@ class _Elimination:
         self.rewriter = rewriter
         self.waiting = waiting
         self.classes = rewriter.classes
-        self.taken = {name for statement in model.statements for name in (statement.name,) if name is not None}
-        self.taken |= {declared.name for declared in (*model.latents, *model.dims, *model.fields)}
+        self.taken = {name.name for name in (*model.latents, *model.dims, *model.fields)}
+        self.taken |= {statement.name for statement in model.statements if isinstance(statement, ir.Let | ir.Param)}
 
     def run(self) -> list[ir.Term | ir.SumOut]:
         done: list[ir.Term | ir.SumOut] = []
@@ -91,9 +91,7 @@ class _Elimination:
         for other in self.rewriter.read(term.plates):
             latent = self.classes[other].latent
             if not set(latent.plates) <= set(one.latent.plates):
-                finding = errors.classes_meet(
-                    one.name, one.latent.plates, other, latent.plates, span, term.span
-                )
+                finding = errors.classes_meet(one.name, one.latent.plates, other, latent.plates, span, term.span)
                 raise Refused(finding)
         for plate in term.plates:
             declared = next((p for p in self.model.plates if p.name == plate), None)

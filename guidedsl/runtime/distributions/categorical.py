@@ -81,7 +81,10 @@ class OrderedLogistic:
 
     @staticmethod
     def log_table(predictor: Value, cutpoints: Tensor) -> Tensor:
-        """The log probability of every index, [..., K + 1], by σ(a) - σ(b) = σ(a) σ(-b) (1 - exp(b - a)), which keeps both tails."""
+        """The log probability of every index, [..., K + 1].
+
+        By σ(a) - σ(b) = σ(a) σ(-b) (1 - exp(b - a)), which keeps both tails.
+        """
         above = cutpoints - (predictor[..., None] if isinstance(predictor, Tensor) else predictor)
         log_below = F.logsigmoid(above)
         gaps = log1mexp(cutpoints.diff(dim=-1))
