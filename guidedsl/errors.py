@@ -284,7 +284,77 @@ def mixed_interface(name: str, span: Span, other: str, other_span: Span) -> Diag
     )
 
 
+def carry_not_updated(name: str, span: Span, scan: Span) -> Diagnostic:
+    return Diagnostic(
+        "E110",
+        f"carry `{name}` has no `next`",
+        Label(span, "every step would read its first value"),
+        Label(scan, "nothing in this scan hands it on"),
+        f"add `next {name} = …`, or write `let {name} = …` above the scan if it stays the same",
+    )
+
+
+def carry_updated_twice(name: str, span: Span, first: Span) -> Diagnostic:
+    return Diagnostic(
+        "E110",
+        f"carry `{name}` has two `next` ({first.line}:{first.column}, {span.line}:{span.column})",
+        Label(span, "updated again here"),
+        Label(first, "first updated here"),
+        "drop one of the two: a carry has one value a step",
+    )
+
+
+def next_of_no_carry(name: str, span: Span, scan: Span, carries: Iterable[str]) -> Diagnostic:
+    return Diagnostic(
+        "E110",
+        f"`{name}` is no carry of this scan",
+        Label(span, "nothing to hand on"),
+        Label(scan, "its carries stand in this line"),
+        _did_you_mean(name, carries, f"declare it: `carry ({name} : real = 0)`"),
+    )
+
+
+def local_to_step(name: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E111",
+        f"`{name}` is local to the steps of a scan",
+        Label(span, "read outside of it"),
+        Label(declared, "has a value at each step only"),
+        f"`emit {name}_all = {name}` in the scan makes it readable behind, with the scan's dim in front",
+    )
+
+
+def read_below_next(name: str, span: Span, updated: Span) -> Diagnostic:
+    return Diagnostic(
+        "E112",
+        f"`{name}` is read below its `next`, where it is still the old value",
+        Label(span, "what the step before handed on"),
+        Label(updated, "this is what the following step reads"),
+        f"move the `next` below this line; for the new value name it: `let {name}_new = …` and `next {name} = {name}_new`",
+    )
+
+
 # E2xx: shapes, dims and plates
+
+
+def scan_differs(name: str, model: str, here: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "E210",
+        f"`{name}` has {model} steps in the model, {here} here",
+        Label(span, f"a scan of {here} steps"),
+        Label(site, f"a scan of {model} steps"),
+        f"sample it in a scan of its own, `scan t in {model} {{ {name} ~ … }}`, or whole, outside of all scans",
+    )
+
+
+def no_site_of_scan(name: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "E210",
+        f"`{name}` is no site of a scan in the model",
+        Label(span, "would be sampled at every step"),
+        Label(site, "sampled once"),
+        f"move `{name} ~ …` out of the scan",
+    )
 
 
 def shapes_differ(left: str, left_span: Span, right: str, right_span: Span, why: str = "") -> Diagnostic:
@@ -514,6 +584,15 @@ def wrong_index(what: str, found: str, plate: str, span: Span, other: Span | Non
         Label(span, f"this {found}"),
         Label(other, f"local to `{plate}`") if other is not None else None,
         f"use an `index({plate})`",
+    )
+
+
+def step_outside(text: str, why: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E207",
+        f"position `{text}` {why}",
+        Label(span, "not within the axis at every step"),
+        hint="a value of the step before is handed on by a carry: `carry (before : real = 0)`, `next before = y`",
     )
 
 
@@ -938,6 +1017,17 @@ def bounds_move(what: str, name: str, source: str, span: Span, declared: Span | 
         Label(span, f"moves with `{source}`"),
         Label(declared, f"`{source}` is declared here") if declared is not None else None,
         hint,
+    )
+
+
+def bounds_of_scan(name: str, source: str, span: Span, declared: Span | None) -> Diagnostic:
+    """`source` is what the bounds read: a value of a scan's step, or one that a scan has made."""
+    return Diagnostic(
+        "E409",
+        f"the bounds of `{name}` may not depend on `{source}`, which a scan makes",
+        Label(span, f"moves with `{source}`"),
+        Label(declared, f"`{source}` is declared here") if declared is not None else None,
+        "bounds are numbers, data, or latents from outside of the scan; let the distribution keep it in bounds",
     )
 
 

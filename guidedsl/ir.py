@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
@@ -55,7 +56,7 @@ class DimValue:
     type: Type
 
 
-Role = Literal["data", "observed", "derived", "latent", "let", "param", "aux"]
+Role = Literal["data", "observed", "derived", "latent", "let", "param", "aux", "step", "carry"]
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Latent:
-    """An unknown. `written` is the order of its plates in the text."""
+    """An unknown. `written` is the order of its plates in the text.
+
+    `steps` is the size of the scan that it is a site of, the first event dim of its type; None outside of scans.
+    """
 
     name: str
     type: Type
@@ -285,6 +289,7 @@ class Latent:
     plates: tuple[str, ...]
     span: Span
     written: tuple[str, ...] = ()
+    steps: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -354,6 +359,52 @@ class JointDraw:
 
 
 @dataclass(frozen=True)
+class Emit(Let):
+    """A let of a scan's step that is read whole behind the scan, with the scan's dim in front."""
+
+
+@dataclass(frozen=True)
+class Carry:
+    """A value handed from step to step: `init` is what the first step reads, `next` what the following one does.
+
+    Both have the carry's event shape, or none (one number for all entries), and lie in its support. A `next` reads the
+    carries of its own step: all are replaced at once, when the step ends.
+    """
+
+    name: str
+    type: Type
+    init: Expr
+    next: Expr
+    plates: tuple[str, ...]
+    span: Span
+    next_span: Span
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A recurrence: the statements once for each of `size` steps, 0 first, the carries handed on.
+
+    All types inside are of one step, without the scan's dim: a site's `Var` is this step's value, `step` (role "step")
+    the step's number, a carry (role "carry") what the step before handed on. Behind the scan a site, an emit (role "let")
+    has the scan's dim in front of its event, and a carry's name (role "let") is the last carry. `sites` names what the
+    scan of a model declares, latent or observed, and what that of a guide samples.
+    """
+
+    step: str
+    size: Size
+    sites: tuple[str, ...]
+    carries: tuple[Carry, ...]
+    statements: tuple[Let | Term | Draw, ...]
+    plates: tuple[str, ...]
+    span: Span
+    written: tuple[str, ...] = ()
+
+    @property
+    def emits(self) -> tuple[Emit, ...]:
+        return tuple(statement for statement in self.statements if isinstance(statement, Emit))
+
+
+@dataclass(frozen=True)
 class Classes:
     """A finite discrete latent as an axis of the values `low`, `low` + 1, …, `size` of them."""
 
@@ -399,8 +450,17 @@ class Summed:
         return tuple(classes.name for classes in self.classes)
 
 
-ModelStatement = Let | Param | Term
-GuideStatement = Let | Param | Draw | JointDraw
+ModelStatement = Let | Param | Term | Scan
+GuideStatement = Let | Param | Draw | JointDraw | Scan
+
+
+def terms_of(statements: Iterable[object]) -> tuple[Term, ...]:
+    """Every term among statements, those of scans included."""
+    found: list[Term] = []
+    for statement in statements:
+        inside = statement.statements if isinstance(statement, Scan) else (statement,)
+        found.extend(one for one in inside if isinstance(one, Term))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -418,6 +478,11 @@ class Model:
 
     def plate(self, name: str) -> Plate:
         return next(plate for plate in self.plates if plate.name == name)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Every term of the log density, those of scans included."""
+        return terms_of(self.statements)
 
     @property
     def derived(self) -> tuple[Let, ...]:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from guidedsl import ir
 from guidedsl.backend.names import data_attribute
+from guidedsl.check.indexing import step_offset
 from guidedsl.check.shapes import NEW
+from guidedsl.check.walk import variables
 from guidedsl.ir import Bounds, Stage, Type
 from guidedsl.library.supports import Support, free_shape
 from guidedsl.sizes import Size
@@ -39,7 +41,8 @@ class Emitter:
     """Emits expressions of one model or guide.
 
     `local` spells the variables of the function; `full` reads data with all rows, for what is made once; `whole` says
-    that the data at hand has all rows.
+    that the data at hand has all rows. `spelled` are values that stand for something else here, as in a scan; there
+    some have particle axes at some steps only (`uneven`), so that what is stacked is broadcast first.
     """
 
     def __init__(
@@ -51,6 +54,15 @@ class Emitter:
         self.whole = whole
         self.dims: set[str] = set()
         self.init_shape = "()"
+        self.spelled: Mapping[str, str] = {}
+        self.uneven = False
+
+    def inside(self, spelled: Mapping[str, str], axis: ir.Plate | None = None) -> Emitter:
+        """An emitter for the steps of a scan, or, with their axis, for all of them at once."""
+        plates = dict(self.plates) if axis is None else {**self.plates, axis.name: axis}
+        inner = Emitter(plates, self.local, full=self.full, whole=self.whole)
+        inner.dims, inner.spelled, inner.uneven = self.dims, {**self.spelled, **spelled}, True
+        return inner
 
     # Sizes
 
@@ -102,6 +114,11 @@ class Emitter:
             return code
         return Code(f"fn.expand({code.text}, {self.shape(plates, event)})")
 
+    def tensor(self, expr: ir.Expr, plates: Sequence[str], event: Sequence[Size]) -> str:
+        """`expr` with every axis at full size, a tensor even where it is one number."""
+        text = self.materialised(expr, plates, event).text
+        return f"data.new_full((), {text})" if expr.type.number and not plates and not event else text
+
     # Expressions
 
     def emit(self, expr: ir.Expr) -> Code:
@@ -119,6 +136,8 @@ class Emitter:
                 return Code(f"-{self.emit(expr.operand).at(UNARY)}", UNARY)
             case ir.Power():
                 return self._power(expr)
+            case ir.Compare() if expr.type.number and _reads_step(expr):
+                return Code(f"fn.indicator({self._condition(expr)}, data)")
             case ir.Compare():
                 left = self.aligned(expr.left, expr.type.plates, len(expr.type.event)).at(SUM)
                 right = self.aligned(expr.right, expr.type.plates, len(expr.type.event)).at(SUM)
@@ -149,6 +168,8 @@ class Emitter:
                 return self._free(expr)
 
     def _variable(self, var: ir.Var) -> str:
+        if var.name in self.spelled:
+            return self.spelled[var.name]
         if var.role in ("data", "observed", "derived"):
             return f"data{'.full' if self.full else ''}.{data_attribute(var.name)}"
         return self.local(var.name)
@@ -200,6 +221,8 @@ class Emitter:
         function = expr.function
         match function.shape:
             case "elementwise":
+                if function.name == "where" and expr.arguments[0].type.number and _reads_step(expr.arguments[0]):
+                    return self._either(expr)
                 if expr.type.number:
                     name, values = function.number_code, [self.emit(a).text for a in expr.arguments]
                     return Code(f"{name}({', '.join(values)})")
@@ -219,6 +242,23 @@ class Emitter:
                 axes = str(expr.axis) if expr.axis is not None else _axes(event)
                 level = ATOM if function.code.startswith("{x}.") else COMPARE
                 return Code(function.code.format(x=x.at(level), axes=axes))
+
+    def _condition(self, expr: ir.Compare) -> str:
+        """A comparison of a step's number, as Python decides it."""
+        sides = [
+            self._whole(side) if (side.type.value or 0.0).is_integer() else self.emit(side).text
+            for side in (expr.left, expr.right)
+        ]
+        return f"{sides[0]} {expr.operator} {sides[1]}"
+
+    def _either(self, expr: ir.Apply) -> Code:
+        """One of two values by the number of the step: only that one is computed."""
+        condition, yes, no = expr.arguments
+        test = self._condition(condition) if isinstance(condition, ir.Compare) else self.emit(condition).text
+        if expr.type.number:
+            return Code(f"({self.emit(yes).text} if {test} else {self.emit(no).text})")
+        values = [self.tensor(value, expr.type.plates, expr.type.event) for value in (yes, no)]
+        return Code(f"({values[0]} if {test} else {values[1]})")
 
     def _tensor(self, text: str, expr: ir.Expr) -> str:
         """torch's functions do not take numbers."""
@@ -262,7 +302,7 @@ class Emitter:
             return self._gather_random(base, present)
         indexed = dict(present)
         read = self._full_base(base, [plate for plate, _ in present])
-        fixed = all(isinstance(index, ir.Const) for index in indexed.values())
+        fixed = all(index.type.number for index in indexed.values())
         rows = []
         for plate in base.type.plates:
             if plate in indexed:
@@ -294,8 +334,8 @@ class Emitter:
         return code
 
     def _row(self, index: ir.Expr, plates: Sequence[str]) -> str:
-        if isinstance(index, ir.Const):
-            return str(int(index.value))
+        if index.type.number:
+            return self._whole(index)
         row = self.aligned(index, plates, 0)
         return row.text if index.type.support.target is not None else f"{row.at(ATOM)}.long()"
 
@@ -379,21 +419,28 @@ class Emitter:
 
     def _whole(self, expr: ir.Expr) -> str:
         value = expr.type.value
-        return str(int(value)) if value is not None else self.emit(expr).text
+        if value is not None:
+            return str(int(value))
+        offset = step_offset(expr)
+        if offset is None or offset.constant == 0:
+            return self.emit(expr).text
+        step = next(var for var in variables(expr) if var.role == "step")
+        return f"{self._variable(step)} + {self.size(offset)}"
 
     def _stack(self, expr: ir.Stack) -> Code:
         if expr.type.stage <= Stage.DATA and _literal(expr):
             return Code(f"data.new_tensor({self._literal_rows(expr)})")
         rank = len(expr.type.event) - 1
         parts = [self._tensor(self.aligned(item, expr.type.plates, rank).text, item) for item in expr.items]
-        if len({(_random(item), item.type.plates, item.type.event, item.type.number) for item in expr.items}) == 1:
+        kinds = {(_random(item), item.type.plates, item.type.event, item.type.number) for item in expr.items}
+        if len(kinds) == 1 and not self.uneven:
             return Code(f"torch.stack(({', '.join(parts)}{',' if len(parts) == 1 else ''}), {-1 - rank})")
-        return Code(f"fn.stack(({', '.join(parts)}), {-1 - rank})")
+        return Code(f"fn.stack(({', '.join(parts)}{',' if len(parts) == 1 else ''}), {-1 - rank})")
 
     def _concat(self, expr: ir.Concat) -> Code:
         parts = [self.aligned(part, expr.type.plates, 1).text for part in expr.parts]
         comma = "," if len(parts) == 1 else ""
-        if len({(_random(part), part.type.plates) for part in expr.parts}) == 1:
+        if len({(_random(part), part.type.plates) for part in expr.parts}) == 1 and not self.uneven:
             return Code(f"torch.cat(({', '.join(parts)}{comma}), -1)")
         return Code(f"fn.concat(({', '.join(parts)}{comma}))")
 
@@ -463,6 +510,11 @@ def _new_axes(slots: Sequence[bool], stage: Stage) -> list[str]:
     return items if "None" in items else []
 
 
+def at(text: str, position: str, rank: int) -> str:
+    """One entry of the axis in front of `rank` event axes."""
+    return _indexed(Code(text), [position, *[":"] * rank]).text
+
+
 def _indexed(code: Code, items: list[str]) -> Code:
     """`code[..., items]`, in one pair of brackets with an index that stands there already."""
     while items and items[0] == ":":
@@ -503,6 +555,10 @@ def _number(value: float) -> Code:
 def number(value: float) -> str:
     """A number as Python text."""
     return {"inf": "math.inf", "-inf": "-math.inf"}.get(repr(float(value)), repr(float(value)))
+
+
+def _reads_step(expr: ir.Expr) -> bool:
+    return any(var.role == "step" for var in variables(expr))
 
 
 def _random(expr: ir.Expr) -> bool:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from guidedsl import ir
 from guidedsl.backend.emit import SUM, Code, Emitter, chain, summed
-from guidedsl.backend.model import ModelContext, Names, needed_lets, scaled, used_dims
-from guidedsl.backend.names import Module, local_name, snake_case
+from guidedsl.backend.model import ModelContext, Names, scaled, used_dims
+from guidedsl.backend.names import Locals, Module, local_name, snake_case
+from guidedsl.backend.scans import ScanWriter, closure, declared_names, definitions, read_behind
 from guidedsl.backend.statements import Statement, let_statement, param_statement
 from guidedsl.check.walk import variables
 from guidedsl.library import supports as s
@@ -70,13 +71,22 @@ def _reads_let(param: ir.Param) -> bool:
     return any(var.role == "let" for var in variables(param))
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a statement goes, and the line that it comes from."""
+
+    body: list[Statement]
+    line: int
+
+
 class _Writer:
     """Writes the statements of one guide."""
 
     def __init__(self, guide: ir.Guide) -> None:
         self.guide = guide
         self.model = guide.model
-        self.taken: set[str] = {local_name(name) for name in self._declared()}
+        declared = [*(latent.name for latent in self.model.latents), *(dim.name for dim in self.model.dims)]
+        self.names = Locals([*declared, *declared_names(guide.statements)])
         self.emitter = Emitter({plate.name: plate for plate in self.model.plates}, self.local)
         self.body: list[Statement] = []
         self.log_q: list[str] = []
@@ -88,25 +98,16 @@ class _Writer:
 
     def fresh(self, wish: str) -> str:
         """A variable of our own that no declared name is."""
-        name, number = wish, 1
-        while name in self.taken:
-            number += 1
-            name = f"{wish}{number}"
-        self.taken.add(name)
-        return name
-
-    def _declared(self) -> list[str]:
-        names = [latent.name for latent in self.model.latents] + [dim.name for dim in self.model.dims]
-        return names + [s.name for s in self.guide.statements if not isinstance(s, ir.JointDraw)]
+        return self.names.fresh(wish)
 
     def write(self) -> None:
         self._model_params()
-        lets = {s.name: s for s in self.guide.statements if isinstance(s, ir.Let)}
-        draws = [s for s in self.guide.statements if isinstance(s, ir.Draw | ir.JointDraw)]
-        needed = needed_lets(draws, lets)
-        read = {
-            var.name for node in (*draws, *(lets[n] for n in needed)) for var in variables(node) if var.role == "param"
-        }
+        made_of = definitions(self.guide.statements)
+        inside = [s for scan in self.guide.statements if isinstance(scan, ir.Scan) for s in scan.statements]
+        draws = [s for s in (*self.guide.statements, *inside) if isinstance(s, ir.Draw | ir.JointDraw)]
+        needed = closure(draws, made_of)
+        parts = (*draws, *(made_of[name] for name in needed))
+        read = {var.name for part in parts for var in variables(part) if var.role == "param"}
         params = [st for st in self.guide.params if st.name in read]
         first = [param for param in params if not _reads_let(param)]
         for param in first:
@@ -118,7 +119,10 @@ class _Writer:
                 case ir.Let() if statement.name in needed:
                     self.body.append(let_statement(statement, self.emitter))
                 case ir.Draw():
-                    self._draw(statement)
+                    self.sample(statement, self.emitter, self.body)
+                case ir.Scan():
+                    behind = read_behind(self.guide.statements, statement, needed)
+                    ScanWriter(statement, self.emitter, self.names, self.body, behind, sampler=self).write()
                 case ir.JointDraw():
                     self._joint(statement)
 
@@ -136,39 +140,57 @@ class _Writer:
     def _add(self, code: str, line: int) -> None:
         self.body.append(Statement(code, line))
 
-    def _draw(self, draw: ir.Draw) -> None:
-        name, line = self.local(draw.name), draw.span.line
+    def sample(self, draw: ir.Draw, emitter: Emitter, body: list[Statement]) -> None:
+        """Write a draw and add it to log q."""
+        terms = self._draw(draw, self.local(draw.name), emitter, body, len(draw.plates))
+        if draw.latent is not None:
+            self._record(terms, draw.plates, draw.dist, emitter)
+
+    def sample_step(self, draw: ir.Draw, value: str, emitter: Emitter, body: list[Statement]) -> str | None:
+        """Write a draw of one step of a scan; gives its log density, summed over its event."""
+        terms = self._draw(draw, value, emitter, body, 0)
+        return _difference(terms).text if draw.latent is not None else None
+
+    def count(self, draw: ir.Draw, log_q: str, emitter: Emitter) -> None:
+        """Add a site of a scan to log q, which `log_q` holds for each row and step."""
+        self._record([summed(Code(log_q), len(draw.plates))], draw.plates, draw.dist, emitter)
+
+    def _draw(self, draw: ir.Draw, name: str, emitter: Emitter, body: list[Statement], plates: int) -> list[Code]:
+        """Write a draw; gives its log density and log-determinant, summed over its event and that many plates."""
+        line = draw.span.line
         pushed = draw.via is not None and s.support("real") != draw.via[0]
         value = self.fresh(f"{name}_free") if pushed else name
         log_q = "_" if draw.latent is None else self.fresh(f"log_q_{value}")
         event = draw.dist.type.event
-        self._add(f"{value}, {log_q} = {self._call(draw.dist, draw.plates, event)}", line)
-        if draw.latent is None:
-            return
-        batch = len(event) - draw.dist.own
-        terms = [summed(Code(log_q), len(draw.plates) + batch)]
+        body.append(Statement(f"{value}, {log_q} = {_call(draw.dist, draw.plates, event, emitter)}", line))
+        terms = [summed(Code(log_q), plates + len(event) - draw.dist.own)]
         if pushed:
             assert draw.via is not None
-            terms.append(self._push(name, value, draw.via, draw.latent, line))
-        self._record(terms, draw.plates, draw.dist)
+            rank = len(draw.type.event)
+            log_det = self._push(name, value, draw.via, draw.plates, rank, emitter, Place(body, line))
+            terms.append(summed(log_det, plates + rank - draw.via[0].row.rank))
+        return terms
 
-    def _call(self, dist: ir.Dist, plates: tuple[str, ...], event: tuple[Size, ...]) -> str:
-        shape = self.emitter.shape(plates, event, particles=True)
-        arguments = self.emitter.arguments(dist, plates, len(event) - dist.own)
-        return f"dist.{dist.form.runtime}.draw({', '.join(['noise', shape, *arguments])})"
-
-    def _push(self, name: str, free: str, via: tuple[s.Support, ir.Bounds], latent: ir.Latent, line: int) -> Code:
-        """Push unconstrained coordinates onto a support; gives the summed log-determinant."""
+    def _push(
+        self,
+        name: str,
+        free: str,
+        via: tuple[s.Support, ir.Bounds],
+        plates: tuple[str, ...],
+        rank: int,
+        emitter: Emitter,
+        place: Place,
+    ) -> Code:
+        """Push unconstrained coordinates onto a support; gives the log-determinant."""
         log_det = self.fresh(f"log_det_{name}")
-        rank = len(latent.type.event)
-        constraint = self.emitter.constraint(via[0], via[1], None, latent.plates, rank)
-        self._add(f"{name}, {log_det} = {constraint}.push({free})", line)
-        return summed(Code(log_det), len(latent.plates) + rank - via[0].row.rank)
+        constraint = emitter.constraint(via[0], via[1], None, plates, rank)
+        place.body.append(Statement(f"{name}, {log_det} = {constraint}.push({free})", place.line))
+        return Code(log_det)
 
-    def _record(self, terms: list[Code], plates: tuple[str, ...], dist: ir.Dist) -> None:
+    def _record(self, terms: list[Code], plates: tuple[str, ...], dist: ir.Dist, emitter: Emitter) -> None:
         """Add a site to log q: its density less the log-determinants of the bijections."""
-        site = Code(" - ".join(code.text for code in terms), SUM) if len(terms) > 1 else terms[0]
-        self.log_q.append(scaled(site, plates, self.model).text)
+        site = _difference(terms)
+        self.log_q.append(scaled(site, plates, emitter).text)
         if not dist.row.reparameterised:
             self.score.append(site.text)
 
@@ -176,7 +198,7 @@ class _Writer:
         line = draw.span.line
         alone = len(draw.latents) == 1
         log_q = self.fresh(f"log_q_{self.local(draw.latents[0].name)}" if alone else "log_q_joint")
-        call = self._call(draw.dist, draw.plates, draw.dist.type.event)
+        call = _call(draw.dist, draw.plates, draw.dist.type.event, self.emitter)
         if alone:
             parts = [self._part(draw.latents[0], draw)]
             self._add(f"{parts[0]}, {log_q} = {call}", line)
@@ -193,8 +215,10 @@ class _Writer:
                 if shaped != name:
                     self._add(f"{name} = {shaped}", line)
             else:
-                terms.append(self._push(name, shaped, (latent.type.support, latent.bounds), latent, line))
-        self._record(terms, draw.plates, draw.dist)
+                via, rank = (latent.type.support, latent.bounds), len(latent.type.event)
+                log_det = self._push(name, shaped, via, latent.plates, rank, self.emitter, Place(self.body, line))
+                terms.append(summed(log_det, len(latent.plates) + rank - latent.type.support.row.rank))
+        self._record(terms, draw.plates, draw.dist, self.emitter)
 
     def _split(self, block: str, draw: ir.JointDraw) -> list[str]:
         """The slices of a joint vector, one a latent."""
@@ -240,6 +264,17 @@ class _Writer:
         source = tuple(got.index(plate) - len(got) - tail for plate in latent.plates)
         target = tuple(n - len(got) - tail for n in range(len(got)))
         return f"{text}.movedim({source}, {target})"
+
+
+def _call(dist: ir.Dist, plates: tuple[str, ...], event: tuple[Size, ...], emitter: Emitter) -> str:
+    shape = emitter.shape(plates, event, particles=True)
+    arguments = emitter.arguments(dist, plates, len(event) - dist.own)
+    return f"dist.{dist.form.runtime}.draw({', '.join(['noise', shape, *arguments])})"
+
+
+def _difference(terms: list[Code]) -> Code:
+    """A density less log-determinants."""
+    return Code(" - ".join(code.text for code in terms), SUM) if len(terms) > 1 else terms[0]
 
 
 def joined(terms: list[str]) -> str:

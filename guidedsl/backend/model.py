@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guidedsl import ir
 from guidedsl.backend.emit import PRODUCT, UNARY, Code, Emitter, added, summed
-from guidedsl.backend.names import Module, data_attribute, field_name, local_name, snake_case
+from guidedsl.backend.names import Locals, Module, data_attribute, field_name, local_name, snake_case
+from guidedsl.backend.scans import ScanWriter, closure, declared_names, definitions, mask_of_steps, read_behind
 from guidedsl.backend.statements import Statement, doc_type, let_statement, let_value, param_statement
 from guidedsl.backend.sums import classes_statement, sum_statements, summed_total
 from guidedsl.backend.terms import log_density
@@ -80,13 +81,13 @@ def model_context(model: ir.Model, variable: str, names: Module, summed: Sequenc
     snake = snake_case(model.name)
     function = names.take(snake, f"{snake}_density")
     data_class = names.take(f"{model.name}Data")
-    declared = {z.name for z in model.latents} | {s.name for s in model.statements if not isinstance(s, ir.Term)}
+    declared = {z.name for z in model.latents} | declared_names(model.statements)
     wish = f"{model.name}Latents"
     latents_class = names.take(f"{wish}_" if wish in declared else wish)
     body, dims, has_params = density(model, model.statements)
     optional = {one.name: one for each in summed for one in each.classes}
     without = tuple(_summed(model, each, optional, function, names) for each in summed)
-    lets = tuple(s for s in model.statements if isinstance(s, ir.Let) and s.value.type.stage > Stage.DATA)
+    lets = _quantity_lets(model)
     derived = _derived(model)
     quantity_body, quantity_dims, quantity_params, quantity_result = _quantities(model, lets, optional)
     derive_body, derive_dims = _derive(model)
@@ -172,16 +173,21 @@ def _unpack(names: Iterable[str]) -> str:
     return f"{', '.join(names)}{',' if len(names) == 1 else ''}"
 
 
-def needed_lets(targets: Iterable[object], lets: dict[str, ir.Let]) -> set[str]:
-    """The lets that the targets read, through other lets too."""
-    wanted: set[str] = set()
-    pending = [var.name for target in targets for var in variables(target)]
-    while pending:
-        name = pending.pop()
-        if name in lets and name not in wanted:
-            wanted.add(name)
-            pending.extend(var.name for var in variables(lets[name].value))
-    return wanted
+def _quantity_lets(model: ir.Model) -> tuple[ir.Let, ...]:
+    """The lets that depend on latents or params, and what scans emit, with the scan's dim in front."""
+    found: list[ir.Let] = []
+    for statement in model.statements:
+        if isinstance(statement, ir.Let) and statement.value.type.stage > Stage.DATA:
+            found.append(statement)
+        elif isinstance(statement, ir.Scan):
+            found.extend(replace(emit, event=(statement.size, *emit.event)) for emit in statement.emits)
+    return tuple(found)
+
+
+def model_locals(model: ir.Model) -> Locals:
+    """The variables of a function of the model that are taken by what it declares."""
+    declared = [*(dim.name for dim in model.dims), *(latent.name for latent in model.latents)]
+    return Locals([*declared, *declared_names(model.statements)])
 
 
 def _emitter(model: ir.Model, statements: Iterable[object] = ()) -> Emitter:
@@ -205,15 +211,29 @@ def density(
 ) -> tuple[tuple[Statement, ...], Names, bool]:
     """The statements of a log density that adds the terms up in `log_p`, the dims they read, and whether params."""
     emitter = _emitter(model, statements)
-    lets = {s.name: s for s in statements if isinstance(s, ir.Let)}
-    terms = [s for s in statements if isinstance(s, ir.Term | ir.SumOut)]
-    needed = needed_lets(terms, lets)
-    found = [var for s in (*terms, *(lets[name] for name in needed)) for var in variables(s)]
+    made_of = definitions(statements)
+    sums = [s for s in statements if isinstance(s, ir.SumOut)]
+    terms = (*ir.terms_of(statements), *(term for each in sums for term in each.terms))
+    needed = closure(terms, made_of)
+    found = [var for part in (*terms, *(made_of[name] for name in needed)) for var in variables(part)]
     read = {var.name for var in found if var.role == "param"}
     used = {var.name for var in found}
     body = [classes_statement(one, emitter) for one in classes if one.name in used]
     has_params = False
     first = True
+    names = model_locals(model)
+
+    def add(code: Code, line: int, *, constant: bool = False) -> None:
+        nonlocal first
+        text = f"log_p = {added('log_p', code)}"
+        if first:
+            text = f"log_p = {f'data.new_full((), {code.text})' if constant else code.text}"
+        body.append(Statement(text, line))
+        first = False
+
+    def add_term(term: ir.Term, emitter: Emitter) -> None:
+        add(term_code(term, emitter), term.span.line, constant=term.dist is None and term.value.type.number)
+
     for statement in statements:
         match statement:
             case ir.Param() if statement.name in read:
@@ -221,50 +241,48 @@ def density(
                 body.append(param_statement(statement, emitter))
             case ir.Let() if statement.name in needed and statement.value.type.stage > Stage.DATA:
                 body.append(let_statement(statement, emitter))
-            case ir.Term() | ir.SumOut():
-                if isinstance(statement, ir.SumOut):
-                    body += sum_statements(statement, emitter)
-                    total = summed_total(statement, emitter)
-                    if total is None:
-                        continue
-                    code = scaled(total, statement.classes.latent.plates, model)
-                else:
-                    code = term(statement, emitter, model)
-                text = f"log_p = {added('log_p', code)}"
-                if first:
-                    constant = isinstance(statement, ir.Term) and statement.dist is None and statement.value.type.number
-                    text = f"log_p = {f'data.new_full((), {code.text})' if constant else code.text}"
-                body.append(Statement(text, statement.span.line))
-                first = False
+            case ir.Term():
+                add_term(statement, emitter)
+            case ir.SumOut():
+                body += sum_statements(statement, emitter)
+                total = summed_total(statement, emitter)
+                if total is not None:
+                    add(scaled(total, statement.classes.latent.plates, emitter), statement.span.line)
+            case ir.Scan():
+                behind = read_behind(statements, statement, needed)
+                writer = ScanWriter(statement, emitter, names, body, behind, terms=True)
+                writer.write()
+                for term, inside in writer.density():
+                    add_term(term, inside)
     if first:
         body.append(Statement("log_p = data.new_full((), 0.0)", model.span.line))
     return tuple(body), used_dims(emitter, model), has_params
 
 
-def term(term: ir.Term, emitter: Emitter, model: ir.Model) -> Code:
+def term_code(term: ir.Term, emitter: Emitter) -> Code:
     """One term of the log density, summed over its plates and scaled by those that are subsampled."""
     if term.dist is None:
-        return _factor(term, emitter, model)
+        return _factor(term, emitter)
     code, batch = log_density(term, term.dist, emitter, term.plates)
-    return scaled(summed(code, len(term.plates) + batch), term.plates, model)
+    return scaled(summed(code, len(term.plates) + batch), term.plates, emitter)
 
 
-def _factor(term: ir.Term, emitter: Emitter, model: ir.Model) -> Code:
+def _factor(term: ir.Term, emitter: Emitter) -> Code:
     """A factor is one term an element of its plates: that many times the same over those that it does not vary with."""
     value, minus = term.value, False
     while isinstance(value, ir.Negative):
         value, minus = value.operand, not minus
     own = tuple(plate for plate in term.plates if plate in value.type.plates)
     code = summed(emitter.emit(value), len(own))
-    repeats = [emitter.size(model.plate(plate).size) for plate in term.plates if plate not in own]
+    repeats = [emitter.size(emitter.plates[plate].size) for plate in term.plates if plate not in own]
     repeats = [size if size.isidentifier() or size.isdigit() else f"({size})" for size in repeats]
-    code = scaled(code, own, model, *repeats)
+    code = scaled(code, own, emitter, *repeats)
     return Code(f"-{code.at(PRODUCT)}", UNARY) if minus else code
 
 
-def scaled(code: Code, plates: tuple[str, ...], model: ir.Model, *factors: str) -> Code:
+def scaled(code: Code, plates: tuple[str, ...], emitter: Emitter, *factors: str) -> Code:
     """Terms of subsampled plates stand for all rows."""
-    scales = [f"data.{data_attribute(p)}.scale" for p in plates if model.plate(p).batching is not None]
+    scales = [f"data.{data_attribute(p)}.scale" for p in plates if emitter.plates[p].batching is not None]
     before = [*factors, *scales]
     return Code(" * ".join([*before, code.at(UNARY)]), PRODUCT) if before else code
 
@@ -274,12 +292,21 @@ def _quantities(
 ) -> tuple[tuple[Statement, ...], Names, bool, str]:
     """Statements, dims, whether params, and what is returned. Lets that read what may be summed out come last."""
     emitter = _emitter(model)
-    read = {var.name for let in lets for var in variables(let.value) if var.role == "param"}
+    made_of = definitions(model.statements)
+    needed = closure([let.value for let in lets], made_of) | {let.name for let in lets}
+    parts = [part for name in needed for part in made_of[name]]
+    read = {var.name for part in parts for var in variables(part) if var.role == "param"}
     body = [param_statement(s, emitter) for s in model.statements if isinstance(s, ir.Param) and s.name in read]
     has_params = bool(body)
-    values = {let.name: let for let in lets}
-    unsure = {let.name: _optional_reads(let, values, optional) for let in lets}
-    body += [let_statement(let, emitter) for let in lets if not unsure[let.name]]
+    names = model_locals(model)
+    unsure = {let.name: _optional_reads(let, made_of, optional) for let in lets}
+    for statement in model.statements:
+        if isinstance(statement, ir.Let) and statement in lets and not unsure[statement.name]:
+            body.append(let_statement(statement, emitter))
+        elif isinstance(statement, ir.Scan):
+            behind = {emit.name for emit in statement.emits}
+            behind |= read_behind(model.statements, statement, needed, terms=False)
+            ScanWriter(statement, emitter, names, body, behind).write()
     result = ", ".join(f'"{let.name}": {local_name(let.name)}' for let in lets if not unsure[let.name])
     result = f"{{{result}}}"
     guarded = [let for let in lets if unsure[let.name]]
@@ -288,15 +315,17 @@ def _quantities(
         result = "quantities"
     for let in guarded:
         there = " and ".join(f"{local_name(name)} is not None" for name in unsure[let.name])
-        kept = f'quantities["{let.name}"] = {local_name(let.name)}'
-        body.append(Statement(f"if {there}:\n    {let_statement(let, emitter).code}\n    {kept}", let.span.line))
+        kept = Statement(f'quantities["{let.name}"] = {local_name(let.name)}', let.span.line)
+        body.append(Statement(f"if {there}:", let.span.line, (let_statement(let, emitter), kept)))
     return tuple(body), used_dims(emitter, model), has_params, result
 
 
-def _optional_reads(let: ir.Let, lets: dict[str, ir.Let], optional: Collection[str]) -> tuple[str, ...]:
+def _optional_reads(
+    let: ir.Let, made_of: dict[str, tuple[object, ...]], optional: Collection[str]
+) -> tuple[str, ...]:
     """The latents that may be None which a let reads, through other lets too."""
-    values = (let.value, *(lets[name].value for name in needed_lets((let.value,), lets)))
-    read = {var.name for var in variables(values)}
+    parts = [let.value, *(made_of[name] for name in closure((let.value,), made_of))]
+    read = {var.name for part in parts for var in variables(part)}
     return tuple(name for name in optional if name in read)
 
 
@@ -404,16 +433,26 @@ def _field(field: ir.Field, model: ir.Model, emitter: Emitter) -> str:
         parts.append(f"index_base={field.index_base}")
     if field.type.support.target is not None:
         parts.append(f'index_of="{field.type.support.target}"')
-    when = next(
-        (s.when for s in model.statements if isinstance(s, ir.Term) and s.name == field.name and s.when is not None),
-        None,
-    )
+    when = _when(field, model, whole)
     if when is not None:
-        parts.append(f"when=lambda data: {whole.materialised(when, field.plates, when.type.event).text}")
+        parts.append(f"when=lambda data: {when}")
     order = _order(field.written, field.plates)
     if order:
         parts.append(order)
     return f"Field({', '.join(parts)})"
+
+
+def _when(field: ir.Field, model: ir.Model, emitter: Emitter) -> str | None:
+    """The mask of the entries that count, for all rows and steps."""
+    for statement in model.statements:
+        inside = statement.statements if isinstance(statement, ir.Scan) else (statement,)
+        when = next((s.when for s in inside if isinstance(s, ir.Term) and s.name == field.name), None)
+        if when is None:
+            continue
+        if not isinstance(statement, ir.Scan):
+            return emitter.materialised(when, field.plates, when.type.event).text
+        return mask_of_steps(when, statement, emitter)
+    return None
 
 
 def _derived_field(let: ir.Let) -> str:

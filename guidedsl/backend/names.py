@@ -44,6 +44,22 @@ def snake_case(name: str) -> str:
     return words.lower()
 
 
+class Locals:
+    """Hands out variables of one generated function that no declared name is."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self.taken = {local_name(name) for name in taken}
+
+    def fresh(self, wish: str) -> str:
+        """The wish, numbered where it is taken."""
+        name, number = wish, 1
+        while name in self.taken or keyword.iskeyword(name) or name in RESERVED_LOCALS:
+            number += 1
+            name = f"{wish}{number}"
+        self.taken.add(name)
+        return name
+
+
 class Module:
     """Hands out names at the top level of a module, each once."""
 

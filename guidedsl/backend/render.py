@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 
 from jinja2 import DictLoader, Environment, StrictUndefined
@@ -116,13 +117,21 @@ def _lines(context: ModuleContext, text: str, rows: int) -> str:
         if isinstance(node, ast.FunctionDef):
             # The template's own statements stand before these and, `tail` of them, behind.
             body = node.body[len(node.body) - tail - len(statements) :]
-            pairs.extend((child.lineno, statement.line) for child, statement in zip(body, statements, strict=False))
+            pairs.extend(_placed(body, statements))
             pairs.append((node.body[-tail].lineno, own_line))
     thinned: list[tuple[int, int]] = []
     for pair in sorted(pairs):
         if not thinned or thinned[-1][1] != pair[1]:
             thinned.append(pair)
     return repr(tuple(thinned))
+
+
+def _placed(body: list[ast.stmt], statements: tuple[Statement, ...]) -> Iterator[tuple[int, int]]:
+    """The lines of statements and of what stands in their blocks."""
+    for child, statement in zip(body, statements, strict=False):
+        yield child.lineno, statement.line
+        if statement.body and isinstance(child, ast.For):
+            yield from _placed(child.body, statement.body)
 
 
 def _name(node: ast.stmt) -> str | None:

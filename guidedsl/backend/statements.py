@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import indent
 
 from guidedsl import ir
 from guidedsl.backend.emit import Emitter, number
@@ -12,10 +13,16 @@ from guidedsl.library.supports import support
 
 @dataclass(frozen=True)
 class Statement:
-    """One Python statement and the line of the `.guide` file that it comes from."""
+    """One Python statement and the line of the `.guide` file that it comes from. A `body` stands in its block."""
 
     code: str
     line: int
+    body: tuple[Statement, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The statement with its block."""
+        return "\n".join([self.code, *(indent(inner.text, "    ") for inner in self.body)])
 
 
 def param_statement(param: ir.Param, emitter: Emitter) -> Statement:

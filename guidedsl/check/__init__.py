@@ -47,7 +47,7 @@ def check_file(source: Source, parsed: Parsed) -> Checked:
             report.add(errors.not_declared(node.model.text, node.model.span, checkers, "model"), node.model.text)
             continue
         model, owner = checkers[node.model.text]
-        guide = GuideChecker(owner.report.within(), node, model, owner.symbols)
+        guide = GuideChecker(owner.report.within(), node, model, owner.symbols, owner.local)
         guides.append(guide.run())
         expansions.extend(guide.expansions)
     _unused_model_params(file, checkers)

@@ -108,6 +108,8 @@ class Expressions:
             verb = "sampled" if name in self.scope.latents and self.scope.in_guide else "declared"
             if later is not None:
                 self.report.add(errors.used_before(name, node.span, later, verb), name)
+        elif name in self.scope.local:
+            self.report.add(errors.local_to_step(name, node.span, self.scope.local[name]), name)
         elif name in self.scope.hidden:
             self.report.add(errors.model_let(name, node.span, self.scope.hidden[name]), name)
         elif name in self.scope.plates:

@@ -12,6 +12,16 @@ from guidedsl.check.enumeration import classes_of, sum_out
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.models import FLAT, check_let, declared_names, point_mass
 from guidedsl.check.params import check_param
+from guidedsl.check.scans import (
+    OpenScan,
+    behind,
+    check_next,
+    check_order,
+    close_scan,
+    declare_head,
+    emitted,
+    open_scan,
+)
 from guidedsl.check.scope import Report, Scope, Symbol
 from guidedsl.check.shapes import carries, show
 from guidedsl.check.types import check_type
@@ -39,7 +49,7 @@ def sampled_names(body: tuple[ast.Statement, ...]) -> Iterator[ast.Name]:
     """Every name on the left of a `~`."""
     for statement in body:
         match statement:
-            case ast.Plate():
+            case ast.Plate() | ast.Scan():
                 yield from sampled_names(statement.body)
             case ast.Sample():
                 yield statement.name
@@ -50,9 +60,14 @@ def sampled_names(body: tuple[ast.Statement, ...]) -> Iterator[ast.Name]:
 class GuideChecker:
     """Checks one guide against its model; `run` gives it typed, autos written out."""
 
-    def __init__(self, report: Report, node: ast.Guide, model: ir.Model, symbols: dict[str, Symbol]) -> None:
+    def __init__(
+        self, report: Report, node: ast.Guide, model: ir.Model, symbols: dict[str, Symbol], local: dict[str, Span]
+    ) -> None:
+        """`symbols` are what the model declares, `local` the names of its scans' steps."""
         self.report = report
         self.node = node
+        self.open: OpenScan | None = None
+        self.local = dict(local)
         self.model = model
         self.latents = {latent.name: latent for latent in model.latents}
         self.dims = {dim.name: dim for dim in model.dims}
@@ -65,6 +80,7 @@ class GuideChecker:
         self.autos = 0
         self.auto_spans: dict[str, Span] = {}
         self.expansions: list[tuple[Span, str]] = []
+        self.own_local: set[str] = set()
         self.hidden = frozenset(name for name, symbol in symbols.items() if symbol.role == "let")
         self.later: dict[str, Span | None] = {latent.name: self._auto_place(latent) for latent in model.latents}
         self.classes: dict[str, ir.Classes] = {}
@@ -101,16 +117,19 @@ class GuideChecker:
         return guide
 
     def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
+        inside = self.open.whole if self.open is not None else {}
         return Scope(
             self.symbols,
             self.dims,
             self.plates,
-            self.latents,
+            {name: latent for name, latent in self.latents.items() if name not in inside},
             enclosing,
             in_guide=True,
             later=self.later,
             hidden={name: self.taken[name] for name in self.hidden},
             enumerated=self.enumerated,
+            steps=self.open.size if self.open is not None else None,
+            local=self.local,
         )
 
     def _named_by_autos(self, body: tuple[ast.Statement, ...]) -> set[str]:
@@ -130,6 +149,8 @@ class GuideChecker:
 
     def _statement(self, node: ast.Statement, enclosing: tuple[str, ...], named: set[str], in_auto: bool) -> None:
         expressions = Expressions(self.report, self.scope(enclosing))
+        if self.open is not None:
+            check_order(node, self.open, self.report)
         match node:
             case ast.Plate():
                 inside = self._enter(node, enclosing)
@@ -143,12 +164,17 @@ class GuideChecker:
                     self._lost(node.name)
                 elif self._declare(node.name, param[1]):
                     self.statements.append(param[0])
-            case ast.Let():
+            case ast.Let() | ast.Emit():
                 let = check_let(node, expressions)
                 if let is None:
                     self._lost(node.name)
-                elif self._declare(node.name, replace(let[1], role="let")):
-                    self.statements.append(let[0])
+                elif self._declare(node.name, replace(let[1], role="let"), local=isinstance(node, ast.Let)):
+                    self.statements.append(emitted(let[0]) if isinstance(node, ast.Emit) else let[0])
+            case ast.Scan():
+                self._scan(node, expressions, named)
+            case ast.Next():
+                assert self.open is not None
+                check_next(node, self.open, expressions)
             case ast.Sample():
                 self._sample(node, expressions, in_auto)
             case ast.Joint():
@@ -169,7 +195,25 @@ class GuideChecker:
             self.report.fail(name.text)
         self.later.pop(name.text, None)
 
-    def _skip(self, node: ast.Plate) -> None:
+    def _scan(self, node: ast.Scan, expressions: Expressions, named: set[str]) -> None:
+        enclosing = expressions.scope.enclosing
+        scan = open_scan(node, expressions)
+        if scan is None:
+            self._skip(node)
+            return
+        self.open, first = scan, len(self.statements)
+        declare_head(scan, self._declare, self._lost, enclosing)
+        self._body(node.body, enclosing, named, in_auto=False)
+        self.open = None
+        inside = [s for s in self.statements[first:] if isinstance(s, ir.Let | ir.Draw)]
+        self.statements[first:] = [close_scan(scan, inside, enclosing, self.report)]
+        behind(scan, self.symbols)
+        self.local |= scan.local
+        self.own_local |= set(scan.local)
+        for name in scan.local:
+            self.taken.pop(name, None)
+
+    def _skip(self, node: ast.Plate | ast.Scan) -> None:
         """A block that cannot be entered: what it declares and samples is not missing because of that."""
         for name in declared_names(node.body):
             self._lost(name)
@@ -184,8 +228,12 @@ class GuideChecker:
         self.sampled.setdefault(latent.name, (span, in_auto))
         self._known(latent)
 
-    def _declare(self, name: ast.Name, symbol: Symbol) -> bool:
+    def _declare(self, name: ast.Name, symbol: Symbol, *, local: bool = False) -> bool:
+        """Declare a name. Those that are `local` to the steps of a scan may be used again in the next scan."""
         first = self.taken.get(name.text)
+        local = local and self.open is not None
+        if first is None and not local and name.text in self.own_local:
+            first = self.local[name.text]
         if first is None and name.text in self.dims:
             first = self.dims[name.text].span
         if first is None and name.text in self.plates:
@@ -197,6 +245,8 @@ class GuideChecker:
         self.taken[name.text] = name.span
         self.symbols[name.text] = symbol
         self.later.pop(name.text, None)
+        if self.open is not None:
+            self.open.declared(symbol, local=local)
         return True
 
     def _enter(self, node: ast.Plate, enclosing: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -265,7 +315,20 @@ class GuideChecker:
             self.report.add(errors.sampled_twice(name.text, name.span, first, by_auto or in_auto), name.text)
             return None
         self.sampled[name.text] = (name.span, in_auto)
-        return latent
+        return self._in_step(name, latent) if self.open is not None else latent
+
+    def _in_step(self, name: ast.Name, latent: ir.Latent) -> ir.Latent | None:
+        """The latent as one step of the open scan samples it, or None after saying why that may not be."""
+        assert self.open is not None
+        if latent.steps is None:
+            self.report.add(errors.no_site_of_scan(latent.name, name.span, latent.span), latent.name)
+        elif latent.steps != self.open.size:
+            steps = str(latent.steps), str(self.open.size)
+            self.report.add(errors.scan_differs(latent.name, *steps, name.span, latent.span), latent.name)
+        else:
+            return replace(latent, type=replace(latent.type, event=latent.type.event[1:]))
+        self.report.fail(latent.name)
+        return None
 
     def _no_latent(self, name: ast.Name) -> None:
         """Report a name that is no latent; the latent that it is a slip of is not reported missing as well."""
@@ -286,8 +349,11 @@ class GuideChecker:
 
     def _known(self, latent: ir.Latent) -> None:
         """From here on the latent can be read."""
-        self.symbols[latent.name] = Symbol(latent.name, "latent", latent.type, latent.plates, latent.span)
+        symbol = Symbol(latent.name, "latent", latent.type, latent.plates, latent.span)
+        self.symbols[latent.name] = symbol
         self.later.pop(latent.name, None)
+        if self.open is not None:
+            self.open.declared(symbol, local=False)
 
     def _sample(self, node: ast.Sample, expressions: Expressions, in_auto: bool) -> None:
         enclosing = expressions.scope.enclosing

@@ -95,6 +95,8 @@ class Indexing:
             return None
         target = index.type.support.target
         text = f"`{self.report.text(subscript.span)}`"
+        if step_offset(index) is not None:
+            return index if self._step_inside(subscript, index, self.scope.plates[plate].size) else None
         if target is None:
             if isinstance(index, ir.Const) and index.value >= 0 and index.value.is_integer():
                 return index
@@ -204,6 +206,8 @@ class Indexing:
         if index.type.event:
             self.report.add(errors.wrong_index(text, "is not a single position", str(size), node.span))
             return None
+        if step_offset(index) is not None:
+            return index if self._step_inside(node, index, size) else None
         if target is not None:
             if self._index_size(target) != size:
                 kind = "plate" if target in self.scope.plates else "dim"
@@ -233,6 +237,23 @@ class Indexing:
         self.report.add(errors.wrong_index(text, f"is {index.type.support}", str(size), node.span))
         return None
 
+    def _step_inside(self, node: ast.Expr, index: ir.Expr, size: Size) -> bool:
+        """Whether a position that moves with the steps of a scan is within the axis at all of them."""
+        steps, offset = self.scope.steps, step_offset(index)
+        assert steps is not None
+        assert offset is not None
+        beyond = (offset + steps - size).constant
+        if offset.constant is not None and offset.constant < 0:
+            why = f"is {offset} at the first step"
+        elif beyond is None or (offset.constant is None and beyond != 0):
+            why = f"counts the {steps} steps of the scan, and the axis has {size} entries"
+        elif beyond > 0:
+            why = f"goes past the end of an axis of {size}: the scan has {steps} steps"
+        else:
+            return True
+        self.report.add(errors.step_outside(self.report.text(node.span), why, node.span))
+        return False
+
     def _slice(self, node: ast.Slice, size: Size) -> tuple[ir.Range, Size] | None:
         low = self.expressions.check(node.low) if node.low is not None else None
         high = self.expressions.check(node.high) if node.high is not None else None
@@ -253,6 +274,24 @@ class Indexing:
             self.report.add(errors.wrong_slice(self.report.text(node.span), why, show((size,)), node.span))
             return None
         return ir.Range(low, high), stop - start
+
+
+def step_offset(index: ir.Expr) -> Size | None:
+    """k in `t + k`, t the step of a scan; None for anything else."""
+    if isinstance(index, ir.Var) and index.role == "step":
+        return Size.of(0)
+    if not isinstance(index, ir.Chain) or index.terms[0][0] != "+":
+        return None
+    offset, seen = Size.of(0), False
+    for operator, term in index.terms:
+        size = as_size(term)
+        if isinstance(term, ir.Var) and term.role == "step" and operator == "+" and not seen:
+            seen = True
+        elif size is None or operator not in "+-":
+            return None
+        else:
+            offset = offset + size if operator == "+" else offset - size
+    return offset if seen else None
 
 
 def _is_new(subscript: Subscript) -> bool:

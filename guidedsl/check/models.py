@@ -10,6 +10,17 @@ from guidedsl import errors, ir
 from guidedsl.check.distributions import check_dist, comparable
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.params import check_param
+from guidedsl.check.scans import (
+    OpenScan,
+    behind,
+    check_next,
+    check_order,
+    close_scan,
+    declare_head,
+    emitted,
+    made_by_scan,
+    open_scan,
+)
 from guidedsl.check.scope import Report, Scope, Symbol
 from guidedsl.check.shapes import NEW, fits, show
 from guidedsl.check.structured import is_literal, problem_of
@@ -29,7 +40,10 @@ def declared_names(body: tuple[ast.Statement, ...]) -> Iterator[ast.Name]:
         match statement:
             case ast.Plate():
                 yield from declared_names(statement.body)
-            case ast.Data() | ast.Latent() | ast.Observed() | ast.Let() | ast.Param() | ast.Aux():
+            case ast.Scan():
+                yield from (carry.name for carry in statement.carries)
+                yield from declared_names(statement.body)
+            case ast.Data() | ast.Latent() | ast.Observed() | ast.Let() | ast.Param() | ast.Aux() | ast.Emit():
                 yield statement.name
 
 
@@ -49,6 +63,8 @@ class ModelChecker:
             name.text: name.span for name in reversed(list(declared_names(node.body)))
         }
         self.path: list[str] = []
+        self.open: OpenScan | None = None
+        self.local: dict[str, Span] = {}
         self.with_dist: ast.Latent | ast.Observed | None = None
         self.without_dist: ast.Latent | ast.Observed | None = None
 
@@ -72,8 +88,12 @@ class ModelChecker:
         )
 
     def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
-        latents = {latent.name: latent for latent in self.latents}
-        return Scope(self.symbols, self.dims, self.plates, latents, enclosing, later=self.later)
+        inside = self.open.whole if self.open is not None else {}
+        latents = {latent.name: latent for latent in self.latents if latent.name not in inside}
+        steps = self.open.size if self.open is not None else None
+        return Scope(
+            self.symbols, self.dims, self.plates, latents, enclosing, later=self.later, steps=steps, local=self.local
+        )
 
     def _dims(self) -> None:
         for statement in self.node.body:
@@ -87,6 +107,8 @@ class ModelChecker:
 
     def _statement(self, node: ast.Statement, enclosing: tuple[str, ...]) -> None:
         expressions = Expressions(self.report, self.scope(enclosing))
+        if self.open is not None:
+            check_order(node, self.open, self.report)
         match node:
             case ast.Plate():
                 inside = self._enter(node, expressions)
@@ -103,12 +125,13 @@ class ModelChecker:
                 self._site(node, expressions, "latent")
             case ast.Observed():
                 self._site(node, expressions, "observed")
-            case ast.Let():
-                let = check_let(node, expressions)
-                if let is None:
-                    self._lost(node.name)
-                elif self._declare(node.name, let[1]):
-                    self.statements.append(replace(let[0], written=tuple(self.path)))
+            case ast.Let() | ast.Emit():
+                self._let(node, expressions)
+            case ast.Scan():
+                self._scan(node, expressions)
+            case ast.Next():
+                assert self.open is not None
+                check_next(node, self.open, expressions)
             case ast.Factor():
                 self._factor(node, expressions)
             case ast.Param():
@@ -120,15 +143,45 @@ class ModelChecker:
             case _:
                 raise AssertionError(f"{type(node).__name__} in a model: this should never happen, please file a bug")
 
+    def _let(self, node: ast.Let | ast.Emit, expressions: Expressions) -> None:
+        let = check_let(node, expressions)
+        if let is None:
+            self._lost(node.name)
+            return
+        symbol = let[1] if self.open is None else replace(let[1], role="let")
+        if self._declare(node.name, symbol, local=isinstance(node, ast.Let)):
+            written = replace(let[0], written=tuple(self.path))
+            self.statements.append(emitted(written) if isinstance(node, ast.Emit) else written)
+
+    def _scan(self, node: ast.Scan, expressions: Expressions) -> None:
+        enclosing = expressions.scope.enclosing
+        scan = open_scan(node, expressions)
+        if scan is None:
+            self.report.fail(node.step.text, *(name.text for name in declared_names((node,))))
+            return
+        self.open, first = scan, len(self.statements)
+        declare_head(scan, self._declare, self._lost, enclosing)
+        self._body(node.body, enclosing)
+        self.open = None
+        inside = [s for s in self.statements[first:] if isinstance(s, ir.Let | ir.Term)]
+        whole = close_scan(scan, inside, enclosing, self.report)
+        self.statements[first:] = [replace(whole, written=tuple(self.path))]
+        behind(scan, self.symbols)
+        self.local |= scan.local
+
     def _lost(self, name: ast.Name) -> None:
         """A declaration that failed: what uses it is not to blame."""
         if name.text not in self.symbols:
             self.report.fail(name.text)
         self.later.pop(name.text, None)
 
-    def _declare(self, name: ast.Name, symbol: Symbol) -> bool:
+    def _declare(self, name: ast.Name, symbol: Symbol, *, local: bool = False) -> bool:
+        """Declare a name. Those that are `local` to the steps of a scan may be used again in the next scan."""
         first = self.symbols.get(name.text)
         known = first.span if first is not None else None
+        local = local and self.open is not None
+        if known is None and not local:
+            known = self.local.get(name.text)
         if known is None and name.text in self.dims:
             known = self.dims[name.text].span
         if known is None and name.text in self.plates:
@@ -137,7 +190,10 @@ class ModelChecker:
             self.report.add(errors.already_declared(name.text, name.span, known), name.text)
             self.report.fail(name.text)
             return False
-        self.symbols[name.text] = replace(symbol, span=name.span)
+        symbol = replace(symbol, span=name.span)
+        self.symbols[name.text] = symbol
+        if self.open is not None:
+            self.open.declared(symbol, local=local)
         self.later.pop(name.text, None)
         return True
 
@@ -246,6 +302,7 @@ class ModelChecker:
         type = declared.type(plates, Stage.DATA)
         if not self._declare(name, Symbol(name.text, role, type, plates, name.span)):
             return False
+        type = type if self.open is None else self.open.whole[name.text].type
         base = declared.index_base
         self.fields.append(
             ir.Field(name.text, role, type, declared.bounds, plates, tuple(self.path), default, base, name.span)
@@ -276,8 +333,15 @@ class ModelChecker:
             if bounds is None:
                 self.report.add(errors.nested_too_deep(node.type.span), name.text)
                 return
+            made = made_by_scan(bounds, self.open)
+            if made is not None:
+                known = self.symbols[made.name].span
+                self.report.add(errors.bounds_of_scan(name.text, made.name, node.type.span, known), name.text)
+                return
             written = tuple(self.path)
-            self.latents.append(ir.Latent(name.text, type, bounds, scope.enclosing, name.span, written))
+            steps = self.open.size if self.open is not None else None
+            whole = type if self.open is None else self.open.whole[name.text].type
+            self.latents.append(ir.Latent(name.text, whole, bounds, scope.enclosing, name.span, written, steps))
         elif not self._field(name, "observed", declared, scope.enclosing):
             return
         if isinstance(dist, ir.Dist):
@@ -475,7 +539,7 @@ def declare_dim(node: ast.DimDecl, dims: dict[str, ir.Dim], report: Report) -> N
     dims[name] = ir.Dim(name, default, node.name.span)
 
 
-def check_let(node: ast.Let, expressions: Expressions) -> tuple[ir.Let, Symbol] | None:
+def check_let(node: ast.Let | ast.Emit, expressions: Expressions) -> tuple[ir.Let, Symbol] | None:
     """A typed let and its symbol. An asserted type that the lattice cannot prove is left to a check at run time."""
     value = expressions.check(node.value)
     declared = check_type(node.type, expressions) if node.type is not None else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from guidedsl import ir
 from guidedsl.diagnostics import Diagnostic
+from guidedsl.sizes import Size
 from guidedsl.source import Source, Span
 
 
@@ -61,7 +62,8 @@ class Scope:
 
     `plates` are in the order of their declaration, which is the order of axes everywhere. `later` holds the names that
     are declared further down, with their place; None where nothing declares one and that has its own finding.
-    `hidden` are the model's lets, which a guide does not see; `enumerated` its latents without a value there.
+    `hidden` are the model's lets, which a guide does not see; `enumerated` its latents without a value there. `steps` is
+    the size of the open scan; `local` are the names that belong to the steps of a scan that is closed, with their place.
     """
 
     symbols: dict[str, Symbol]
@@ -74,6 +76,8 @@ class Scope:
     later: dict[str, Span | None] = field(default_factory=dict)
     hidden: dict[str, Span] = field(default_factory=dict)
     enumerated: dict[str, Span] = field(default_factory=dict)
+    steps: Size | None = None
+    local: dict[str, Span] = field(default_factory=dict)
 
     def inside(self, names: Iterable[str]) -> Scope:
         return replace(self, enclosing=self.sort((*self.enclosing, *names)))

@@ -53,14 +53,17 @@ def literals(expr: ir.Expr) -> list[float]:
 
 def references(root: Any) -> set[str]:
     """Every name that a syntax tree reads."""
-    found: set[str] = set()
+    return {ref.name for ref in refs(root)}
+
+
+def refs(root: Any) -> Iterator[ast.Ref]:
+    """Every place where a syntax tree reads a name."""
     stack: list[Any] = [root]
     while stack:
         node = stack.pop()
         if isinstance(node, ast.Ref):
-            found.add(node.name)
+            yield node
         elif isinstance(node, tuple):
-            stack.extend(node)
+            stack.extend(reversed(node))
         elif is_dataclass(node) and not isinstance(node, Span):
-            stack.extend(getattr(node, field.name) for field in fields(node))
-    return found
+            stack.extend(getattr(node, field.name) for field in reversed(fields(node)))

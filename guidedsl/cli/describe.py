@@ -69,9 +69,9 @@ def _model(model: ir.Model, inits: _Inits) -> Record:
 
 
 def _distribution(name: str, model: ir.Model) -> str | None:
-    for statement in model.statements:
-        if isinstance(statement, ir.Term) and statement.name == name and statement.dist is not None:
-            return statement.dist.row.name
+    for term in model.terms:
+        if term.name == name and term.dist is not None:
+            return term.dist.row.name
     return None
 
 

@@ -341,7 +341,8 @@ def power(a: Range, exponent: float | None) -> Range:
         bound = max(abs(a.low), abs(a.high))
         nonzero = a.low > 0 or a.high < 0 or (a.low == 0 and not a.low_closed) or (a.high == 0 and not a.high_closed)
         least = 0.0 if a.low <= 0 <= a.high else _pow(min(abs(a.low), abs(a.high)), exponent)
-        return Range(least, _pow(bound, exponent), not nonzero or least > 0, bound < INF, a.integer)
+        reached = (abs(a.low) == bound and a.low_closed) or (abs(a.high) == bound and a.high_closed)
+        return Range(least, _pow(bound, exponent), not nonzero or least > 0, reached and bound < INF, a.integer)
     if exponent is not None and exponent > 0 and a.low >= 0:
         return monotone(a, lambda x: _pow(x, exponent), a.integer and float(exponent).is_integer())
     if a.low > 0 or (a.low == 0 and not a.low_closed):

@@ -30,6 +30,25 @@ def stack(parts: Sequence[Tensor], axis: int) -> Tensor:
     return torch.stack(torch.broadcast_tensors(*parts), axis)
 
 
+def steps(count: int, data: Data) -> Tensor:
+    """The numbers 0, 1, …, count − 1 of a scan's steps in the data's dtype: [count]."""
+    return torch.arange(count, dtype=data.dtype, device=data.device)
+
+
+def shifted(first: Value, values: Tensor, rank: int) -> Tensor:
+    """What each step of a scan was handed: `first` [..., event...], then `values` [..., T, event...] but the last.
+
+    The axes in front broadcast; `rank` counts the event axes.
+    """
+    axis = values.ndim - rank - 1
+    earlier = values.narrow(axis, 0, values.shape[axis] - 1)
+    if not isinstance(first, Tensor):
+        return torch.cat((torch.full_like(values.narrow(axis, 0, 1), first), earlier), axis)
+    batch = torch.broadcast_shapes(first.shape[: first.ndim - rank], values.shape[:axis])
+    head = first.expand((*batch, *values.shape[axis + 1 :])).unsqueeze(len(batch))
+    return torch.cat((head, earlier.expand((*batch, *earlier.shape[axis:]))), len(batch))
+
+
 def concat(parts: Sequence[Tensor]) -> Tensor:
     """The parts one after another along the last axis; the axes in front are broadcast."""
     batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
