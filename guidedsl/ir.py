@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
@@ -187,6 +188,14 @@ class Concat:
     type: Type
 
 
+@dataclass(frozen=True)
+class LogTable:
+    """The log probabilities of all values of a finite discrete family, along the event axis."""
+
+    dist: Dist
+    type: Type
+
+
 Expr = (
     Const
     | DimValue
@@ -205,6 +214,7 @@ Expr = (
     | LogProb
     | Free
     | Concat
+    | LogTable
 )
 
 
@@ -394,8 +404,63 @@ class Scan:
         return tuple(statement for statement in self.statements if isinstance(statement, Emit))
 
 
+@dataclass(frozen=True)
+class Classes:
+    """A finite discrete latent as an axis of the values `low`, `low` + 1, …, `size` of them."""
+
+    latent: Latent
+    low: int
+    size: Size
+
+    @property
+    def name(self) -> str:
+        return self.latent.name
+
+
+@dataclass(frozen=True)
+class SumOut:
+    """log Σ exp, over the values of one latent, of the sum of all terms that read it.
+
+    `axes` are the plates of the latent, then every enumerated latent that the terms read, itself among them. A term is
+    summed over those of its plates that are not among these. `message` is what is left: a value with the other axes.
+    """
+
+    classes: Classes
+    terms: tuple[Term, ...]
+    axes: tuple[str, ...]
+    message: Var
+
+    @property
+    def span(self) -> Span:
+        return self.classes.latent.span
+
+
+@dataclass(frozen=True)
+class Summed:
+    """A model with some latents summed out exactly, each an axis of its own to the right of the plates.
+
+    Lets and terms that read one have its axis instead of its plates; `statements` ends with the sums.
+    """
+
+    classes: tuple[Classes, ...]
+    statements: tuple[Let | Param | Term | SumOut, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(classes.name for classes in self.classes)
+
+
 ModelStatement = Let | Param | Term | Scan
 GuideStatement = Let | Param | Draw | JointDraw | Scan
+
+
+def terms_of(statements: Iterable[object]) -> tuple[Term, ...]:
+    """Every term among statements, those of scans included."""
+    found: list[Term] = []
+    for statement in statements:
+        inside = statement.statements if isinstance(statement, Scan) else (statement,)
+        found.extend(one for one in inside if isinstance(one, Term))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -417,11 +482,7 @@ class Model:
     @property
     def terms(self) -> tuple[Term, ...]:
         """Every term of the log density, those of scans included."""
-        found: list[Term] = []
-        for statement in self.statements:
-            inside = statement.statements if isinstance(statement, Scan) else (statement,)
-            found.extend(one for one in inside if isinstance(one, Term))
-        return tuple(found)
+        return terms_of(self.statements)
 
     @property
     def derived(self) -> tuple[Let, ...]:
@@ -436,6 +497,7 @@ class Guide:
     model: Model
     statements: tuple[GuideStatement, ...]
     span: Span
+    summed: Summed | None = None
 
     @property
     def params(self) -> tuple[Param, ...]:

@@ -16,7 +16,7 @@ CODEGEN = 1
 _MODULE_NAMES = (
     "Data", "Dim", "Draw", "Field", "Guide", "Model", "NamedTuple", "Noise", "ParamStore", "Plate", "PlateSpec", "Site",
     "Tensor", "constraints", "dataclass", "dist", "fn", "get_param_store", "math", "replace", "torch", "annotations",
-    "LINES", *dir(builtins),
+    "LINES", "Mapping", *dir(builtins),
 )  # fmt: skip
 
 
@@ -37,9 +37,22 @@ def module_context(program: ir.Program) -> ModuleContext:
     names = Module(_MODULE_NAMES)
     declared = [*(model.name for model in program.models), *(guide.name for guide in program.guides)]
     variables = {name: names.take(name) for name in declared}
-    models = {model.name: model_context(model, variables[model.name], names) for model in program.models}
+    models = {
+        model.name: model_context(model, variables[model.name], names, _sums(program, model))
+        for model in program.models
+    }
     guides = tuple(
         guide_context(guide, variables[guide.name], models[guide.model.name], names) for guide in program.guides
     )
     name = program.source.name.replace("\\", "/").rsplit("/", 1)[-1]
     return ModuleContext(name, program.source.sha256, CODEGEN, program.docstring, tuple(models.values()), guides)
+
+
+def _sums(program: ir.Program, model: ir.Model) -> list[ir.Summed]:
+    """What the guides of a model sum out of it, each set of latents once, large ones first."""
+    found = {
+        guide.summed.names: guide.summed
+        for guide in program.guides
+        if guide.model.name == model.name and guide.summed is not None
+    }
+    return sorted(found.values(), key=lambda summed: -len(summed.names))

@@ -101,6 +101,10 @@ class Emitter:
         slots = [*(plate in type.plates for plate in plates), *[False] * (rank - own), *[True] * own]
         return _indexed(code, _new_axes(slots, type.stage))
 
+    def lifted(self, code: Code, stage: Stage, own: Sequence[str], plates: Sequence[str]) -> Code:
+        """`code`, a value with the axes `own`, with those of `plates` that it lacks of size 1."""
+        return _indexed(code, _new_axes([plate in own for plate in plates], stage))
+
     def materialised(self, expr: ir.Expr, plates: Sequence[str], event: Sequence[Size]) -> Code:
         """`expr` with every axis at full size, so that it can be indexed and summed."""
         code = self.aligned(expr, plates, len(event))
@@ -156,6 +160,10 @@ class Emitter:
                 return self._concat(expr)
             case ir.LogProb():
                 return self._log_prob(expr)
+            case ir.LogTable():
+                dist = expr.dist
+                arguments = self.arguments(dist, expr.type.plates, 0)
+                return Code(f"dist.{dist.form.runtime}.log_table({', '.join(arguments)})")
             case ir.Free():
                 return self._free(expr)
 

@@ -37,7 +37,10 @@ def guide_context(guide: ir.Guide, variable: str, model: ModelContext, names: Mo
     snake = snake_case(guide.name)
     writer = _Writer(guide)
     writer.write()
-    latents = ", ".join(writer.local(latent.name) for latent in guide.model.latents)
+    summed = guide.summed.names if guide.summed is not None else ()
+    latents = ", ".join(
+        "None" if latent.name in summed else writer.local(latent.name) for latent in guide.model.latents
+    )
     return GuideContext(
         name=guide.name,
         variable=variable,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from guidedsl import ir
-from guidedsl.backend.emit import PRODUCT, SUM, UNARY, Code, Emitter, added, number, summed
+from guidedsl.backend.emit import PRODUCT, UNARY, Code, Emitter, added, summed
 from guidedsl.backend.names import Locals, Module, data_attribute, field_name, local_name, snake_case
 from guidedsl.backend.scans import ScanWriter, closure, declared_names, definitions, mask_of_steps, read_behind
 from guidedsl.backend.statements import Statement, doc_type, let_statement, let_value, param_statement
+from guidedsl.backend.sums import classes_statement, sum_statements, summed_total
+from guidedsl.backend.terms import log_density
 from guidedsl.check.shapes import NEW
 from guidedsl.check.walk import variables
 from guidedsl.ir import Stage
@@ -27,6 +29,20 @@ class Attribute:
     name: str
     type: str
     doc: str
+
+
+@dataclass(frozen=True)
+class SummedContext:
+    """The function of a log density with some latents summed out."""
+
+    function: str
+    when: str
+    doc: str
+    unpack: str
+    sure: tuple[str, ...]
+    dims: Names
+    has_params: bool
+    body: tuple[Statement, ...]
 
 
 @dataclass(frozen=True)
@@ -49,27 +65,31 @@ class ModelContext:
     quantities: str | None
     quantity_dims: Names
     quantity_body: tuple[Statement, ...]
-    quantity_names: Names
+    quantity_result: str
     quantity_has_params: bool
     derive: str | None
     derive_dims: Names
     derive_body: tuple[Statement, ...]
+    summed: tuple[SummedContext, ...]
+    only_together: tuple[str, ...]
     metadata: tuple[str, ...]
     span_line: int
 
 
-def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext:
-    """Lower a model, which the generated module holds as `variable`."""
+def model_context(model: ir.Model, variable: str, names: Module, summed: Sequence[ir.Summed] = ()) -> ModelContext:
+    """Lower a model, which the generated module holds as `variable`; `summed` is what its guides sum out."""
     snake = snake_case(model.name)
     function = names.take(snake, f"{snake}_density")
     data_class = names.take(f"{model.name}Data")
     declared = {z.name for z in model.latents} | declared_names(model.statements)
     wish = f"{model.name}Latents"
     latents_class = names.take(f"{wish}_" if wish in declared else wish)
-    body, dims, has_params = _density(model)
+    body, dims, has_params = density(model, model.statements)
+    optional = {one.name: one for each in summed for one in each.classes}
+    without = tuple(_summed(model, each, optional, function, names) for each in summed)
     lets = _quantity_lets(model)
     derived = _derived(model)
-    quantity_body, quantity_dims, quantity_params = _quantities(model, lets)
+    quantity_body, quantity_dims, quantity_params, quantity_result = _quantities(model, lets, optional)
     derive_body, derive_dims = _derive(model)
     quantities = names.take(f"{snake}_quantities") if lets else None
     derive = names.take(f"{snake}_derive") if derived else None
@@ -84,22 +104,55 @@ def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext
         latents_class=latents_class,
         data_doc=tuple(f"{f.name}: {_field_doc(f)}" for f in model.fields),
         data_attributes=_data_attributes(model),
-        latents=tuple(Attribute(field_name(z.name), "Tensor", doc_type(z.type, z.plates)) for z in model.latents),
-        unpack=_unpack(model),
+        latents=tuple(_latent(z, z.name in optional) for z in model.latents),
+        unpack=_unpack(local_name(latent.name) for latent in model.latents),
         dims=dims,
         has_params=has_params,
         body=body,
         quantities=quantities,
         quantity_dims=quantity_dims,
         quantity_body=quantity_body,
-        quantity_names=tuple((let.name, local_name(let.name)) for let in lets),
+        quantity_result=quantity_result,
         quantity_has_params=quantity_params,
         derive=derive,
         derive_dims=derive_dims,
         derive_body=derive_body,
-        metadata=_metadata(model, lets, quantities, derive, function, data_class, latents_class),
+        summed=without,
+        only_together=_only_together(summed, optional),
+        metadata=_metadata(model, lets, quantities, derive, function, data_class, latents_class, optional),
         span_line=model.span.line,
     )
+
+
+def _summed(
+    model: ir.Model, summed: ir.Summed, optional: Collection[str], function: str, names: Module
+) -> SummedContext:
+    body, dims, has_params = density(model, summed.statements, summed.classes)
+    read = {var.name for var in variables(summed.statements)} - set(summed.names)
+    kept = [latent.name for latent in model.latents if latent.name in read]
+    return SummedContext(
+        function=names.take("_".join([function, "without", *summed.names])),
+        when=" and ".join(f"{local_name(name)} is None" for name in summed.names),
+        doc=" and ".join(summed.names),
+        unpack=_unpack(local_name(z.name) if z.name in kept else "_" for z in model.latents) if kept else "",
+        sure=tuple(local_name(name) for name in kept if name in optional),
+        dims=dims,
+        has_params=has_params,
+        body=body,
+    )
+
+
+def _only_together(summed: Sequence[ir.Summed], optional: Iterable[str]) -> tuple[str, ...]:
+    """The latents that no guide sums out alone."""
+    alone = {name for each in summed if len(each.names) == 1 for name in each.names}
+    return tuple(local_name(name) for name in optional if name not in alone)
+
+
+def _latent(latent: ir.Latent, optional: bool) -> Attribute:
+    doc = doc_type(latent.type, latent.plates)
+    if optional:
+        return Attribute(field_name(latent.name), "Tensor | None", f"{doc}, or None where it is summed out")
+    return Attribute(field_name(latent.name), "Tensor", doc)
 
 
 def _field_doc(field: ir.Field) -> str:
@@ -115,8 +168,8 @@ def _data_attributes(model: ir.Model) -> tuple[Attribute, ...]:
     return tuple(rows)
 
 
-def _unpack(model: ir.Model) -> str:
-    names = [local_name(latent.name) for latent in model.latents]
+def _unpack(names: Iterable[str]) -> str:
+    names = tuple(names)
     return f"{', '.join(names)}{',' if len(names) == 1 else ''}"
 
 
@@ -137,8 +190,14 @@ def model_locals(model: ir.Model) -> Locals:
     return Locals([*declared, *declared_names(model.statements)])
 
 
-def _emitter(model: ir.Model) -> Emitter:
-    return Emitter({plate.name: plate for plate in model.plates}, local_name)
+def _emitter(model: ir.Model, statements: Iterable[object] = ()) -> Emitter:
+    """An emitter whose axes are the plates and, to their right, the latents that the statements sum out."""
+    axes = {plate.name: plate for plate in model.plates}
+    summed = {s.classes.name: s.classes for s in statements if isinstance(s, ir.SumOut)}
+    for latent in model.latents:
+        if latent.name in summed:
+            axes[latent.name] = ir.Plate(latent.name, summed[latent.name].size, None, None, latent.span)
+    return Emitter(axes, local_name)
 
 
 def used_dims(emitter: Emitter, model: ir.Model) -> Names:
@@ -147,28 +206,35 @@ def used_dims(emitter: Emitter, model: ir.Model) -> Names:
     return tuple((local_name(name), data_attribute(name)) for name in read)
 
 
-def _density(model: ir.Model) -> tuple[tuple[Statement, ...], Names, bool]:
-    emitter = _emitter(model)
-    made_of = definitions(model.statements)
-    needed = closure(model.terms, made_of)
-    parts = (*model.terms, *(made_of[name] for name in needed))
-    read = {var.name for part in parts for var in variables(part) if var.role == "param"}
-    body: list[Statement] = []
+def density(
+    model: ir.Model, statements: Sequence[ir.ModelStatement | ir.SumOut], classes: Sequence[ir.Classes] = ()
+) -> tuple[tuple[Statement, ...], Names, bool]:
+    """The statements of a log density that adds the terms up in `log_p`, the dims they read, and whether params."""
+    emitter = _emitter(model, statements)
+    made_of = definitions(statements)
+    sums = [s for s in statements if isinstance(s, ir.SumOut)]
+    terms = (*ir.terms_of(statements), *(term for each in sums for term in each.terms))
+    needed = closure(terms, made_of)
+    found = [var for part in (*terms, *(made_of[name] for name in needed)) for var in variables(part)]
+    read = {var.name for var in found if var.role == "param"}
+    used = {var.name for var in found}
+    body = [classes_statement(one, emitter) for one in classes if one.name in used]
     has_params = False
     first = True
     names = model_locals(model)
 
-    def add(term: ir.Term, emitter: Emitter) -> None:
+    def add(code: Code, line: int, *, constant: bool = False) -> None:
         nonlocal first
-        code = term_code(term, emitter)
         text = f"log_p = {added('log_p', code)}"
         if first:
-            constant = term.dist is None and term.value.type.number
             text = f"log_p = {f'data.new_full((), {code.text})' if constant else code.text}"
-        body.append(Statement(text, term.span.line))
+        body.append(Statement(text, line))
         first = False
 
-    for statement in model.statements:
+    def add_term(term: ir.Term, emitter: Emitter) -> None:
+        add(term_code(term, emitter), term.span.line, constant=term.dist is None and term.value.type.number)
+
+    for statement in statements:
         match statement:
             case ir.Param() if statement.name in read:
                 has_params = True
@@ -176,13 +242,18 @@ def _density(model: ir.Model) -> tuple[tuple[Statement, ...], Names, bool]:
             case ir.Let() if statement.name in needed and statement.value.type.stage > Stage.DATA:
                 body.append(let_statement(statement, emitter))
             case ir.Term():
-                add(statement, emitter)
+                add_term(statement, emitter)
+            case ir.SumOut():
+                body += sum_statements(statement, emitter)
+                total = summed_total(statement, emitter)
+                if total is not None:
+                    add(scaled(total, statement.classes.latent.plates, emitter), statement.span.line)
             case ir.Scan():
-                behind = read_behind(model.statements, statement, needed)
+                behind = read_behind(statements, statement, needed)
                 writer = ScanWriter(statement, emitter, names, body, behind, terms=True)
                 writer.write()
                 for term, inside in writer.density():
-                    add(term, inside)
+                    add_term(term, inside)
     if first:
         body.append(Statement("log_p = data.new_full((), 0.0)", model.span.line))
     return tuple(body), used_dims(emitter, model), has_params
@@ -192,18 +263,7 @@ def term_code(term: ir.Term, emitter: Emitter) -> Code:
     """One term of the log density, summed over its plates and scaled by those that are subsampled."""
     if term.dist is None:
         return _factor(term, emitter)
-    dist = term.dist
-    batch = len(term.value.type.event) - dist.own
-    arguments = emitter.arguments(dist, term.plates, batch)
-    value = emitter.aligned(term.value, term.plates, len(term.value.type.event)).text
-    runtime = f"dist.{dist.form.runtime}"
-    code = Code(f"{runtime}.log_prob({', '.join([value, *arguments])})")
-    if term.truncated is not None:
-        low, high = (number(bound) for bound in term.truncated)
-        code = Code(f"{code.text} - {runtime}.log_mass({', '.join([low, high, *arguments])})", SUM)
-    if term.when is not None:
-        mask = emitter.aligned(term.when, term.plates, batch).text
-        code = Code(f"fn.masked({mask}, {code.text})")
+    code, batch = log_density(term, term.dist, emitter, term.plates)
     return scaled(summed(code, len(term.plates) + batch), term.plates, emitter)
 
 
@@ -227,7 +287,10 @@ def scaled(code: Code, plates: tuple[str, ...], emitter: Emitter, *factors: str)
     return Code(" * ".join([*before, code.at(UNARY)]), PRODUCT) if before else code
 
 
-def _quantities(model: ir.Model, lets: tuple[ir.Let, ...]) -> tuple[tuple[Statement, ...], Names, bool]:
+def _quantities(
+    model: ir.Model, lets: tuple[ir.Let, ...], optional: Collection[str]
+) -> tuple[tuple[Statement, ...], Names, bool, str]:
+    """Statements, dims, whether params, and what is returned. Lets that read what may be summed out come last."""
     emitter = _emitter(model)
     made_of = definitions(model.statements)
     needed = closure([let.value for let in lets], made_of) | {let.name for let in lets}
@@ -236,14 +299,34 @@ def _quantities(model: ir.Model, lets: tuple[ir.Let, ...]) -> tuple[tuple[Statem
     body = [param_statement(s, emitter) for s in model.statements if isinstance(s, ir.Param) and s.name in read]
     has_params = bool(body)
     names = model_locals(model)
+    unsure = {let.name: _optional_reads(let, made_of, optional) for let in lets}
     for statement in model.statements:
-        if isinstance(statement, ir.Let) and statement in lets:
+        if isinstance(statement, ir.Let) and statement in lets and not unsure[statement.name]:
             body.append(let_statement(statement, emitter))
         elif isinstance(statement, ir.Scan):
             behind = {emit.name for emit in statement.emits}
             behind |= read_behind(model.statements, statement, needed, terms=False)
             ScanWriter(statement, emitter, names, body, behind).write()
-    return tuple(body), used_dims(emitter, model), has_params
+    result = ", ".join(f'"{let.name}": {local_name(let.name)}' for let in lets if not unsure[let.name])
+    result = f"{{{result}}}"
+    guarded = [let for let in lets if unsure[let.name]]
+    if guarded:
+        body.append(Statement(f"quantities: dict[str, Tensor] = {result}", model.span.line))
+        result = "quantities"
+    for let in guarded:
+        there = " and ".join(f"{local_name(name)} is not None" for name in unsure[let.name])
+        kept = Statement(f'quantities["{let.name}"] = {local_name(let.name)}', let.span.line)
+        body.append(Statement(f"if {there}:", let.span.line, (let_statement(let, emitter), kept)))
+    return tuple(body), used_dims(emitter, model), has_params, result
+
+
+def _optional_reads(
+    let: ir.Let, made_of: dict[str, tuple[object, ...]], optional: Collection[str]
+) -> tuple[str, ...]:
+    """The latents that may be None which a let reads, through other lets too."""
+    parts = [let.value, *(made_of[name] for name in closure((let.value,), made_of))]
+    read = {var.name for part in parts for var in variables(part)}
+    return tuple(name for name in optional if name in read)
 
 
 def _derived(model: ir.Model) -> tuple[str, ...]:
@@ -289,6 +372,7 @@ def _metadata(
     function: str,
     data_class: str,
     latents_class: str,
+    optional: dict[str, ir.Classes],
 ) -> tuple[str, ...]:
     emitter = _emitter(model)
     fields = [_field(field, model, emitter) for field in model.fields]
@@ -301,7 +385,7 @@ def _metadata(
         f"dims=({_items(_dim(dim) for dim in model.dims)})",
         f"plates=({_items(_plate(plate) for plate in model.plates)})",
         f"fields=({_items(fields)})",
-        f"sites=({_items(_site(z, z.type.event, z.type.support, emitter) for z in model.latents)})",
+        f"sites=({_items(_latent_site(z, optional.get(z.name), emitter) for z in model.latents)})",
     ]
     if quantities is not None:
         rows.append(f"quantities={quantities}")
@@ -376,6 +460,14 @@ def _derived_field(let: ir.Let) -> str:
         f'Field("{let.name}", role="derived", plates={_strings(let.plates)}, '
         f"event={_strings(str(size) for size in let.event)}, constraint=constraints.real)"
     )
+
+
+def _latent_site(latent: ir.Latent, classes: ir.Classes | None, emitter: Emitter) -> str:
+    site = _site(latent, latent.type.event, latent.type.support, emitter)
+    if classes is None:
+        return site
+    low = f", low={classes.low}" if classes.low else ""
+    return f'{site.removesuffix(")")}, classes="{classes.size}"{low})'
 
 
 def _site(value: ir.Latent | ir.Let, event: tuple[Size, ...], support: Support | None, emitter: Emitter) -> str:

@@ -97,6 +97,8 @@ def _lines(context: ModuleContext, text: str, rows: int) -> str:
         line = model.span_line
         written[model.variable] = (), line, 0
         written[model.function] = model.body, line, 1
+        for summed in model.summed:
+            written[summed.function] = summed.body, line, 1
         if model.quantities is not None:
             written[model.quantities] = model.quantity_body, line, 1
         if model.derive is not None:

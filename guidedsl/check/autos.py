@@ -29,7 +29,10 @@ _LARGE = 1000
 def expand_auto(
     node: ast.Auto, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str], number: int
 ) -> tuple[ast.Statement, ...] | None:
-    """The statements of an `auto`, all placed where it stands, or None after reporting what is wrong with it."""
+    """The statements of an `auto`, all placed where it stands, or None after reporting what is wrong with it.
+
+    One that enumerates stands for none: its latents are noted in the guide.
+    """
     text = auto_text(node, guide, enclosing, named, number)
     if text is None:
         return None
@@ -61,6 +64,11 @@ def auto_text(
             guide.lose(latent, node.span, in_auto=True)
     if options is None or not latents:
         return None
+    if family.sums_out:
+        for latent in latents:
+            guide.enumerate(latent, _place(node, latent))
+        return None
+    assert family.expand is not None
     if any(latent.name in RESERVED for latent in latents):
         _give_up(node, guide, enclosing, named)
         return None
@@ -78,9 +86,15 @@ def auto_text(
 def _give_up(node: ast.Auto, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]) -> None:
     """Count the latents of an auto that cannot be written out as sampled: they are not missing because of that."""
     names = {name.text for name in node.names}
-    for latent in _rest(guide, enclosing, named) if _is_rest(node, guide) else guide.latents.values():
+    family = FAMILIES.get(node.family.text)
+    for latent in _rest(family, guide, enclosing, named) if _is_rest(node, guide) else guide.latents.values():
         if _is_rest(node, guide) or latent.name in names:
             guide.lose(latent, node.span, in_auto=True)
+
+
+def _place(node: ast.Auto, latent: ir.Latent) -> Span:
+    """Where an auto names a latent."""
+    return next((name.span for name in node.names if name.text == latent.name), node.names[0].span)
 
 
 def parse_statements(text: str, span: Span) -> tuple[ast.Statement, ...]:
@@ -134,7 +148,7 @@ def _latents(
     node: ast.Auto, family: Family, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]
 ) -> list[ir.Latent]:
     if _is_rest(node, guide):
-        rest = _rest(guide, enclosing, named)
+        rest = _rest(family, guide, enclosing, named)
         fitting = [latent for latent in rest if _fits(node, family, latent, guide, enclosing, node.names[0].span)]
         if len(fitting) < len(rest):
             for other in rest:
@@ -148,7 +162,7 @@ def _latents(
         if latent is None:
             guide.claim(name, in_auto=True)
             fine = False
-        elif latent.type.support.row.free is None:
+        elif latent.type.support.row.free is None and not family.sums_out:
             support = str(latent.type.support)
             guide.report.add(
                 errors.no_bijection(f"`auto {family.name}`", name.text, support, name.span, latent.span), name.text
@@ -178,15 +192,16 @@ def _is_rest(node: ast.Auto, guide: GuideChecker) -> bool:
     return len(node.names) == 1 and node.names[0].text == "rest" and "rest" not in guide.latents
 
 
-def _rest(guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]) -> list[ir.Latent]:
+def _rest(family: Family | None, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]) -> list[ir.Latent]:
     """The latents that no other statement samples, as far as the open plates and their types allow."""
+    discrete = family is not None and family.sums_out
     return [
         latent
         for latent in guide.latents.values()
         if latent.name not in named
         and latent.name not in guide.sampled
         and set(enclosing) <= set(latent.plates)
-        and latent.type.support.row.free is not None
+        and (latent.type.support.row.discrete if discrete else latent.type.support.row.free is not None)
     ]
 
 
@@ -194,6 +209,8 @@ def _fits(
     node: ast.Auto, family: Family, latent: ir.Latent, guide: GuideChecker, enclosing: tuple[str, ...], span: Span
 ) -> bool:
     """Whether the family's params for a latent can be: not tied to rows that come and go, nor to bounds that move."""
+    if family.sums_out:
+        return guide.may_enumerate(latent, span)
     finding = None
     for plate in latent.plates:
         declared = guide.plates[plate]

@@ -101,7 +101,9 @@ class Expressions:
         if name in self.scope.dims:
             support = s.elementwise(DIM_RANGE)
             return ir.DimValue(Size.of(name), Type((), support, number=True))
-        if name in self.scope.later:
+        if name in self.scope.enumerated:
+            self.report.add(errors.enumerated_read(name, node.span, self.scope.enumerated[name]), name)
+        elif name in self.scope.later:
             later = self.scope.later[name]
             verb = "sampled" if name in self.scope.latents and self.scope.in_guide else "declared"
             if later is not None:

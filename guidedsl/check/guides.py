@@ -8,6 +8,7 @@ from dataclasses import replace
 from guidedsl import errors, ir
 from guidedsl.check.autos import expand_auto
 from guidedsl.check.distributions import check_dist, comparable
+from guidedsl.check.enumeration import classes_of, sum_out
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.models import FLAT, check_let, declared_names, point_mass
 from guidedsl.check.params import check_param
@@ -25,9 +26,11 @@ from guidedsl.check.scope import Report, Scope, Symbol
 from guidedsl.check.shapes import carries, show
 from guidedsl.check.types import check_type
 from guidedsl.check.walk import references, variables
+from guidedsl.diagnostics import Diagnostic
 from guidedsl.ir import Bounds, Stage
 from guidedsl.library import supports as s
 from guidedsl.library.distributions import DISTRIBUTIONS
+from guidedsl.library.families import FAMILIES
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size, total
 from guidedsl.source import Span
@@ -80,6 +83,14 @@ class GuideChecker:
         self.own_local: set[str] = set()
         self.hidden = frozenset(name for name, symbol in symbols.items() if symbol.role == "let")
         self.later: dict[str, Span | None] = {latent.name: self._auto_place(latent) for latent in model.latents}
+        self.classes: dict[str, ir.Classes] = {}
+        self.enumerated = {
+            name.text: name.span
+            for auto in _autos(node.body)
+            if _sums_out(auto)
+            for name in auto.names
+            if name.text in self.latents
+        }
         self.later |= {name.text: name.span for name in reversed(list(sampled_names(node.body)))}
         self.later |= {name.text: name.span for name in reversed(list(declared_names(node.body)))}
 
@@ -95,7 +106,12 @@ class GuideChecker:
         self._body(self.node.body, (), named, in_auto=False)
         self._missing()
         guide = ir.Guide(
-            self.node.name.text, self.node.docstring, self.model, tuple(self.statements), self.node.name.span
+            self.node.name.text,
+            self.node.docstring,
+            self.model,
+            tuple(self.statements),
+            self.node.name.span,
+            self._summed(),
         )
         self._unused(guide)
         return guide
@@ -111,6 +127,7 @@ class GuideChecker:
             in_guide=True,
             later=self.later,
             hidden={name: self.taken[name] for name in self.hidden},
+            enumerated=self.enumerated,
             steps=self.open.size if self.open is not None else None,
             local=self.local,
         )
@@ -246,6 +263,37 @@ class GuideChecker:
                 self.report.add(errors.entered_twice(name, item.name.span, self.plates[name].span), name)
             names.append(name)
         return self.scope().sort((*enclosing, *names))
+
+    # Enumeration
+
+    def may_enumerate(self, latent: ir.Latent, span: Span) -> bool:
+        """Whether a latent has finitely many values and a known density; notes its classes."""
+        found = classes_of(latent, self.plates, span)
+        if isinstance(found, ir.Classes) and self.model.interface:
+            found = errors.interface_enumerated(latent.name, self.model.name, span, self.model.span)
+        if isinstance(found, Diagnostic):
+            self.report.add(found, latent.name)
+            self.lose(latent, span, in_auto=True)
+            return False
+        self.classes[latent.name] = found
+        return True
+
+    def enumerate(self, latent: ir.Latent, span: Span) -> None:
+        """From here on the latent is accounted for, though it has no value."""
+        self.sampled[latent.name] = (span, True)
+        self.enumerated[latent.name] = span
+        self.later.pop(latent.name, None)
+
+    def _summed(self) -> ir.Summed | None:
+        """The model with the enumerated latents summed out; None where there are none, or it cannot be."""
+        order = [latent.name for latent in self.model.latents if latent.name in self.classes]
+        if not order:
+            return None
+        found = sum_out(self.model, [self.classes[name] for name in order], self.enumerated)
+        if isinstance(found, Diagnostic):
+            self.report.add(found)
+            return None
+        return found
 
     # Sites
 
@@ -422,6 +470,10 @@ class GuideChecker:
         """Whether the latents that the bounds of this one read are sampled above."""
         for var in variables((latent.bounds.low, latent.bounds.high)):
             if var.role == "latent" and var.name not in self.symbols:
+                if var.name in self.enumerated:
+                    finding = errors.enumerated_bound(latent.name, var.name, span, self.enumerated[var.name])
+                    self.report.add(finding, var.name, latent.name)
+                    return False
                 other = self.latents.get(var.name)
                 if other is not None and self.later.get(var.name) is not None:
                     finding = errors.bounds_before(latent.name, var.name, span, self.later[var.name] or other.span)
@@ -576,8 +628,9 @@ class GuideChecker:
             if latent.name in self.sampled or broken_auto:
                 continue
             if latent.type.support.row.discrete:
+                finite = isinstance(classes_of(latent, self.plates, latent.span), ir.Classes)
                 finding = errors.discrete_not_sampled(
-                    self.node.name.text, latent.name, self.node.name.span, latent.span
+                    self.node.name.text, latent.name, self.node.name.span, latent.span, finite
                 )
             else:
                 finding = errors.not_sampled(
@@ -603,6 +656,11 @@ def _autos(body: tuple[ast.Statement, ...]) -> Iterator[ast.Auto]:
             yield from _autos(statement.body)
         elif isinstance(statement, ast.Auto):
             yield statement
+
+
+def _sums_out(node: ast.Auto) -> bool:
+    family = FAMILIES.get(node.family.text)
+    return family is not None and family.sums_out
 
 
 def _with_dims(node: ast.TypeExpr, event: tuple[Size, ...]) -> ast.TypeExpr:

@@ -67,6 +67,7 @@ def save(folder: Path, fit: Fit, summary: Summary, file: str, options: Mapping[s
         "params_sha256": file_sha256(folder / PARAMS),
         "heading": summary.heading,
         "summary": [{key: _finite(value) for key, value in asdict(row).items()} for row in summary.rows],
+        "classes": [asdict(table) for table in summary.classes],
     }
     write(folder / RECORD, (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
@@ -94,13 +95,22 @@ def read(folder: Path) -> dict[str, Any]:
 
 def summary_of(record: Mapping[str, Any], path: Path) -> Summary:
     """The table in a record. Stops with 1 where it is damaged."""
+    from guidedsl.runtime.classes import ClassTable
     from guidedsl.runtime.posterior import Row, Summary
 
     try:
         rows = tuple(Row(str(row["name"]), *(_number(row[key]) for key in _ROW)) for row in record["summary"])
+        tables = tuple(
+            ClassTable(
+                str(table["name"]),
+                tuple(int(value) for value in table["values"]),
+                tuple((str(label), tuple(_number(p) for p in row)) for label, row in table["rows"]),
+            )
+            for table in record.get("classes", ())
+        )
     except (KeyError, TypeError, ValueError):
         raise Stop(FOUND, f"{path} is damaged: its summary cannot be read", hint="fit again") from None
-    return Summary(record["heading"], rows)
+    return Summary(record["heading"], rows, tables)
 
 
 def file_sha256(path: Path) -> str:

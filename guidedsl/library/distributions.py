@@ -33,6 +33,7 @@ class Distribution:
 
     `support` is written like a type and may name arguments and event dims: `real`, `interval(low, high)`,
     `int(0, total)`, `int(0, K - 1)`, `simplex[K]`. Positional arguments belong to the first form; names pick the form.
+    A family that is `tabulated` has the log probabilities of all its values at once, as `log_table`.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Distribution:
     guide_only: bool = False
     model_only: bool = False
     scale_on_log: str | None = None
+    tabulated: bool = False
 
 
 def _form(runtime: str, /, **types: str | tuple[str, float]) -> Form:
@@ -406,6 +408,7 @@ _DISCRETE: tuple[Distribution, ...] = (
         has_mass=False,
         doc="Index k with probability probs[k], or softmax(logits)[k].",
         pyro="Categorical",
+        tabulated=True,
     ),
     Distribution(
         name="OrderedLogistic",
@@ -415,6 +418,7 @@ _DISCRETE: tuple[Distribution, ...] = (
         has_mass=False,
         doc="Index of the interval between the cutpoints that a Logistic(predictor, 1) falls into.",
         pyro="OrderedLogistic",
+        tabulated=True,
     ),
     Distribution(
         name="OneHotCategorical",

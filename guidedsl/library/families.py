@@ -22,18 +22,21 @@ class Latent:
 @dataclass(frozen=True)
 class Family:
     """One automatic guide. `joint` families tie their latents together in one distribution; a family `in_bounds` gives
-    a latent a param of the latent's own type.
+    a latent a param of the latent's own type; one that `sums_out` is for finite discrete latents, which it takes out of
+    the density instead of sampling them.
 
-    `expand(latents, prefix, options)` gives the statements as text; `prefix` begins the names of joint parameters.
+    `expand(latents, prefix, options)` gives the statements as text; `prefix` begins the names of joint parameters. A
+    family without it stays as it is written.
     """
 
     name: str
     doc: str
     joint: bool
-    expand: Callable[[tuple[Latent, ...], str, Mapping[str, str]], str]
+    expand: Callable[[tuple[Latent, ...], str, Mapping[str, str]], str] | None
     required: tuple[str, ...] = ()
     quadratic: bool = False
     in_bounds: bool = False
+    sums_out: bool = False
 
 
 def _in_plates(latents: tuple[Latent, ...], statements: Callable[[Latent], str]) -> str:
@@ -87,6 +90,7 @@ _ROWS = (
     Family("mean_field", "an independent normal for every unconstrained coordinate", False, _mean_field),
     Family("full_rank", "one normal with a full covariance over all coordinates", True, _full_rank, quadratic=True),
     Family("low_rank", "one normal with a covariance of low rank plus a diagonal", True, _low_rank, required=("rank",)),
+    Family("enumerate", "finite discrete latents summed out exactly", False, None, sums_out=True),
 )
 
 FAMILIES: dict[str, Family] = {row.name: row for row in _ROWS}

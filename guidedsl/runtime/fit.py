@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from guidedsl.runtime import deterministic
+from guidedsl.runtime.classes import ClassTable, class_probabilities
 from guidedsl.runtime.deterministic import FixedNoiseFit, Outcome
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.fixed_noise import FlatParameters
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 ELBO_DRAWS = 1000
 ELBO_BUDGET = 2e8
 CHUNK = 1e6
+CLASS_DRAWS = 1000
 
 
 @dataclass(eq=False)
@@ -67,9 +69,20 @@ class Fit:
         """Posterior means of latents and lets, [plates..., event...], from draws."""
         return {name: values.to(self.data.dtype).mean(0) for name, values in self.sample(num_draws, seed=seed).items()}
 
+    def class_probabilities(self, num_draws: int = 1000, *, seed: int | None = None) -> dict[str, Tensor]:
+        """P(c = k | data) of every latent that is summed out, by name: [plates..., classes], averaged over draws."""
+        return class_probabilities(self.guide, self.data.full, self.store, num_draws, self._generator(seed))
+
     def summary(self, num_draws: int = 4000, *, seed: int | None = None) -> Summary:
-        """Mean, sd and 5, 50, 95 % quantiles of every scalar, from draws."""
-        return Summary(self.heading(), rows_of(self.sample(num_draws, seed=seed)))
+        """Mean, sd and 5, 50, 95 % quantiles of every scalar, from draws; of latents that are summed out, the
+        probability of each class."""
+        probabilities = self.class_probabilities(min(num_draws, CLASS_DRAWS), seed=seed)
+        tables = tuple(
+            ClassTable.of(site, probabilities[site.name])
+            for site in self.guide.model.sites
+            if site.name in probabilities
+        )
+        return Summary(self.heading(), rows_of(self.sample(num_draws, seed=seed)), tables)
 
     def heading(self) -> str:
         """What was fitted, how well, and whether to believe it."""
@@ -110,7 +123,8 @@ def _check_start(guide: Guide, data: Any, store: ParamStore, generator: torch.Ge
     batch = data.subsample(noise)
     draw = guide(batch, particles=(8,), store=store, noise=noise)
     log_p = guide.model(batch, draw.latents, store=store)
-    if log_p.shape != (8,) or draw.log_q.shape != (8,):
+    # A density that no latent enters, all being summed out, is one number for all particles.
+    if log_p.shape not in ((8,), ()) or draw.log_q.shape != (8,):
         raise InferenceError(
             f"{guide.model.name} gives log p of shape {list(log_p.shape)} and {guide.name} log q of shape "
             f"{list(draw.log_q.shape)} for 8 particles; both must be [8]"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from guidedsl.runtime.elbo import gradients_of
 from guidedsl.runtime.errors import InferenceError
-from guidedsl.runtime.model import Draw, Guide
+from guidedsl.runtime.model import Draw, Guide, drawn
 from guidedsl.runtime.noise import Noise, RecordedNoise, Shape
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def mode_search_mask(loss: FixedNoiseLoss, x: Tensor, generator: torch.Generator
     loss.flat.write(x)
     _, draw = loss._draw([torch.zeros_like(normal[:1]) for normal in loss._chunks[0]])
     total = torch.zeros((), dtype=x.dtype, device=x.device)
-    for latent in draw.latents:
+    for latent in drawn(draw.latents):
         if latent.is_floating_point():
             weights = torch.rand(latent.shape, generator=generator, dtype=torch.float64, device=generator.device) + 0.5
             total = total + (latent * weights.to(latent.device, latent.dtype)).sum()

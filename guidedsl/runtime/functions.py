@@ -172,6 +172,13 @@ def log_mix(p: Value, a: Value, b: Value) -> Tensor:
     return torch.logaddexp(torch.log(p) + a, torch.log1p(-p) + b)
 
 
+def log_sum_exp(x: Tensor, axis: int) -> Tensor:
+    """log Σ exp over an axis. Where every entry is −inf so is the sum, with gradient 0 instead of NaN."""
+    possible = (x > -torch.inf).any(axis, keepdim=True)
+    total = torch.where(possible, x, 0.0).logsumexp(axis)
+    return torch.where(possible.squeeze(axis), total, -torch.inf)
+
+
 def rows(length: int, after: int, data: Data) -> Tensor:
     """0, 1, …, length − 1 along an axis that has `after` axes to its right."""
     return torch.arange(length, device=data.device).reshape(-1, *(1,) * after)

@@ -109,13 +109,18 @@ class Field:
 
 @dataclass(frozen=True)
 class Site:
-    """A latent or a quantity (a `let`) of the model: axes as in `Field`, after the particle axes."""
+    """A latent or a quantity (a `let`) of the model: axes as in `Field`, after the particle axes.
+
+    `classes` (a size string) and `low` are how many values a latent has that a guide may sum out, and the least.
+    """
 
     name: str
     plates: tuple[str, ...]
     event: tuple[str, ...]
     constraint: Constraint
     order: tuple[int, ...] | None = None
+    classes: str | None = None
+    low: int = 0
 
     def to_written(self, value: Tensor) -> Tensor:
         """`value` ([particles..., internal plates..., event...]) with its plate axes as written in the `.guide`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, TracebackType
@@ -32,13 +32,19 @@ _OWNER = "__guidedsl_owner__"
 class Draw(NamedTuple, Generic[Latents]):
     """What a guide returns.
 
-    `log_q`: the log density, one value a particle. `score`: the part of it at sites without a pathwise gradient,
-    without the scale of subsampled plates; None where every site has one.
+    `latents`: the model's tuple, None for a latent that is summed out. `log_q`: the log density, one value a particle.
+    `score`: the part of it at sites without a pathwise gradient, without the scale of subsampled plates; None where
+    every site has one.
     """
 
     latents: Latents
     log_q: Tensor
     score: Tensor | None = None
+
+
+def drawn(latents: Iterable[Tensor | None]) -> list[Tensor]:
+    """The latents that have a value: all but those that are summed out."""
+    return [latent for latent in latents if latent is not None]
 
 
 def generated_line(filename: str, traceback: TracebackType | None) -> int | None:
@@ -132,9 +138,19 @@ class Model:
                 raise
             raise explained from error
 
-    def __call__(self, data: Any, latents: Any, *, store: ParamStore | None = None) -> Tensor:
+    def __call__(
+        self,
+        data: Any,
+        latents: Any,
+        *,
+        store: ParamStore | None = None,
+        tilt: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """The log density. `tilt` is for models with summed-out latents: log weights added to their classes, each
+        [particles..., internal plates..., classes]; the gradient there is the probability of each class."""
+        options = {} if tilt is None else {"tilt": tilt}
         try:
-            return self.log_density(data, latents, store=store)
+            return self.log_density(data, latents, store=store, **options)
         except Exception as error:
             if (explained := self.explained(error)) is error:
                 raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.model import Guide
+from guidedsl.runtime.model import Guide, drawn
 
 if TYPE_CHECKING:
     from guidedsl.runtime.params import ParamStore
@@ -29,11 +29,14 @@ def latent_moments(guide: Guide, data: Any, store: ParamStore, seed: int) -> Mom
     generator = torch.Generator(data.device)
     generator.manual_seed(seed)
     noise = data.noise(generator)
-    size = sum(latent.numel() for latent in guide(data, particles=(1,), store=store, noise=noise).latents)
+    size = sum(latent.numel() for latent in drawn(guide(data, particles=(1,), store=store, noise=noise).latents))
     draws = max(50, min(DRAWS, int(LARGEST / max(size, 1))))
-    latents = guide(data, particles=(draws,), store=store, noise=noise).latents
-    values = torch.cat([latent.reshape(draws, -1).to(torch.float64) for latent in latents], dim=1)
-    return Moments(values.mean(0), values.std(0))
+    latents = drawn(guide(data, particles=(draws,), store=store, noise=noise).latents)
+    values = [latent.reshape(draws, -1).to(torch.float64) for latent in latents]
+    if not values:
+        return Moments(torch.zeros(0), torch.zeros(0))
+    both = torch.cat(values, dim=1)
+    return Moments(both.mean(0), both.std(0))
 
 
 def movement(before: Moments, after: Moments) -> float:

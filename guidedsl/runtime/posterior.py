@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from guidedsl.runtime.classes import ClassTable
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.metadata import Site, attribute_of
 from guidedsl.runtime.model import Guide
@@ -41,7 +42,8 @@ def _entries(data: Any, shapes: Sequence[tuple[int, ...]]) -> int:
 def sample(guide: Guide, data: Any, store: ParamStore, n: int, generator: torch.Generator) -> dict[str, Tensor]:
     """`n` draws of the latents and of the model's quantities: [n, plates..., event...] each, by name.
 
-    `data` with all rows. Drawn some at a time, so that memory is bounded by the result.
+    Without those that are summed out, and without quantities that read them. `data` with all rows. Drawn some at a
+    time, so that memory is bounded by the result.
     """
     if n < 1:
         raise InferenceError(f"sample({n}): at least one draw is needed")
@@ -57,12 +59,14 @@ def sample(guide: Guide, data: Any, store: ParamStore, n: int, generator: torch.
         values = dict(zip((site.name for site in model.sites), latents, strict=True))
         values |= model.evaluate_quantities(data, latents, store=store)
         for site in sites:
+            if values.get(site.name) is None:
+                continue
             rank = 1 + len(site.plates) + len(site.event)
             value = values[site.name]
             # A quantity of data alone has no particle axis.
             value = site.to_written(value if value.ndim == rank else value.expand(count, *value.shape))
             parts[site.name].append(value.expand(count, *shapes[site.name]))
-    return {name: torch.cat(values) for name, values in parts.items()}
+    return {name: torch.cat(values) for name, values in parts.items() if values}
 
 
 @dataclass(frozen=True)
@@ -95,14 +99,17 @@ def rows_of(draws: dict[str, Tensor]) -> tuple[Row, ...]:
 
 @dataclass(frozen=True)
 class Summary:
-    """The posterior as a table. `str()` shows it; `to_dict()` has all of it."""
+    """The posterior as a table. `str()` shows it; `to_dict()` has all of it. `classes` are probabilities of latents
+    that are summed out."""
 
     heading: str
     rows: tuple[Row, ...]
+    classes: tuple[ClassTable, ...] = ()
 
     def to_dict(self) -> dict[str, dict[str, float]]:
-        """By scalar: mean, sd, q5, q50, q95."""
-        return {row.name: {key: value for key, value in asdict(row).items() if key != "name"} for row in self.rows}
+        """By scalar: mean, sd, q5, q50, q95; by row of a latent that is summed out: P(0), P(1), …"""
+        moments = {row.name: {key: value for key, value in asdict(row).items() if key != "name"} for row in self.rows}
+        return moments | {label: row for table in self.classes for label, row in table.to_dict().items()}
 
     def __getitem__(self, name: str) -> Row:
         for row in self.rows:
@@ -124,6 +131,8 @@ class Summary:
         if left_out:
             everywhere = f"summary().to_dict() has all {len(self.rows)}, as has `guidedsl summary --json`"
             lines.append(f"… {left_out} more rows: {everywhere}")
+        for table in self.classes:
+            lines += ["", *table.lines()]
         return "\n".join([*self.heading.split("\n"), "", *(line.rstrip() for line in lines)])
 
     def _shown(self) -> tuple[list[Row], int]:

@@ -16,6 +16,14 @@ def pick(table: Tensor, index: Tensor) -> Tensor:
     index = index.long()
     if table.dim() == 1:
         return table[index]
+    rank = max(table.dim() - 1, index.dim())
+    rows = (1,) * (rank + 1 - table.dim()) + table.shape[:-1]
+    entries = (1,) * (rank - index.dim()) + index.shape
+    if all(row == 1 or entry == 1 for row, entry in zip(rows, entries, strict=True)):
+        # Every row at every index: the gradient is a table again, where that of a gather has one for each index.
+        crossed = table.reshape(-1, table.shape[-1])[:, index.reshape(-1)].reshape(*rows, *entries)
+        pairs = [axis for n in range(rank) for axis in (n, rank + n)]
+        return crossed.permute(pairs).reshape([row * entry for row, entry in zip(rows, entries, strict=True)])
     shape = broadcast_shape(table.shape[:-1], index)
     picked = table.expand(*shape, table.shape[-1]).gather(-1, index.expand(shape)[..., None])
     return picked.squeeze(-1)
@@ -27,6 +35,12 @@ class Categorical:
     @staticmethod
     def log_prob(x: Tensor, probs: Tensor) -> Tensor:
         return pick(probs, x).log()
+
+    @staticmethod
+    def log_table(probs: Tensor) -> Tensor:
+        """The log probability of every index, [..., K]. An impossible one has gradient 0."""
+        possible = probs > 0
+        return torch.where(possible, torch.where(possible, probs, 1.0).log(), -torch.inf)
 
     @staticmethod
     def draw(noise: Noise, shape: Shape, probs: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,6 +56,11 @@ class CategoricalLogits:
         return pick(logits.log_softmax(-1), x)
 
     @staticmethod
+    def log_table(logits: Tensor) -> Tensor:
+        """The log probability of every index, [..., K]."""
+        return logits.log_softmax(-1)
+
+    @staticmethod
     def draw(noise: Noise, shape: Shape, logits: Tensor) -> tuple[Tensor, Tensor]:
         x = noise.categorical(shape, logits=logits)
         return x, CategoricalLogits.log_prob(x, logits)
@@ -52,17 +71,20 @@ class OrderedLogistic:
 
     @staticmethod
     def log_prob(x: Tensor, predictor: Value, cutpoints: Tensor) -> Tensor:
-        return pick(OrderedLogistic._log_probs(predictor, cutpoints), x)
+        return pick(OrderedLogistic.log_table(predictor, cutpoints), x)
 
     @staticmethod
     def draw(noise: Noise, shape: Shape, predictor: Value, cutpoints: Tensor) -> tuple[Tensor, Tensor]:
-        log_probs = OrderedLogistic._log_probs(predictor, cutpoints)
+        log_probs = OrderedLogistic.log_table(predictor, cutpoints)
         x = noise.categorical(shape, logits=log_probs)
         return x, pick(log_probs, x)
 
     @staticmethod
-    def _log_probs(predictor: Value, cutpoints: Tensor) -> Tensor:
-        """[..., K + 1], by σ(a) - σ(b) = σ(a) σ(-b) (1 - exp(b - a)), which keeps both tails."""
+    def log_table(predictor: Value, cutpoints: Tensor) -> Tensor:
+        """The log probability of every index, [..., K + 1].
+
+        By σ(a) - σ(b) = σ(a) σ(-b) (1 - exp(b - a)), which keeps both tails.
+        """
         above = cutpoints - (predictor[..., None] if isinstance(predictor, Tensor) else predictor)
         log_below = F.logsigmoid(above)
         gaps = log1mexp(cutpoints.diff(dim=-1))
