@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from guidedsl import ir
-from guidedsl.backend.names import data_attribute
+from guidedsl.backend.names import data_attribute, extern_name
 from guidedsl.check.shapes import NEW
 from guidedsl.ir import Bounds, Stage, Type
 from guidedsl.library.supports import Support, free_shape
@@ -50,6 +50,7 @@ class Emitter:
         self.full = full
         self.whole = whole
         self.dims: set[str] = set()
+        self.callees: dict[str, ir.Callee] = {}
         self.init_shape = "()"
 
     # Sizes
@@ -139,6 +140,10 @@ class Emitter:
                 return self._log_prob(expr)
             case ir.Free():
                 return self._free(expr)
+            case ir.Call():
+                return self._call(expr)
+            case ir.Output():
+                raise AssertionError("an output outside of its let: this should never happen, please file a bug")
 
     def _variable(self, var: ir.Var) -> str:
         if var.role in ("data", "observed", "derived"):
@@ -388,6 +393,16 @@ class Emitter:
         if len({(_random(part), part.type.plates) for part in expr.parts}) == 1:
             return Code(f"torch.cat(({', '.join(parts)}{comma}), -1)")
         return Code(f"fn.concat(({', '.join(parts)}{comma}))")
+
+    def _call(self, expr: ir.Call) -> Code:
+        callee, plates = expr.callee, expr.type.plates
+        self.callees[callee.name] = callee
+        extern = callee.kind == "extern"
+        arguments = ["data"] if extern else []
+        for argument in expr.arguments:
+            arguments.append(self._tensor(self.aligned(argument, plates, len(argument.type.event)).text, argument))
+        name = extern_name(callee.name) if extern else self.local(callee.name)
+        return Code(f"{name}({', '.join(arguments)})")
 
     def _literal_rows(self, expr: ir.Expr) -> str:
         if isinstance(expr, ir.Stack):

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from guidedsl import ir
 from guidedsl.backend.emit import PRODUCT, SUM, UNARY, Code, Emitter, added, number, summed
 from guidedsl.backend.names import Module, data_attribute, field_name, local_name, snake_case
-from guidedsl.backend.statements import Statement, doc_type, let_statement, let_value, param_statement
+from guidedsl.backend.nets import Names as Variables
+from guidedsl.backend.nets import net_statements
+from guidedsl.backend.statements import Statement, doc_type, grouped, let_statements, let_value, param_statement
 from guidedsl.check.shapes import NEW
 from guidedsl.check.walk import variables
 from guidedsl.ir import Stage
@@ -57,18 +59,18 @@ class ModelContext:
     span_line: int
 
 
-def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext:
-    """Lower a model, which the generated module holds as `variable`."""
+def model_context(model: ir.Model, variable: str, names: Module, callees: Variables, single: bool) -> ModelContext:
+    """Lower a model, which the generated module holds as `variable`; `single` where single precision is its default."""
     snake = snake_case(model.name)
     function = names.take(snake, f"{snake}_density")
     data_class = names.take(f"{model.name}Data")
     declared = {z.name for z in model.latents} | {s.name for s in model.statements if not isinstance(s, ir.Term)}
     wish = f"{model.name}Latents"
     latents_class = names.take(f"{wish}_" if wish in declared else wish)
-    body, dims, has_params = _density(model)
+    body, dims, has_params = _density(model, callees)
     lets = tuple(s for s in model.statements if isinstance(s, ir.Let) and s.value.type.stage > Stage.DATA)
     derived = _derived(model)
-    quantity_body, quantity_dims, quantity_params = _quantities(model, lets)
+    quantity_body, quantity_dims, quantity_params = _quantities(model, lets, callees)
     derive_body, derive_dims = _derive(model)
     quantities = names.take(f"{snake}_quantities") if lets else None
     derive = names.take(f"{snake}_derive") if derived else None
@@ -96,7 +98,7 @@ def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext
         derive=derive,
         derive_dims=derive_dims,
         derive_body=derive_body,
-        metadata=_metadata(model, lets, quantities, derive, function, data_class, latents_class),
+        metadata=_metadata(model, lets, quantities, derive, function, data_class, latents_class, single),
         span_line=model.span.line,
     )
 
@@ -141,7 +143,7 @@ def used_dims(emitter: Emitter, model: ir.Model) -> Names:
     return tuple((local_name(name), data_attribute(name)) for name in read)
 
 
-def _density(model: ir.Model) -> tuple[tuple[Statement, ...], Names, bool]:
+def _density(model: ir.Model, callees: Variables) -> tuple[tuple[Statement, ...], Names, bool]:
     emitter = _emitter(model)
     lets = {s.name: s for s in model.statements if isinstance(s, ir.Let)}
     terms = [s for s in model.statements if isinstance(s, ir.Term)]
@@ -150,13 +152,15 @@ def _density(model: ir.Model) -> tuple[tuple[Statement, ...], Names, bool]:
     body: list[Statement] = []
     has_params = False
     first = True
-    for statement in model.statements:
+    for group in grouped(model.statements):
+        statement = group[0]
         match statement:
             case ir.Param() if statement.name in read:
                 has_params = True
                 body.append(param_statement(statement, emitter))
-            case ir.Let() if statement.name in needed and statement.value.type.stage > Stage.DATA:
-                body.append(let_statement(statement, emitter))
+            case ir.Let() if statement.value.type.stage > Stage.DATA:
+                wanted = [let for let in group if isinstance(let, ir.Let) and let.name in needed]
+                body += let_statements(wanted, emitter) if wanted else []
             case ir.Term():
                 code = term(statement, emitter, model)
                 text = f"log_p = {added('log_p', code)}"
@@ -167,6 +171,7 @@ def _density(model: ir.Model) -> tuple[tuple[Statement, ...], Names, bool]:
                 first = False
     if first:
         body.append(Statement("log_p = data.new_full((), 0.0)", model.span.line))
+    body = [*net_statements(emitter.callees.values(), callees, emitter), *body]
     return tuple(body), used_dims(emitter, model), has_params
 
 
@@ -209,12 +214,16 @@ def scaled(code: Code, plates: tuple[str, ...], model: ir.Model, *factors: str) 
     return Code(" * ".join([*before, code.at(UNARY)]), PRODUCT) if before else code
 
 
-def _quantities(model: ir.Model, lets: tuple[ir.Let, ...]) -> tuple[tuple[Statement, ...], Names, bool]:
+def _quantities(
+    model: ir.Model, lets: tuple[ir.Let, ...], callees: Variables
+) -> tuple[tuple[Statement, ...], Names, bool]:
     emitter = _emitter(model)
     read = {var.name for let in lets for var in variables(let.value) if var.role == "param"}
     body = [param_statement(s, emitter) for s in model.statements if isinstance(s, ir.Param) and s.name in read]
     has_params = bool(body)
-    body += [let_statement(let, emitter) for let in lets]
+    for group in grouped(lets):
+        body += let_statements(group, emitter)
+    body = [*net_statements(emitter.callees.values(), callees, emitter), *body]
     return tuple(body), used_dims(emitter, model), has_params
 
 
@@ -237,7 +246,13 @@ def _derive(model: ir.Model) -> tuple[tuple[Statement, ...], Names]:
             default = f"{default}.long()"
         filled = f"data = replace(data, {data_attribute(field.name)}={default})"
         body.append(Statement(f'if "{field.name}" in data.missing:\n    {filled}', field.span.line))
-    for let in model.derived:
+    for group in grouped(model.derived):
+        let = group[0]
+        if isinstance(let.value, ir.Output):
+            body += let_statements(group, emitter)
+            changes = ", ".join(f"{data_attribute(one.name)}={emitter.local(one.name)}" for one in group)
+            body.append(Statement(f"data = replace(data, {changes})", let.span.line))
+            continue
         value = let_value(let, emitter)
         if let.value.type.number and not let.plates and not let.event:
             value = f"data.new_full((), {value})"
@@ -261,6 +276,7 @@ def _metadata(
     function: str,
     data_class: str,
     latents_class: str,
+    single: bool,
 ) -> tuple[str, ...]:
     emitter = _emitter(model)
     fields = [_field(field, model, emitter) for field in model.fields]
@@ -281,6 +297,8 @@ def _metadata(
         rows.append(f"quantity_sites=({_items(sites)})")
     if derive is not None:
         rows.append(f"derive={derive}")
+    if single:
+        rows.append("dtype=torch.float32")
     return tuple(rows)
 
 

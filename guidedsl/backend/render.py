@@ -21,7 +21,7 @@ _NO_LINES = "\nLINES = ()\n"
 
 @cache
 def _environment(target: str) -> Environment:
-    names = ("module.py.jinja", "model.py.jinja", "guide.py.jinja")
+    names = ("module.py.jinja", "net.py.jinja", "model.py.jinja", "guide.py.jinja")
     loader = DictLoader({name: asset_text(f"templates/{target}/{name}") for name in names})
     environment = Environment(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -92,8 +92,11 @@ def _lines(context: ModuleContext, text: str, rows: int) -> str:
     The table itself will take `rows` lines more than it does in `text`.
     """
     written: dict[str, tuple[tuple[Statement, ...], int, int]] = {}
+    written |= {net.name: ((), net.span_line, 0) for net in context.nets}
     for model in context.models:
         line = model.span_line
+        if context.nets:  # what stands behind a net is no longer the net's
+            written[model.data_class] = (), line, 0
         written[model.variable] = (), line, 0
         written[model.function] = model.body, line, 1
         if model.quantities is not None:
@@ -124,7 +127,7 @@ def _lines(context: ModuleContext, text: str, rows: int) -> str:
 
 
 def _name(node: ast.stmt) -> str | None:
-    if isinstance(node, ast.FunctionDef):
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return node.name
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         return node.targets[0].id

@@ -10,11 +10,12 @@ from guidedsl.check.autos import expand_auto
 from guidedsl.check.distributions import check_dist, comparable
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.models import FLAT, check_let, declared_names, point_mass
+from guidedsl.check.nets import check_net, check_unpack, report_unused
 from guidedsl.check.params import check_param
 from guidedsl.check.scope import Report, Scope, Symbol
 from guidedsl.check.shapes import carries, show
 from guidedsl.check.types import check_type
-from guidedsl.check.walk import references, variables
+from guidedsl.check.walk import called, references, variables
 from guidedsl.ir import Bounds, Stage
 from guidedsl.library import supports as s
 from guidedsl.library.distributions import DISTRIBUTIONS
@@ -47,7 +48,14 @@ def sampled_names(body: tuple[ast.Statement, ...]) -> Iterator[ast.Name]:
 class GuideChecker:
     """Checks one guide against its model; `run` gives it typed, autos written out."""
 
-    def __init__(self, report: Report, node: ast.Guide, model: ir.Model, symbols: dict[str, Symbol]) -> None:
+    def __init__(
+        self,
+        report: Report,
+        node: ast.Guide,
+        model: ir.Model,
+        symbols: dict[str, Symbol],
+        callees: dict[str, ir.Callee],
+    ) -> None:
         self.report = report
         self.node = node
         self.model = model
@@ -56,7 +64,10 @@ class GuideChecker:
         self.plates = {plate.name: plate for plate in model.plates}
         visible = ("data", "observed", "param", "derived")
         self.symbols = {name: symbol for name, symbol in symbols.items() if symbol.role in visible}
+        self.callees = dict(callees)
+        self.inherited = frozenset(callees)
         self.taken = {name: symbol.span for name, symbol in symbols.items()}
+        self.taken |= {name: callee.span for name, callee in callees.items()}
         self.sampled: dict[str, tuple[Span, bool]] = {}
         self.statements: list[ir.GuideStatement] = []
         self.autos = 0
@@ -79,7 +90,12 @@ class GuideChecker:
         self._body(self.node.body, (), named, in_auto=False)
         self._missing()
         guide = ir.Guide(
-            self.node.name.text, self.node.docstring, self.model, tuple(self.statements), self.node.name.span
+            self.node.name.text,
+            self.node.docstring,
+            self.model,
+            tuple(self.statements),
+            tuple(callee for name, callee in self.callees.items() if name not in self.inherited),
+            self.node.name.span,
         )
         self._unused(guide)
         return guide
@@ -94,6 +110,7 @@ class GuideChecker:
             in_guide=True,
             later=self.later,
             hidden={name: self.taken[name] for name in self.hidden},
+            callees=self.callees,
         )
 
     def _named_by_autos(self, body: tuple[ast.Statement, ...]) -> set[str]:
@@ -132,6 +149,10 @@ class GuideChecker:
                     self._lost(node.name)
                 elif self._declare(node.name, replace(let[1], role="let")):
                     self.statements.append(let[0])
+            case ast.Unpack():
+                self._unpack(node, expressions)
+            case ast.Net():
+                self._net(node, expressions)
             case ast.Sample():
                 self._sample(node, expressions, in_auto)
             case ast.Joint():
@@ -145,6 +166,23 @@ class GuideChecker:
                     self._body(expanded, enclosing, named, in_auto=True)
             case _:
                 raise AssertionError(f"{type(node).__name__} in a guide: this should never happen, please file a bug")
+
+    def _unpack(self, node: ast.Unpack, expressions: Expressions) -> None:
+        lets = check_unpack(node, expressions)
+        if lets is None:
+            for name in node.names:
+                self._lost(name)
+            return
+        for name, (let, symbol) in zip(node.names, lets, strict=True):
+            if self._declare(name, replace(symbol, role="let")):
+                self.statements.append(let)
+
+    def _net(self, node: ast.Net, expressions: Expressions) -> None:
+        callee = check_net(node, self.node.name.text, expressions)
+        if callee is None:
+            self._lost(node.name)
+        elif self._free(node.name):
+            self.callees[node.name.text] = callee
 
     def _lost(self, name: ast.Name) -> None:
         """A declaration that failed: what uses it is not to blame."""
@@ -168,6 +206,13 @@ class GuideChecker:
         self._known(latent)
 
     def _declare(self, name: ast.Name, symbol: Symbol) -> bool:
+        if not self._free(name):
+            return False
+        self.symbols[name.text] = symbol
+        return True
+
+    def _free(self, name: ast.Name) -> bool:
+        """Whether nothing in the model or the guide has this name yet; from here on something has."""
         first = self.taken.get(name.text)
         if first is None and name.text in self.dims:
             first = self.dims[name.text].span
@@ -178,7 +223,6 @@ class GuideChecker:
             self.report.fail(name.text)
             return False
         self.taken[name.text] = name.span
-        self.symbols[name.text] = symbol
         self.later.pop(name.text, None)
         return True
 
@@ -529,6 +573,7 @@ class GuideChecker:
         for param in guide.params:
             if param.name in written and param.name not in used:
                 self.report.add(errors.unused_param(param.name, param.span), param.name)
+        report_unused(guide.nets, called(self.node.body), self.report)
 
 
 def _autos(body: tuple[ast.Statement, ...]) -> Iterator[ast.Auto]:

@@ -9,6 +9,7 @@ from typing import Literal
 from guidedsl import errors, ir
 from guidedsl.check.distributions import check_dist, comparable
 from guidedsl.check.expressions import Expressions
+from guidedsl.check.nets import check_net, check_unpack
 from guidedsl.check.params import check_param
 from guidedsl.check.scope import Report, Scope, Symbol
 from guidedsl.check.shapes import NEW, fits, show
@@ -29,19 +30,22 @@ def declared_names(body: tuple[ast.Statement, ...]) -> Iterator[ast.Name]:
         match statement:
             case ast.Plate():
                 yield from declared_names(statement.body)
-            case ast.Data() | ast.Latent() | ast.Observed() | ast.Let() | ast.Param() | ast.Aux():
+            case ast.Unpack():
+                yield from statement.names
+            case ast.Data() | ast.Latent() | ast.Observed() | ast.Let() | ast.Param() | ast.Aux() | ast.Net():
                 yield statement.name
 
 
 class ModelChecker:
     """Checks one model; `run` gives it typed, with the scope that its guides build on."""
 
-    def __init__(self, report: Report, node: ast.Model, dims: dict[str, ir.Dim]) -> None:
+    def __init__(self, report: Report, node: ast.Model, dims: dict[str, ir.Dim], externs: dict[str, ir.Callee]) -> None:
         self.report = report
         self.node = node
         self.symbols: dict[str, Symbol] = {}
         self.plates: dict[str, ir.Plate] = {}
         self.dims = dict(dims)
+        self.callees = dict(externs)
         self.fields: list[ir.Field] = []
         self.latents: list[ir.Latent] = []
         self.statements: list[ir.ModelStatement] = []
@@ -68,12 +72,13 @@ class ModelChecker:
             tuple(self.fields),
             tuple(self.latents),
             tuple(self.statements),
+            tuple(callee for callee in self.callees.values() if callee.kind != "extern"),
             self.node.name.span,
         )
 
     def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
         latents = {latent.name: latent for latent in self.latents}
-        return Scope(self.symbols, self.dims, self.plates, latents, enclosing, later=self.later)
+        return Scope(self.symbols, self.dims, self.plates, latents, enclosing, later=self.later, callees=self.callees)
 
     def _dims(self) -> None:
         for statement in self.node.body:
@@ -109,6 +114,10 @@ class ModelChecker:
                     self._lost(node.name)
                 elif self._declare(node.name, let[1]):
                     self.statements.append(replace(let[0], written=tuple(self.path)))
+            case ast.Unpack():
+                self._unpack(node, expressions)
+            case ast.Net():
+                self._net(node, expressions)
             case ast.Factor():
                 self._factor(node, expressions)
             case ast.Param():
@@ -120,25 +129,43 @@ class ModelChecker:
             case _:
                 raise AssertionError(f"{type(node).__name__} in a model: this should never happen, please file a bug")
 
+    def _unpack(self, node: ast.Unpack, expressions: Expressions) -> None:
+        lets = check_unpack(node, expressions)
+        if lets is None:
+            for name in node.names:
+                self._lost(name)
+            return
+        for name, (let, symbol) in zip(node.names, lets, strict=True):
+            if self._declare(name, symbol):
+                self.statements.append(replace(let, written=tuple(self.path)))
+
+    def _net(self, node: ast.Net, expressions: Expressions) -> None:
+        callee = check_net(node, self.node.name.text, expressions)
+        if callee is None:
+            self._lost(node.name)
+        elif self._free(node.name):
+            self.callees[node.name.text] = callee
+
     def _lost(self, name: ast.Name) -> None:
         """A declaration that failed: what uses it is not to blame."""
         if name.text not in self.symbols:
             self.report.fail(name.text)
         self.later.pop(name.text, None)
 
+    def _free(self, name: ast.Name) -> bool:
+        """Whether nothing has this name yet."""
+        self.later.pop(name.text, None)
+        for declared in (self.symbols, self.dims, self.plates, self.callees):
+            if name.text in declared:
+                self.report.add(errors.already_declared(name.text, name.span, declared[name.text].span), name.text)
+                self.report.fail(name.text)
+                return False
+        return True
+
     def _declare(self, name: ast.Name, symbol: Symbol) -> bool:
-        first = self.symbols.get(name.text)
-        known = first.span if first is not None else None
-        if known is None and name.text in self.dims:
-            known = self.dims[name.text].span
-        if known is None and name.text in self.plates:
-            known = self.plates[name.text].span
-        if known is not None:
-            self.report.add(errors.already_declared(name.text, name.span, known), name.text)
-            self.report.fail(name.text)
+        if not self._free(name):
             return False
         self.symbols[name.text] = replace(symbol, span=name.span)
-        self.later.pop(name.text, None)
         return True
 
     # Plates
@@ -169,11 +196,7 @@ class ModelChecker:
         if known is not None:
             self.report.add(errors.plate_sized_again(name, item.name.span, known.span), name)
             return True
-        first = self.symbols[name].span if name in self.symbols else None
-        if first is None and name in self.dims:
-            first = self.dims[name].span
-        if first is not None:
-            self.report.add(errors.already_declared(name, item.name.span, first), name)
+        if not self._free(item.name):
             return False
         size = expressions.size(item.size)
         if size is None:

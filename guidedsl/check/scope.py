@@ -61,7 +61,7 @@ class Scope:
 
     `plates` are in the order of their declaration, which is the order of axes everywhere. `later` holds the names that
     are declared further down, with their place; None where nothing declares one and that has its own finding.
-    `hidden` are the model's lets, which a guide does not see.
+    `hidden` are the model's lets, which a guide does not see. `callees` are the nets and externs.
     """
 
     symbols: dict[str, Symbol]
@@ -73,6 +73,7 @@ class Scope:
     in_init: bool = False
     later: dict[str, Span | None] = field(default_factory=dict)
     hidden: dict[str, Span] = field(default_factory=dict)
+    callees: dict[str, ir.Callee] = field(default_factory=dict)
 
     def inside(self, names: Iterable[str]) -> Scope:
         return replace(self, enclosing=self.sort((*self.enclosing, *names)))
