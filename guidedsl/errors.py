@@ -288,7 +288,7 @@ def discrete_output(callee: str, output: str, type: str, span: Span) -> Diagnost
 def moving_signature(callee: str, span: Span) -> Diagnostic:
     return Diagnostic(
         "E106",
-        f"the bounds in the signature of `{callee}` must be numbers or dims",
+        f"the bounds in the signature of `{callee}` must be numbers",
         Label(span, "known only with data"),
         hint="declare the input or output real, and assert a type where it is used: `let x : interval(a, b) = …`",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from guidedsl.sizes import Size
 
 Names = Mapping[str, str]
 """By a callee's name in the store: what the generated module calls its class or its handle."""
+
+_DOC_WIDTH = 88
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,9 @@ def net_statements(used: Iterable[ir.Callee], variables: Names, emitter: Emitter
         if callee.kind == "extern":
             continue
         source = variables[callee.store_name]
-        if callee.layers is not None:
-            source = f"lambda: {source}({', '.join(emitter.size(Size.of(dim)) for dim in _dims(callee))})"
+        dims = _dims(callee) if callee.layers is not None else ()
+        if dims:
+            source = f"lambda: {source}({', '.join(emitter.size(Size.of(dim)) for dim in dims)})"
         code = f'{emitter.local(callee.name)} = net(store, "{callee.store_name}", {source}, data)'
         statements.append(Statement(code, callee.span.line))
     return statements
@@ -102,7 +106,7 @@ def net_context(callee: ir.Callee, name: str, owner: str, plates: Mapping[str, i
     dims = _dims(callee)
     return NetContext(
         name=name,
-        doc=f"{signature_text(callee)}, a net of {owner}.",
+        doc=textwrap.fill(f"{signature_text(callee)}, a net of {owner}.", _DOC_WIDTH, break_long_words=False),
         arguments=", ".join(["self", *(f"{module_argument(dim)}: int" for dim in dims)]),
         layers=tuple(writer.layers()),
         inputs=", ".join(["self", *(f"{module_argument(value.name)}: Tensor" for value in callee.inputs)]),
@@ -132,17 +136,17 @@ class _Writer:
         for layer, value in zip(self.net.heads, self.callee.outputs, strict=True):
             shape = _kept_shape(value.type)
             if any(part.constant is None for part in shape):
-                lines.append(f"self.{layer.name}_shape = {self.emitter.shape((), shape)}")
+                lines.append(f"self._{layer.name}_shape = {self.emitter.shape((), shape)}")
         for value in self.callee.inputs:
             classes = _classes(value.type, self.plates)
             if classes is not None and classes.constant is None:
-                lines.append(f"self.{value.name}_size = {size(classes)}")
+                lines.append(f"self._{value.name}_classes = {size(classes)}")
         return lines
 
     def forward(self) -> list[str]:
         inputs = [self._input(value) for value in self.callee.inputs]
         x = inputs[0] if len(inputs) == 1 else f"fn.concat(({', '.join(inputs)}))"
-        lines: list[str] = []
+        lines = [self._one_hot(value) for value in self.callee.inputs if value.type.support.target is not None]
         for layer in self.net.hidden:
             lines.append(f"h = {self.net.activation.code.format(x=f'self.{layer.name}({x})')}")
             x = "h"
@@ -154,15 +158,18 @@ class _Writer:
             return [*lines, f"out: Tensor = {heads[0]}", "return out"]
         return [*lines, f"return {', '.join(heads)}"]
 
+    def _one_hot(self, value: ir.Value) -> str:
+        """An index [..., event] becomes [..., event, rows]."""
+        name, classes = module_argument(value.name), _classes(value.type, self.plates)
+        assert classes is not None
+        count = f"self._{value.name}_classes" if classes.constant is None else str(classes.constant)
+        dtype = f"self.{self.net.all[0].name}.weight.dtype"
+        return f"{name} = nn.functional.one_hot({name}.long(), {count}).to({dtype})"
+
     def _input(self, value: ir.Value) -> str:
         """An input as vectors [..., width]."""
         name, rank = module_argument(value.name), len(value.type.event)
-        classes = _classes(value.type, self.plates)
-        if classes is not None:
-            count = f"self.{value.name}_size" if classes.constant is None else str(classes.constant)
-            dtype = f"self.{self.net.all[0].name}.weight.dtype"
-            hot = f"nn.functional.one_hot({name}.long(), {count}).to({dtype})"
-            return f"{hot}.flatten({-rank - 1})" if rank else hot
+        rank += value.type.support.target is not None
         if rank == 0:
             return f"{name}[..., None]"
         return name if rank == 1 else f"{name}.flatten({-rank})"
@@ -175,7 +182,7 @@ class _Writer:
             code = f"{code}[..., 0]"
         elif len(shape) > 1:
             fixed = all(part.constant is not None for part in shape)
-            sizes = self.emitter.shape((), shape) if fixed else f"self.{layer.name}_shape"
+            sizes = self.emitter.shape((), shape) if fixed else f"self._{layer.name}_shape"
             code = f"{code}.unflatten(-1, {sizes})"
         match type.support.kind:
             case "real":

@@ -173,7 +173,7 @@ class GuideChecker:
             for name in node.names:
                 self._lost(name)
             return
-        for name, (let, symbol) in zip(node.names, lets, strict=True):
+        for name, let, symbol in lets:
             if self._declare(name, replace(symbol, role="let")):
                 self.statements.append(let)
 

@@ -9,7 +9,7 @@ from typing import Literal
 from guidedsl import errors, ir
 from guidedsl.check.distributions import check_dist, comparable
 from guidedsl.check.expressions import Expressions
-from guidedsl.check.nets import check_net, check_unpack
+from guidedsl.check.nets import IGNORED, check_net, check_unpack
 from guidedsl.check.params import check_param
 from guidedsl.check.scope import Report, Scope, Symbol
 from guidedsl.check.shapes import NEW, fits, show
@@ -31,7 +31,7 @@ def declared_names(body: tuple[ast.Statement, ...]) -> Iterator[ast.Name]:
             case ast.Plate():
                 yield from declared_names(statement.body)
             case ast.Unpack():
-                yield from statement.names
+                yield from (name for name in statement.names if name.text != IGNORED)
             case ast.Data() | ast.Latent() | ast.Observed() | ast.Let() | ast.Param() | ast.Aux() | ast.Net():
                 yield statement.name
 
@@ -135,7 +135,7 @@ class ModelChecker:
             for name in node.names:
                 self._lost(name)
             return
-        for name, (let, symbol) in zip(node.names, lets, strict=True):
+        for name, let, symbol in lets:
             if self._declare(name, symbol):
                 self.statements.append(replace(let, written=tuple(self.path)))
 

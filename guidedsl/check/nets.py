@@ -75,7 +75,7 @@ def _values(
         if node.name is not None and node.name.text in seen:
             report.add(errors.already_declared(node.name.text, node.name.span, seen[node.name.text].span))
             continue
-        if any(b is not None and not b.type.number for b in (declared.bounds.low, declared.bounds.high)):
+        if any(b is not None and b.type.value is None for b in (declared.bounds.low, declared.bounds.high)):
             report.add(errors.moving_signature(owner.name.text, node.type.span), owner.name.text)
             continue
         if node.name is not None:
@@ -198,18 +198,25 @@ def _options(node: ast.Net, expressions: Expressions) -> tuple[tuple[str, ir.Exp
 
 # Tuple lets
 
+IGNORED = "_"
+"""In a tuple let: an output that nothing needs."""
 
-def check_unpack(node: ast.Unpack, expressions: Expressions) -> tuple[tuple[ir.Let, Symbol], ...] | None:
-    """The lets that `let (a, b) = f(x)` declares, in order, or None after reporting what is wrong with it."""
+
+def check_unpack(
+    node: ast.Unpack, expressions: Expressions
+) -> tuple[tuple[ast.Name, ir.Let, Symbol], ...] | None:
+    """What `let (a, _) = f(x)` declares, in order (nothing for `_`), or None after reporting what is wrong with it."""
     outputs = all_values(node, expressions)
     if outputs is None:
         return None
     enclosing = expressions.scope.enclosing
-    found: list[tuple[ir.Let, Symbol]] = []
+    found: list[tuple[ast.Name, ir.Let, Symbol]] = []
     for name, output in zip(node.names, outputs, strict=True):
+        if name.text == IGNORED:
+            continue
         event = output.type.event
         let = ir.Let(name.text, output, None, ir.Bounds(None, None), enclosing, event, node.span)
         type = replace(output.type, plates=enclosing)
         role: ir.Role = "derived" if type.stage <= Stage.DATA else "let"
-        found.append((let, Symbol(name.text, role, type, enclosing, name.span)))
+        found.append((name, let, Symbol(name.text, role, type, enclosing, name.span)))
     return tuple(found)

@@ -224,7 +224,7 @@ class _Flattened:
         flat = []
         for value, split in zip(arguments, splits, strict=True):
             event = value.shape[split:]
-            flat.append(value.expand(*batch, *event).reshape(rows, *event))
+            flat.append(value.expand((*batch, *event)).reshape((rows, *event)))
         returned = self.function(*flat)
         results = returned if len(self.outputs) > 1 else (returned,)
         if not self.trusted:
@@ -232,7 +232,7 @@ class _Flattened:
             self.trusted = True
         if not arguments:
             return returned
-        shaped = [result.reshape(*batch, *result.shape[1:]) for result in results]
+        shaped = [result.reshape((*batch, *result.shape[1:])) for result in results]
         return tuple(shaped) if len(shaped) > 1 else shaped[0]
 
     def _check(self, returned: Any, results: Any, batch: tuple[int, ...]) -> None:
