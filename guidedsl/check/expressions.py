@@ -262,6 +262,9 @@ class Expressions:
         name = node.function.text
         if name in self.scope.callees:
             return one_value(node, self.scope.callees[name], self)
+        if name in self.report.failed:  # a net or an extern whose declaration has its own finding
+            self.each(argument.value for argument in node.arguments)
+            return None
         if name in SPECIAL:
             return self.special.check(node)
         function = FUNCTIONS.get(name)

@@ -202,9 +202,7 @@ IGNORED = "_"
 """In a tuple let: an output that nothing needs."""
 
 
-def check_unpack(
-    node: ast.Unpack, expressions: Expressions
-) -> tuple[tuple[ast.Name, ir.Let, Symbol], ...] | None:
+def check_unpack(node: ast.Unpack, expressions: Expressions) -> tuple[tuple[ast.Name, ir.Let, Symbol], ...] | None:
     """What `let (a, _) = f(x)` declares, in order (nothing for `_`), or None after reporting what is wrong with it."""
     outputs = all_values(node, expressions)
     if outputs is None:

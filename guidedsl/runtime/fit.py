@@ -22,7 +22,7 @@ from guidedsl.runtime.nonfinite import explain_nonfinite
 from guidedsl.runtime.params import ParamStore
 from guidedsl.runtime.posterior import Summary, rows_of, sample
 from guidedsl.runtime.progress import Progress
-from guidedsl.runtime.stochastic import PARTICLES, StochasticFit
+from guidedsl.runtime.stochastic import NET_PARTICLES, PARTICLES, StochasticFit
 
 if TYPE_CHECKING:
     from guidedsl.runtime.data import Data
@@ -239,7 +239,8 @@ def fit(
         if steps is None and lr is None and num_particles is None:
             outcome = run.fixed_noise(bar)
         if isinstance(outcome, str):
-            outcome = run.stochastic(bar, steps, lr, PARTICLES if num_particles is None else num_particles)
+            usual = NET_PARTICLES if store.modules else PARTICLES
+            outcome = run.stochastic(bar, steps, lr, usual if num_particles is None else num_particles)
         elbo, error = estimate_elbo(found, bound.full, store, generator)
     finally:
         bar.close()
