@@ -79,6 +79,15 @@ def already_declared(name: str, span: Span, first: Span) -> Diagnostic:
     )
 
 
+def clashes(name: str, what: str, span: Span, owner: str) -> Diagnostic:
+    return Diagnostic(
+        "E103",
+        f"`{name}` is {what} of the language",
+        Label(span, f"declared as {owner} here"),
+        hint=f"rename it, say `{name}_{owner.split()[-1]}`",
+    )
+
+
 def auto_declares(family: str, name: str, span: Span, first: Span) -> Diagnostic:
     return Diagnostic(
         "E103",
@@ -154,6 +163,35 @@ def unknown_distribution(name: str, span: Span, candidates: Iterable[str]) -> Di
 def unknown_function(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
     hint = _did_you_mean(name, candidates, "docs/reference.md lists the functions")
     return Diagnostic("E104", f"there is no function `{name}`", Label(span, "not known"), hint=hint)
+
+
+def unknown_maker(name: str, span: Span, usages: dict[str, str]) -> Diagnostic:
+    otherwise = f"write `{'` or `'.join(usages.values())}`; a net of your own: leave `= {name}(…)` out"
+    return Diagnostic(
+        "E104",
+        f"there is no net maker `{name}`",
+        Label(span, "not known"),
+        hint=_did_you_mean(name, usages, otherwise),
+    )
+
+
+def unknown_activation(name: str, span: Span, known: Iterable[str]) -> Diagnostic:
+    options = list(known)
+    return Diagnostic(
+        "E105",
+        f"there is no activation `{name}`",
+        Label(span, "not known"),
+        hint=_did_you_mean(name, options, f"the activations are {', '.join(options)}"),
+    )
+
+
+def bad_origin(text: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E105",
+        f'"{text}" does not say what to import',
+        Label(span, "not a module and a name"),
+        hint='write `from "package.module:name"`',
+    )
 
 
 def unknown_family(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
@@ -236,6 +274,24 @@ def unknown_type(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic
 
 def malformed_type(name: str, problem: str, span: Span, usage: str) -> Diagnostic:
     return Diagnostic("E106", f"type `{name}` {problem}", Label(span, problem), hint=f"write `{usage}`")
+
+
+def discrete_output(callee: str, output: str, type: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E106",
+        f"generated net `{callee}` cannot return {output} of the discrete type `{type}`",
+        Label(span, "has no gradient"),
+        hint="return its probability, a `unit`, or its logit, a `real`",
+    )
+
+
+def moving_signature(callee: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E106",
+        f"the bounds in the signature of `{callee}` must be numbers",
+        Label(span, "known only with data"),
+        hint="declare the input or output real, and assert a type where it is used: `let x : interval(a, b) = …`",
+    )
 
 
 def not_optimised(name: str, type: str, span: Span) -> Diagnostic:
@@ -1080,6 +1136,47 @@ def local_param_minibatched(name: str, plate: str, span: Span, declared: Span) -
     )
 
 
+def net_in_plate(name: str, plate: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E505",
+        f"net `{name}` is declared in plate `{plate}`",
+        Label(span, "a net belongs to no row"),
+        Label(declared, f"`{plate}` is declared here"),
+        "move the net above the plate: called inside, it sees every row",
+    )
+
+
+def call_argument(callee: str, name: str, wanted: str, got: str, span: Span, declared: Span, cure: str) -> Diagnostic:
+    return Diagnostic(
+        "E503",
+        f"`{callee}` expects {wanted} for `{name}`, got {got}",
+        Label(span, f"this is {got}"),
+        Label(declared, f"signature of `{callee}`"),
+        f"see its signature at {declared.line}:{declared.column}{cure}",
+    )
+
+
+def wrong_count(what: str, values: int, names: int, span: Span, declared: Span | None, hint: str) -> Diagnostic:
+    """`names` is 1 where a single value is needed."""
+    given = f"{names} names given" if names > 1 else "one value is needed"
+    return Diagnostic(
+        "E504",
+        f"{what} returns {values} value{'s' if values > 1 else ''}, {given}",
+        Label(span, given),
+        Label(declared, "its signature") if declared is not None else None,
+        hint,
+    )
+
+
+def not_a_tuple(text: str, names: int, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E504",
+        f"`{text}` is one value, {names} names given",
+        Label(span, "one value"),
+        hint="names in brackets take what a net or an extern with several outputs returns; else write `let a = …`",
+    )
+
+
 def no_bijection(owner: str, name: str, type: str, span: Span, site: Span) -> Diagnostic:
     """`owner` is what would push: an auto, a joint or a `via`."""
     return Diagnostic(
@@ -1096,6 +1193,10 @@ def no_bijection(owner: str, name: str, type: str, span: Span, site: Span) -> Di
 
 def unused_param(name: str, span: Span) -> Diagnostic:
     return Diagnostic("W601", f"param `{name}` is unused", Label(span, "nothing reads it"), hint="delete it")
+
+
+def unused_callee(what: str, name: str, span: Span) -> Diagnostic:
+    return Diagnostic("W601", f"{what} `{name}` is unused", Label(span, "nothing calls it"), hint="delete it")
 
 
 def support_smaller(name: str, guide: str, model: str, span: Span, site: Span) -> Diagnostic:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from guidedsl.library.distributions import Distribution, Form
 from guidedsl.library.functions import Function
+from guidedsl.library.makers import Activation
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size
 from guidedsl.source import Source, Span
@@ -196,6 +197,82 @@ class LogTable:
     type: Type
 
 
+CalleeKind = Literal["generated", "passed", "imported", "extern"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input or an output of a signature; `name` is empty for an output that stands alone."""
+
+    name: str
+    type: Type
+    bounds: Bounds
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer."""
+
+    name: str
+    inputs: Size
+    outputs: Size
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A generated net: hidden layers, an activation behind each, then a head for each output."""
+
+    hidden: tuple[Layer, ...]
+    heads: tuple[Layer, ...]
+    activation: Activation
+
+    @property
+    def all(self) -> tuple[Layer, ...]:
+        return (*self.hidden, *self.heads)
+
+
+@dataclass(frozen=True)
+class Callee:
+    """A net or an extern.
+
+    `kind` says where it comes from: layers that are generated, a module that the user passes in, or Python code that is
+    imported from `origin`, called with `options` if it is a net's class. `store_name` begins the names of a net's
+    weights.
+    """
+
+    name: str
+    kind: CalleeKind
+    store_name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    layers: Layers | None
+    origin: str | None
+    options: tuple[tuple[str, Expr | str], ...]
+    span: Span
+
+    @property
+    def what(self) -> str:
+        return "extern" if self.kind == "extern" else "net"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A net or an extern on arguments in the order of its inputs; `type` is that of its first output."""
+
+    callee: Callee
+    arguments: tuple[Expr, ...]
+    type: Type
+
+
+@dataclass(frozen=True)
+class Output:
+    """One of several outputs of a call."""
+
+    call: Call
+    position: int
+    type: Type
+
+
 Expr = (
     Const
     | DimValue
@@ -215,6 +292,8 @@ Expr = (
     | Free
     | Concat
     | LogTable
+    | Call
+    | Output
 )
 
 
@@ -474,6 +553,7 @@ class Model:
     fields: tuple[Field, ...]
     latents: tuple[Latent, ...]
     statements: tuple[ModelStatement, ...]
+    nets: tuple[Callee, ...]
     span: Span
 
     def plate(self, name: str) -> Plate:
@@ -496,6 +576,7 @@ class Guide:
     docstring: str | None
     model: Model
     statements: tuple[GuideStatement, ...]
+    nets: tuple[Callee, ...]
     span: Span
     summed: Summed | None = None
 
@@ -510,3 +591,4 @@ class Program:
     docstring: str | None
     models: tuple[Model, ...]
     guides: tuple[Guide, ...]
+    externs: tuple[Callee, ...]

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import builtins
 from dataclasses import dataclass
 
 from guidedsl import ir
 from guidedsl.backend.guide import GuideContext, guide_context
 from guidedsl.backend.model import ModelContext, model_context
-from guidedsl.backend.names import Module
+from guidedsl.backend.names import MODULE_NAMES, Module
+from guidedsl.backend.nets import HandleContext, NetContext, handle_context, net_context, variable_names
 
 CODEGEN = 1
 """Moves only when the text generated from an unchanged source changes."""
-
-_MODULE_NAMES = (
-    "Data", "Dim", "Draw", "Field", "Guide", "Model", "NamedTuple", "Noise", "ParamStore", "Plate", "PlateSpec", "Site",
-    "Tensor", "constraints", "dataclass", "dist", "fn", "get_param_store", "math", "replace", "torch", "annotations",
-    "LINES", "Mapping", *dir(builtins),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,24 +22,43 @@ class ModuleContext:
     sha256: str
     codegen: int
     docstring: str | None
+    nets: tuple[NetContext, ...]
+    handles: tuple[HandleContext, ...]
     models: tuple[ModelContext, ...]
     guides: tuple[GuideContext, ...]
 
 
 def module_context(program: ir.Program) -> ModuleContext:
     """Lower a checked program."""
-    names = Module(_MODULE_NAMES)
+    names = Module(MODULE_NAMES)
+    externs = variable_names(program.externs, names)
     declared = [*(model.name for model in program.models), *(guide.name for guide in program.guides)]
     variables = {name: names.take(name) for name in declared}
+    owners = _owners(program)
+    callees = {**externs, **variable_names((net for net, _, _ in owners), names)}
+    single = {guide.model.name for guide in program.guides if guide.nets or guide.model.nets}
+    single |= {model.name for model in program.models if model.nets}
     models = {
-        model.name: model_context(model, variables[model.name], names, _sums(program, model))
+        model.name: model_context(
+            model, variables[model.name], names, callees, model.name in single, _sums(program, model)
+        )
         for model in program.models
     }
     guides = tuple(
-        guide_context(guide, variables[guide.name], models[guide.model.name], names) for guide in program.guides
+        guide_context(guide, variables[guide.name], models[guide.model.name], names, callees)
+        for guide in program.guides
     )
+    nets = tuple(
+        net_context(net, callees[net.store_name], owner, plates)
+        for net, owner, plates in owners
+        if net.kind == "generated"
+    )
+    outside = [*program.externs, *(net for net, _, _ in owners if net.kind != "generated")]
+    handles = tuple(handle_context(callee, callees[callee.store_name]) for callee in outside)
     name = program.source.name.replace("\\", "/").rsplit("/", 1)[-1]
-    return ModuleContext(name, program.source.sha256, CODEGEN, program.docstring, tuple(models.values()), guides)
+    return ModuleContext(
+        name, program.source.sha256, CODEGEN, program.docstring, nets, handles, tuple(models.values()), guides
+    )
 
 
 def _sums(program: ir.Program, model: ir.Model) -> list[ir.Summed]:
@@ -56,3 +69,14 @@ def _sums(program: ir.Program, model: ir.Model) -> list[ir.Summed]:
         if guide.model.name == model.name and guide.summed is not None
     }
     return sorted(found.values(), key=lambda summed: -len(summed.names))
+
+
+def _owners(program: ir.Program) -> list[tuple[ir.Callee, str, dict[str, ir.Plate]]]:
+    """Every net with the name of its model or guide, and the plates there."""
+    found: list[tuple[ir.Callee, str, dict[str, ir.Plate]]] = []
+    owners = [(model.name, model, model.nets) for model in program.models]
+    owners += [(guide.name, guide.model, guide.nets) for guide in program.guides]
+    for name, model, nets in owners:
+        plates = {plate.name: plate for plate in model.plates}
+        found.extend((net, name, plates) for net in nets)
+    return found

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from guidedsl import ir
-from guidedsl.backend.names import data_attribute
+from guidedsl.backend.names import data_attribute, extern_name
 from guidedsl.check.indexing import step_offset
 from guidedsl.check.shapes import NEW
 from guidedsl.check.walk import variables
@@ -53,6 +53,7 @@ class Emitter:
         self.full = full
         self.whole = whole
         self.dims: set[str] = set()
+        self.callees: dict[str, ir.Callee] = {}
         self.init_shape = "()"
         self.spelled: Mapping[str, str] = {}
         self.uneven = False
@@ -61,7 +62,8 @@ class Emitter:
         """An emitter for the steps of a scan, or, with their axis, for all of them at once."""
         plates = dict(self.plates) if axis is None else {**self.plates, axis.name: axis}
         inner = Emitter(plates, self.local, full=self.full, whole=self.whole)
-        inner.dims, inner.spelled, inner.uneven = self.dims, {**self.spelled, **spelled}, True
+        inner.dims, inner.callees = self.dims, self.callees
+        inner.spelled, inner.uneven = {**self.spelled, **spelled}, True
         return inner
 
     # Sizes
@@ -166,6 +168,10 @@ class Emitter:
                 return Code(f"dist.{dist.form.runtime}.log_table({', '.join(arguments)})")
             case ir.Free():
                 return self._free(expr)
+            case ir.Call():
+                return self._call(expr)
+            case ir.Output():
+                return Code(f"{self._call(expr.call).text}[{expr.position}]")
 
     def _variable(self, var: ir.Var) -> str:
         if var.name in self.spelled:
@@ -443,6 +449,16 @@ class Emitter:
         if len({(_random(part), part.type.plates) for part in expr.parts}) == 1 and not self.uneven:
             return Code(f"torch.cat(({', '.join(parts)}{comma}), -1)")
         return Code(f"fn.concat(({', '.join(parts)}{comma}))")
+
+    def _call(self, expr: ir.Call) -> Code:
+        callee, plates = expr.callee, expr.type.plates
+        self.callees[callee.name] = callee
+        extern = callee.kind == "extern"
+        arguments = ["data"] if extern else []
+        for argument in expr.arguments:
+            arguments.append(self._tensor(self.aligned(argument, plates, len(argument.type.event)).text, argument))
+        name = extern_name(callee.name) if extern else self.local(callee.name)
+        return Code(f"{name}({', '.join(arguments)})")
 
     def _literal_rows(self, expr: ir.Expr) -> str:
         if isinstance(expr, ir.Stack):

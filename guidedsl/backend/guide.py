@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from guidedsl import ir
 from guidedsl.backend.emit import SUM, Code, Emitter, chain, summed
 from guidedsl.backend.model import ModelContext, Names, scaled, used_dims
-from guidedsl.backend.names import Locals, Module, local_name, snake_case
+from guidedsl.backend.names import Locals, Module, extern_name, local_name, snake_case
+from guidedsl.backend.nets import Names as Variables
+from guidedsl.backend.nets import net_statements
 from guidedsl.backend.scans import ScanWriter, closure, declared_names, definitions, read_behind
-from guidedsl.backend.statements import Statement, let_statement, param_statement
-from guidedsl.check.walk import variables
+from guidedsl.backend.statements import Statement, grouped, let_statements, param_statement
+from guidedsl.check.walk import calls, variables
 from guidedsl.library import supports as s
 from guidedsl.sizes import Size, product
 
@@ -29,14 +31,19 @@ class GuideContext:
     latents: str
     log_q: str
     score: str | None
+    nets: str | None
     span_line: int
 
 
-def guide_context(guide: ir.Guide, variable: str, model: ModelContext, names: Module) -> GuideContext:
+def guide_context(
+    guide: ir.Guide, variable: str, model: ModelContext, names: Module, callees: Variables
+) -> GuideContext:
     """Lower a guide, which the generated module holds as `variable`."""
     snake = snake_case(guide.name)
     writer = _Writer(guide)
     writer.write()
+    body = (*net_statements(writer.emitter.callees.values(), callees, writer.emitter), *writer.body)
+    passed = [f'"{net.store_name}"' for net in (*guide.model.nets, *guide.nets) if net.kind == "passed"]
     summed = guide.summed.names if guide.summed is not None else ()
     latents = ", ".join(
         "None" if latent.name in summed else writer.local(latent.name) for latent in guide.model.latents
@@ -47,15 +54,25 @@ def guide_context(guide: ir.Guide, variable: str, model: ModelContext, names: Mo
         docstring=guide.docstring,
         function=names.take(snake, f"{snake}_guide"),
         model=model,
-        params_doc=tuple(_param_doc(param, guide.model) for param in guide.params),
+        params_doc=(
+            *(_param_doc(param, guide.model) for param in guide.params),
+            *(_net_doc(net, net.layers) for net in guide.nets if net.layers is not None),
+        ),
         has_params=writer.has_params,
         dims=used_dims(writer.emitter, guide.model),
-        body=tuple(writer.body),
+        body=body,
         latents=latents,
         log_q=joined(writer.log_q) or "data.new_full(particles, 0.0)",
         score=joined(writer.score) or None,
+        nets=f"({', '.join(passed)}{',' if len(passed) == 1 else ''})" if passed else None,
         span_line=guide.span.line,
     )
+
+
+def _net_doc(net: ir.Callee, layers: ir.Layers) -> str:
+    """`Guide.encoder: a net, hidden [H, D], loc [Z, H]`: its weights in the store; biases have the first axis."""
+    shapes = ", ".join(f"{layer.name} [{layer.outputs}, {layer.inputs}]" for layer in layers.all)
+    return f"{net.store_name}: a net, {shapes}"
 
 
 def _param_doc(param: ir.Param, model: ir.Model) -> str:
@@ -86,6 +103,8 @@ class _Writer:
         self.guide = guide
         self.model = guide.model
         declared = [*(latent.name for latent in self.model.latents), *(dim.name for dim in self.model.dims)]
+        callees = [call.callee for call in calls((guide.statements, self.model.statements))]
+        declared += [name for callee in callees for name in (callee.name, extern_name(callee.name))]
         self.names = Locals([*declared, *declared_names(guide.statements)])
         self.emitter = Emitter({plate.name: plate for plate in self.model.plates}, self.local)
         self.body: list[Statement] = []
@@ -112,12 +131,14 @@ class _Writer:
         first = [param for param in params if not _reads_let(param)]
         for param in first:
             self._param(param)
-        for statement in self.guide.statements:
+        for group in grouped(self.guide.statements):
+            statement = group[0]
             match statement:
                 case ir.Param() if statement in params and statement not in first:
                     self._param(statement)
-                case ir.Let() if statement.name in needed:
-                    self.body.append(let_statement(statement, self.emitter))
+                case ir.Let():
+                    wanted = [let for let in group if isinstance(let, ir.Let) and let.name in needed]
+                    self.body += let_statements(wanted, self.emitter) if wanted else []
                 case ir.Draw():
                     self.sample(statement, self.emitter, self.body)
                 case ir.Scan():

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 
 from guidedsl import ir
 from guidedsl.backend.emit import PRODUCT, UNARY, Code, Emitter, added, summed
-from guidedsl.backend.names import Locals, Module, data_attribute, field_name, local_name, snake_case
+from guidedsl.backend.names import Locals, Module, data_attribute, extern_name, field_name, local_name, snake_case
+from guidedsl.backend.nets import Names as Variables
+from guidedsl.backend.nets import net_statements
 from guidedsl.backend.scans import ScanWriter, closure, declared_names, definitions, mask_of_steps, read_behind
-from guidedsl.backend.statements import Statement, doc_type, let_statement, let_value, param_statement
+from guidedsl.backend.statements import Statement, doc_type, grouped, let_statements, let_value, param_statement
 from guidedsl.backend.sums import classes_statement, sum_statements, summed_total
 from guidedsl.backend.terms import log_density
 from guidedsl.check.shapes import NEW
-from guidedsl.check.walk import variables
+from guidedsl.check.walk import calls, variables
 from guidedsl.ir import Stage
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size
@@ -76,20 +78,30 @@ class ModelContext:
     span_line: int
 
 
-def model_context(model: ir.Model, variable: str, names: Module, summed: Sequence[ir.Summed] = ()) -> ModelContext:
-    """Lower a model, which the generated module holds as `variable`; `summed` is what its guides sum out."""
+def model_context(
+    model: ir.Model,
+    variable: str,
+    names: Module,
+    callees: Variables,
+    single: bool,
+    summed: Sequence[ir.Summed] = (),
+) -> ModelContext:
+    """Lower a model, which the generated module holds as `variable`.
+
+    `single` where single precision is its default; `summed` is what its guides sum out.
+    """
     snake = snake_case(model.name)
     function = names.take(snake, f"{snake}_density")
     data_class = names.take(f"{model.name}Data")
     declared = {z.name for z in model.latents} | declared_names(model.statements)
     wish = f"{model.name}Latents"
     latents_class = names.take(f"{wish}_" if wish in declared else wish)
-    body, dims, has_params = density(model, model.statements)
+    body, dims, has_params = density(model, model.statements, callees)
     optional = {one.name: one for each in summed for one in each.classes}
-    without = tuple(_summed(model, each, optional, function, names) for each in summed)
+    without = tuple(_summed(model, each, optional, function, names, callees) for each in summed)
     lets = _quantity_lets(model)
     derived = _derived(model)
-    quantity_body, quantity_dims, quantity_params, quantity_result = _quantities(model, lets, optional)
+    quantity_body, quantity_dims, quantity_params, quantity_result = _quantities(model, lets, optional, callees)
     derive_body, derive_dims = _derive(model)
     quantities = names.take(f"{snake}_quantities") if lets else None
     derive = names.take(f"{snake}_derive") if derived else None
@@ -119,15 +131,20 @@ def model_context(model: ir.Model, variable: str, names: Module, summed: Sequenc
         derive_body=derive_body,
         summed=without,
         only_together=_only_together(summed, optional),
-        metadata=_metadata(model, lets, quantities, derive, function, data_class, latents_class, optional),
+        metadata=_metadata(model, lets, quantities, derive, function, data_class, latents_class, optional, single),
         span_line=model.span.line,
     )
 
 
 def _summed(
-    model: ir.Model, summed: ir.Summed, optional: Collection[str], function: str, names: Module
+    model: ir.Model,
+    summed: ir.Summed,
+    optional: Collection[str],
+    function: str,
+    names: Module,
+    callees: Variables,
 ) -> SummedContext:
-    body, dims, has_params = density(model, summed.statements, summed.classes)
+    body, dims, has_params = density(model, summed.statements, callees, summed.classes)
     read = {var.name for var in variables(summed.statements)} - set(summed.names)
     kept = [latent.name for latent in model.latents if latent.name in read]
     return SummedContext(
@@ -187,6 +204,8 @@ def _quantity_lets(model: ir.Model) -> tuple[ir.Let, ...]:
 def model_locals(model: ir.Model) -> Locals:
     """The variables of a function of the model that are taken by what it declares."""
     declared = [*(dim.name for dim in model.dims), *(latent.name for latent in model.latents)]
+    called = [call.callee for call in calls(model.statements)]
+    declared += [name for callee in called for name in (callee.name, extern_name(callee.name))]
     return Locals([*declared, *declared_names(model.statements)])
 
 
@@ -207,7 +226,10 @@ def used_dims(emitter: Emitter, model: ir.Model) -> Names:
 
 
 def density(
-    model: ir.Model, statements: Sequence[ir.ModelStatement | ir.SumOut], classes: Sequence[ir.Classes] = ()
+    model: ir.Model,
+    statements: Sequence[ir.ModelStatement | ir.SumOut],
+    callees: Variables,
+    classes: Sequence[ir.Classes] = (),
 ) -> tuple[tuple[Statement, ...], Names, bool]:
     """The statements of a log density that adds the terms up in `log_p`, the dims they read, and whether params."""
     emitter = _emitter(model, statements)
@@ -234,13 +256,15 @@ def density(
     def add_term(term: ir.Term, emitter: Emitter) -> None:
         add(term_code(term, emitter), term.span.line, constant=term.dist is None and term.value.type.number)
 
-    for statement in statements:
+    for group in grouped(statements):
+        statement = group[0]
         match statement:
             case ir.Param() if statement.name in read:
                 has_params = True
                 body.append(param_statement(statement, emitter))
-            case ir.Let() if statement.name in needed and statement.value.type.stage > Stage.DATA:
-                body.append(let_statement(statement, emitter))
+            case ir.Let() if statement.value.type.stage > Stage.DATA:
+                wanted = [let for let in group if isinstance(let, ir.Let) and let.name in needed]
+                body += let_statements(wanted, emitter) if wanted else []
             case ir.Term():
                 add_term(statement, emitter)
             case ir.SumOut():
@@ -256,6 +280,7 @@ def density(
                     add_term(term, inside)
     if first:
         body.append(Statement("log_p = data.new_full((), 0.0)", model.span.line))
+    body = [*net_statements(emitter.callees.values(), callees, emitter), *body]
     return tuple(body), used_dims(emitter, model), has_params
 
 
@@ -288,7 +313,7 @@ def scaled(code: Code, plates: tuple[str, ...], emitter: Emitter, *factors: str)
 
 
 def _quantities(
-    model: ir.Model, lets: tuple[ir.Let, ...], optional: Collection[str]
+    model: ir.Model, lets: tuple[ir.Let, ...], optional: Collection[str], callees: Variables
 ) -> tuple[tuple[Statement, ...], Names, bool, str]:
     """Statements, dims, whether params, and what is returned. Lets that read what may be summed out come last."""
     emitter = _emitter(model)
@@ -300,9 +325,11 @@ def _quantities(
     has_params = bool(body)
     names = model_locals(model)
     unsure = {let.name: _optional_reads(let, made_of, optional) for let in lets}
-    for statement in model.statements:
-        if isinstance(statement, ir.Let) and statement in lets and not unsure[statement.name]:
-            body.append(let_statement(statement, emitter))
+    for group in grouped(model.statements):
+        statement = group[0]
+        if isinstance(statement, ir.Let):
+            wanted = [s for s in group if isinstance(s, ir.Let) and s in lets and not unsure[s.name]]
+            body += let_statements(wanted, emitter) if wanted else []
         elif isinstance(statement, ir.Scan):
             behind = {emit.name for emit in statement.emits}
             behind |= read_behind(model.statements, statement, needed, terms=False)
@@ -316,13 +343,12 @@ def _quantities(
     for let in guarded:
         there = " and ".join(f"{local_name(name)} is not None" for name in unsure[let.name])
         kept = Statement(f'quantities["{let.name}"] = {local_name(let.name)}', let.span.line)
-        body.append(Statement(f"if {there}:", let.span.line, (let_statement(let, emitter), kept)))
+        body.append(Statement(f"if {there}:", let.span.line, (*let_statements([let], emitter), kept)))
+    body = [*net_statements(emitter.callees.values(), callees, emitter), *body]
     return tuple(body), used_dims(emitter, model), has_params, result
 
 
-def _optional_reads(
-    let: ir.Let, made_of: dict[str, tuple[object, ...]], optional: Collection[str]
-) -> tuple[str, ...]:
+def _optional_reads(let: ir.Let, made_of: dict[str, tuple[object, ...]], optional: Collection[str]) -> tuple[str, ...]:
     """The latents that may be None which a let reads, through other lets too."""
     parts = [let.value, *(made_of[name] for name in closure((let.value,), made_of))]
     read = {var.name for part in parts for var in variables(part)}
@@ -348,7 +374,13 @@ def _derive(model: ir.Model) -> tuple[tuple[Statement, ...], Names]:
             default = f"{default}.long()"
         filled = f"data = replace(data, {data_attribute(field.name)}={default})"
         body.append(Statement(f'if "{field.name}" in data.missing:\n    {filled}', field.span.line))
-    for let in model.derived:
+    for group in grouped(model.derived):
+        let = group[0]
+        if isinstance(let.value, ir.Output):
+            body += let_statements(group, emitter)
+            changes = ", ".join(f"{data_attribute(one.name)}={emitter.local(one.name)}" for one in group)
+            body.append(Statement(f"data = replace(data, {changes})", let.span.line))
+            continue
         value = let_value(let, emitter)
         if let.value.type.number and not let.plates and not let.event:
             value = f"data.new_full((), {value})"
@@ -373,6 +405,7 @@ def _metadata(
     data_class: str,
     latents_class: str,
     optional: dict[str, ir.Classes],
+    single: bool,
 ) -> tuple[str, ...]:
     emitter = _emitter(model)
     fields = [_field(field, model, emitter) for field in model.fields]
@@ -393,6 +426,8 @@ def _metadata(
         rows.append(f"quantity_sites=({_items(sites)})")
     if derive is not None:
         rows.append(f"derive={derive}")
+    if single:
+        rows.append("dtype=torch.float32")
     return tuple(rows)
 
 

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
 from collections.abc import Iterable
 
 from guidedsl.runtime.metadata import attribute_of
 
+MODULE_NAMES = frozenset(
+    {
+        "Data",
+        "Dim",
+        "Draw",
+        "Extern",
+        "Field",
+        "Guide",
+        "ImportedNet",
+        "Mapping",
+        "Model",
+        "NamedTuple",
+        "Noise",
+        "ParamStore",
+    }
+    | {"PassedNet", "Plate", "PlateSpec", "Site", "Tensor", "Value", "annotations", "constraints", "dataclass", "dist"}
+    | {"fn", "get_param_store", "math", "net", "nn", "replace", "torch", "LINES", *dir(builtins)}
+)
+"""What a generated module imports, or finds there."""
 RESERVED_LOCALS = frozenset(
-    {"data", "latents", "store", "noise", "particles", "param", "log_p", "log_q", "score"}
+    {"data", "latents", "store", "noise", "particles", "param", "log_p", "log_q", "score", "net"}
     | {"tilt", "quantities"}
     | {"torch", "math", "dist", "fn", "constraints", "replace", "Draw", "get_param_store"}
     | {"range", "tuple", "int", "dict", "abs", "round", "max", "min"}
 )
+_MODULE_METHOD_NAMES = RESERVED_LOCALS | {"self", "h", "nn", "out", "Tensor"}
 _TUPLE_NAMES = frozenset({"count", "index", "Tensor"})
 
 
@@ -25,6 +46,16 @@ def data_attribute(name: str) -> str:
 def local_name(name: str) -> str:
     """A variable of a generated function."""
     return _apart(name, RESERVED_LOCALS)
+
+
+def extern_name(name: str) -> str:
+    """The variable of the generated module that holds an extern."""
+    return _apart(name, RESERVED_LOCALS | MODULE_NAMES)
+
+
+def module_argument(name: str) -> str:
+    """An argument of a method of a generated net."""
+    return _apart(name, _MODULE_METHOD_NAMES)
 
 
 def field_name(name: str) -> str:
@@ -58,6 +89,12 @@ class Locals:
             name = f"{wish}{number}"
         self.taken.add(name)
         return name
+
+
+def camel_case(name: str) -> str:
+    """`image_encoder` → `ImageEncoder`."""
+    words = "".join(word[:1].upper() + word[1:] for word in name.split("_"))
+    return words if words[:1].isalpha() else f"Net{words}"
 
 
 class Module:

@@ -22,7 +22,7 @@ _NO_LINES = "\nLINES = ()\n"
 
 @cache
 def _environment(target: str) -> Environment:
-    names = ("module.py.jinja", "model.py.jinja", "guide.py.jinja")
+    names = ("module.py.jinja", "net.py.jinja", "model.py.jinja", "guide.py.jinja")
     loader = DictLoader({name: asset_text(f"templates/{target}/{name}") for name in names})
     environment = Environment(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -93,8 +93,11 @@ def _lines(context: ModuleContext, text: str, rows: int) -> str:
     The table itself will take `rows` lines more than it does in `text`.
     """
     written: dict[str, tuple[tuple[Statement, ...], int, int]] = {}
+    written |= {net.name: ((), net.span_line, 0) for net in context.nets}
     for model in context.models:
         line = model.span_line
+        if context.nets:  # what stands behind a net is no longer the net's
+            written[model.data_class] = (), line, 0
         written[model.variable] = (), line, 0
         written[model.function] = model.body, line, 1
         for summed in model.summed:
@@ -135,7 +138,7 @@ def _placed(body: list[ast.stmt], statements: tuple[Statement, ...]) -> Iterator
 
 
 def _name(node: ast.stmt) -> str | None:
-    if isinstance(node, ast.FunctionDef):
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return node.name
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         return node.targets[0].id

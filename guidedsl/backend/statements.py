@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import indent
+from typing import TypeVar
 
 from guidedsl import ir
 from guidedsl.backend.emit import Emitter, number
 from guidedsl.backend.names import data_attribute
 from guidedsl.library.supports import support
+
+AnyStatement = TypeVar("AnyStatement")
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,50 @@ def let_value(let: ir.Let, emitter: Emitter) -> str:
 def let_statement(let: ir.Let, emitter: Emitter) -> Statement:
     """`a = e`."""
     return Statement(f"{emitter.local(let.name)} = {let_value(let, emitter)}", let.span.line)
+
+
+def grouped(statements: Iterable[AnyStatement]) -> list[tuple[AnyStatement, ...]]:
+    """Statements one by one, but the lets of one `let (a, b) = f(x)` together."""
+    groups: list[tuple[AnyStatement, ...]] = []
+    for statement in statements:
+        last = groups[-1][-1] if groups else None
+        if _call_of(statement) is not None and _call_of(statement) is _call_of(last):
+            groups[-1] = (*groups[-1], statement)
+        else:
+            groups.append((statement,))
+    return groups
+
+
+def _call_of(statement: object) -> ir.Call | None:
+    """The call that a let takes an output of."""
+    if isinstance(statement, ir.Let) and isinstance(statement.value, ir.Output):
+        return statement.value.call
+    return None
+
+
+def unpacking(lets: Sequence[ir.Let], emitter: Emitter) -> str:
+    """`a, _ = f(x)`: the outputs that the lets take, `_` for any other."""
+    first = lets[0].value
+    assert isinstance(first, ir.Output)
+    targets = ["_"] * len(first.call.callee.outputs)
+    for let in lets:
+        assert isinstance(let.value, ir.Output)
+        targets[let.value.position] = emitter.local(let.name)
+    return f"{', '.join(targets)} = {emitter.emit(first.call).text}"
+
+
+def let_statements(lets: Sequence[ir.Let], emitter: Emitter) -> list[Statement]:
+    """The statements of one group of lets, with every axis of their plates."""
+    if _call_of(lets[0]) is None:
+        return [let_statement(let, emitter) for let in lets]
+    statements = [Statement(unpacking(lets, emitter), lets[0].span.line)]
+    for let in lets:
+        name = emitter.local(let.name)
+        value = ir.Var(let.name, "let", let.value.type)
+        full = emitter.materialised(value, let.plates, let.event).text
+        if full != name:
+            statements.append(Statement(f"{name} = {full}", let.span.line))
+    return statements
 
 
 def doc_type(type: ir.Type, plates: tuple[str, ...]) -> str:

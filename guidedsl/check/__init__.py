@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guidedsl import errors, ir
+from guidedsl.check.expressions import Expressions
 from guidedsl.check.guides import GuideChecker
 from guidedsl.check.models import ModelChecker, declare_dim
-from guidedsl.check.scope import Report
-from guidedsl.check.walk import references
+from guidedsl.check.nets import check_callee, report_unused
+from guidedsl.check.scope import Report, Scope
+from guidedsl.check.walk import called, references
 from guidedsl.diagnostics import Diagnostic
 from guidedsl.source import Source, Span
 from guidedsl.syntax import ast
@@ -33,10 +35,11 @@ def check_file(source: Source, parsed: Parsed) -> Checked:
         if isinstance(item, ast.DimDecl):
             declare_dim(item, dims, report)
     seen: dict[str, Span] = {}
+    externs = _externs(file, dims, seen, report)
     checkers: dict[str, tuple[ir.Model, ModelChecker]] = {}
     for model_node in file.models:
         if _is_new(model_node.name, seen, report):
-            checker = ModelChecker(report.within(), model_node, dims)
+            checker = ModelChecker(report.within(), model_node, dims, externs)
             checkers[model_node.name.text] = checker.run(), checker
     guides: list[ir.Guide] = []
     expansions: list[tuple[Span, str]] = []
@@ -47,13 +50,15 @@ def check_file(source: Source, parsed: Parsed) -> Checked:
             report.add(errors.not_declared(node.model.text, node.model.span, checkers, "model"), node.model.text)
             continue
         model, owner = checkers[node.model.text]
-        guide = GuideChecker(owner.report.within(), node, model, owner.symbols, owner.local)
+        guide = GuideChecker(owner.report.within(), node, model, owner.symbols, owner.local, owner.callees)
         guides.append(guide.run())
         expansions.extend(guide.expansions)
-    _unused_model_params(file, checkers)
+    _unused_in_models(file, checkers)
+    report_unused(externs.values(), called(file), report)
     models = tuple(model for model, _ in checkers.values())
     found = sorted(report.found, key=lambda d: (d.primary.span.start, d.code))
-    return Checked(ir.Program(source, file.docstring, models, tuple(guides)), tuple(found), tuple(expansions))
+    program = ir.Program(source, file.docstring, models, tuple(guides), tuple(externs.values()))
+    return Checked(program, tuple(found), tuple(expansions))
 
 
 def _is_new(name: ast.Name, seen: dict[str, Span], report: Report) -> bool:
@@ -64,16 +69,31 @@ def _is_new(name: ast.Name, seen: dict[str, Span], report: Report) -> bool:
     return True
 
 
-def _unused_model_params(file: ast.File, checkers: dict[str, tuple[ir.Model, ModelChecker]]) -> None:
-    """A model's param may be read by the model or by any of its guides."""
-    for model, checker in checkers.values():
-        params = [statement for statement in model.statements if isinstance(statement, ir.Param)]
-        if not params:
+def _externs(file: ast.File, dims: dict[str, ir.Dim], seen: dict[str, Span], report: Report) -> dict[str, ir.Callee]:
+    """The externs of the file, whose signatures may name the dims of any of its models."""
+    local = (node for model in file.models for node in model.body if isinstance(node, ast.DimDecl))
+    known = {node.name.text: ir.Dim(node.name.text, None, node.name.span) for node in local} | dims
+    found: dict[str, ir.Callee] = {}
+    for node in file.externs:
+        if not _is_new(node.name, seen, report):
             continue
-        read = references(checker.node.body)
-        for guide in file.guides:
-            if guide.model.text == model.name:
-                read |= references(guide.body)
-        for param in params:
-            if param.name not in read:
-                checker.report.add(errors.unused_param(param.name, param.span), param.name)
+        callee = check_callee(node, None, Expressions(report, Scope({}, known, {})))
+        if callee is None:
+            report.fail(node.name.text)
+        elif node.name.text in dims:
+            first = dims[node.name.text].span
+            report.add(errors.already_declared(node.name.text, node.name.span, first), node.name.text)
+        else:
+            found[node.name.text] = callee
+    return found
+
+
+def _unused_in_models(file: ast.File, checkers: dict[str, tuple[ir.Model, ModelChecker]]) -> None:
+    """A model's params and nets may serve the model or any of its guides."""
+    for model, checker in checkers.values():
+        bodies = [checker.node.body, *(guide.body for guide in file.guides if guide.model.text == model.name)]
+        read = references(tuple(bodies))
+        for statement in model.statements:
+            if isinstance(statement, ir.Param) and statement.name not in read:
+                checker.report.add(errors.unused_param(statement.name, statement.span), statement.name)
+        report_unused(model.nets, called(tuple(bodies)), checker.report)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from guidedsl import errors, ir
 from guidedsl.check import signatures
+from guidedsl.check.calls import one_value
 from guidedsl.check.indexing import Indexing
 from guidedsl.check.scope import Report, Scope
 from guidedsl.check.shapes import DIM_RANGE, as_size, latest, match, show, unify
@@ -115,6 +116,9 @@ class Expressions:
         elif name in self.scope.plates:
             hint = f"for its size use the dim `{self.scope.plates[name].size}`"
             self.report.add(errors.not_a_value(name, "a plate", node.span, hint), name)
+        elif name in self.scope.callees:
+            what = f"{'an' if self.scope.callees[name].kind == 'extern' else 'a'} {self.scope.callees[name].what}"
+            self.report.add(errors.not_a_value(name, what, node.span, f"call it: `{name}(…)`"), name)
         elif name in FUNCTIONS or name in SPECIAL:
             self.report.add(errors.not_a_value(name, "a function", node.span, f"call it: `{name}(…)`"), name)
         elif name in DISTRIBUTIONS:
@@ -260,16 +264,16 @@ class Expressions:
 
     def _call(self, node: ast.Call) -> ir.Expr | None:
         name = node.function.text
+        if name in self.scope.callees:
+            return one_value(node, self.scope.callees[name], self)
+        if name in self.report.failed:  # a net or an extern whose declaration has its own finding
+            self.each(argument.value for argument in node.arguments)
+            return None
         if name in SPECIAL:
             return self.special.check(node)
         function = FUNCTIONS.get(name)
         if function is None:
-            if name in DISTRIBUTIONS:
-                hint = f"a distribution stands after `~`, or in `log_prob({name}(…), x)`"
-                self.report.add(errors.not_a_value(name, "a distribution", node.function.span, hint), name)
-            else:
-                known = [*FUNCTIONS, *SPECIAL]
-                self.report.add(errors.unknown_function(name, node.function.span, known), name)
+            self._no_function(node.function)
             return None
         if function.shape == "lags":
             return self.special.lags(function, node)
@@ -289,6 +293,17 @@ class Expressions:
                 return self._signed(function, node, nodes, values)
             case _:
                 return self._along_axes(function, node, values[0], axis)
+
+    def _no_function(self, name: ast.Name) -> None:
+        later = self.scope.later.get(name.text)
+        if name.text in DISTRIBUTIONS:
+            hint = f"a distribution stands after `~`, or in `log_prob({name.text}(…), x)`"
+            self.report.add(errors.not_a_value(name.text, "a distribution", name.span, hint), name.text)
+        elif later is not None:
+            self.report.add(errors.used_before(name.text, name.span, later, "declared"), name.text)
+        else:
+            known = [*FUNCTIONS, *SPECIAL, *self.scope.callees]
+            self.report.add(errors.unknown_function(name.text, name.span, known), name.text)
 
     def bind(self, function: Function, node: ast.Call) -> tuple[tuple[ast.Expr, ...], int | None] | None:
         """Arguments in order, and the axis of a reduction."""

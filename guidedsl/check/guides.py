@@ -11,6 +11,7 @@ from guidedsl.check.distributions import check_dist, comparable
 from guidedsl.check.enumeration import classes_of, sum_out
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.models import FLAT, check_let, declared_names, point_mass
+from guidedsl.check.nets import check_net, check_unpack, report_unused
 from guidedsl.check.params import check_param
 from guidedsl.check.scans import (
     OpenScan,
@@ -25,7 +26,7 @@ from guidedsl.check.scans import (
 from guidedsl.check.scope import Report, Scope, Symbol
 from guidedsl.check.shapes import carries, show
 from guidedsl.check.types import check_type
-from guidedsl.check.walk import references, variables
+from guidedsl.check.walk import called, references, variables
 from guidedsl.diagnostics import Diagnostic
 from guidedsl.ir import Bounds, Stage
 from guidedsl.library import supports as s
@@ -61,9 +62,15 @@ class GuideChecker:
     """Checks one guide against its model; `run` gives it typed, autos written out."""
 
     def __init__(
-        self, report: Report, node: ast.Guide, model: ir.Model, symbols: dict[str, Symbol], local: dict[str, Span]
+        self,
+        report: Report,
+        node: ast.Guide,
+        model: ir.Model,
+        symbols: dict[str, Symbol],
+        local: dict[str, Span],
+        callees: dict[str, ir.Callee],
     ) -> None:
-        """`symbols` are what the model declares, `local` the names of its scans' steps."""
+        """`symbols` are what the model declares, `local` the names of its scans' steps, `callees` its nets and externs."""
         self.report = report
         self.node = node
         self.open: OpenScan | None = None
@@ -74,7 +81,10 @@ class GuideChecker:
         self.plates = {plate.name: plate for plate in model.plates}
         visible = ("data", "observed", "param", "derived")
         self.symbols = {name: symbol for name, symbol in symbols.items() if symbol.role in visible}
+        self.callees = dict(callees)
+        self.inherited = frozenset(callees)
         self.taken = {name: symbol.span for name, symbol in symbols.items()}
+        self.taken |= {name: callee.span for name, callee in callees.items()}
         self.sampled: dict[str, tuple[Span, bool]] = {}
         self.statements: list[ir.GuideStatement] = []
         self.autos = 0
@@ -110,6 +120,7 @@ class GuideChecker:
             self.node.docstring,
             self.model,
             tuple(self.statements),
+            tuple(callee for name, callee in self.callees.items() if name not in self.inherited),
             self.node.name.span,
             self._summed(),
         )
@@ -130,6 +141,7 @@ class GuideChecker:
             enumerated=self.enumerated,
             steps=self.open.size if self.open is not None else None,
             local=self.local,
+            callees=self.callees,
         )
 
     def _named_by_autos(self, body: tuple[ast.Statement, ...]) -> set[str]:
@@ -170,6 +182,10 @@ class GuideChecker:
                     self._lost(node.name)
                 elif self._declare(node.name, replace(let[1], role="let"), local=isinstance(node, ast.Let)):
                     self.statements.append(emitted(let[0]) if isinstance(node, ast.Emit) else let[0])
+            case ast.Unpack():
+                self._unpack(node, expressions)
+            case ast.Net():
+                self._net(node, expressions)
             case ast.Scan():
                 self._scan(node, expressions, named)
             case ast.Next():
@@ -188,6 +204,23 @@ class GuideChecker:
                     self._body(expanded, enclosing, named, in_auto=True)
             case _:
                 raise AssertionError(f"{type(node).__name__} in a guide: this should never happen, please file a bug")
+
+    def _unpack(self, node: ast.Unpack, expressions: Expressions) -> None:
+        lets = check_unpack(node, expressions)
+        if lets is None:
+            for name in node.names:
+                self._lost(name)
+            return
+        for name, let, symbol in lets:
+            if self._declare(name, replace(symbol, role="let"), local=True):
+                self.statements.append(let)
+
+    def _net(self, node: ast.Net, expressions: Expressions) -> None:
+        callee = check_net(node, self.node.name.text, expressions)
+        if callee is None:
+            self._lost(node.name)
+        elif self._free(node.name):
+            self.callees[node.name.text] = callee
 
     def _lost(self, name: ast.Name) -> None:
         """A declaration that failed: what uses it is not to blame."""
@@ -230,8 +263,17 @@ class GuideChecker:
 
     def _declare(self, name: ast.Name, symbol: Symbol, *, local: bool = False) -> bool:
         """Declare a name. Those that are `local` to the steps of a scan may be used again in the next scan."""
-        first = self.taken.get(name.text)
         local = local and self.open is not None
+        if not self._free(name, local=local):
+            return False
+        self.symbols[name.text] = symbol
+        if self.open is not None:
+            self.open.declared(symbol, local=local)
+        return True
+
+    def _free(self, name: ast.Name, *, local: bool = False) -> bool:
+        """Whether nothing in the model or the guide has this name yet; from here on something has."""
+        first = self.taken.get(name.text)
         if first is None and not local and name.text in self.own_local:
             first = self.local[name.text]
         if first is None and name.text in self.dims:
@@ -243,10 +285,7 @@ class GuideChecker:
             self.report.fail(name.text)
             return False
         self.taken[name.text] = name.span
-        self.symbols[name.text] = symbol
         self.later.pop(name.text, None)
-        if self.open is not None:
-            self.open.declared(symbol, local=local)
         return True
 
     def _enter(self, node: ast.Plate, enclosing: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -648,6 +687,7 @@ class GuideChecker:
         for param in guide.params:
             if param.name in written and param.name not in used:
                 self.report.add(errors.unused_param(param.name, param.span), param.name)
+        report_unused(guide.nets, called(self.node.body), self.report)
 
 
 def _autos(body: tuple[ast.Statement, ...]) -> Iterator[ast.Auto]:

@@ -9,6 +9,7 @@ from typing import Literal
 from guidedsl import errors, ir
 from guidedsl.check.distributions import check_dist, comparable
 from guidedsl.check.expressions import Expressions
+from guidedsl.check.nets import IGNORED, check_net, check_unpack
 from guidedsl.check.params import check_param
 from guidedsl.check.scans import (
     OpenScan,
@@ -40,22 +41,34 @@ def declared_names(body: tuple[ast.Statement, ...]) -> Iterator[ast.Name]:
         match statement:
             case ast.Plate():
                 yield from declared_names(statement.body)
+            case ast.Unpack():
+                yield from (name for name in statement.names if name.text != IGNORED)
             case ast.Scan():
                 yield from (carry.name for carry in statement.carries)
                 yield from declared_names(statement.body)
-            case ast.Data() | ast.Latent() | ast.Observed() | ast.Let() | ast.Param() | ast.Aux() | ast.Emit():
+            case (
+                ast.Data()
+                | ast.Latent()
+                | ast.Observed()
+                | ast.Let()
+                | ast.Param()
+                | ast.Aux()
+                | ast.Emit()
+                | ast.Net()
+            ):
                 yield statement.name
 
 
 class ModelChecker:
     """Checks one model; `run` gives it typed, with the scope that its guides build on."""
 
-    def __init__(self, report: Report, node: ast.Model, dims: dict[str, ir.Dim]) -> None:
+    def __init__(self, report: Report, node: ast.Model, dims: dict[str, ir.Dim], externs: dict[str, ir.Callee]) -> None:
         self.report = report
         self.node = node
         self.symbols: dict[str, Symbol] = {}
         self.plates: dict[str, ir.Plate] = {}
         self.dims = dict(dims)
+        self.callees = dict(externs)
         self.fields: list[ir.Field] = []
         self.latents: list[ir.Latent] = []
         self.statements: list[ir.ModelStatement] = []
@@ -84,15 +97,23 @@ class ModelChecker:
             tuple(self.fields),
             tuple(self.latents),
             tuple(self.statements),
+            tuple(callee for callee in self.callees.values() if callee.kind != "extern"),
             self.node.name.span,
         )
 
     def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
         inside = self.open.whole if self.open is not None else {}
         latents = {latent.name: latent for latent in self.latents if latent.name not in inside}
-        steps = self.open.size if self.open is not None else None
         return Scope(
-            self.symbols, self.dims, self.plates, latents, enclosing, later=self.later, steps=steps, local=self.local
+            self.symbols,
+            self.dims,
+            self.plates,
+            latents,
+            enclosing,
+            later=self.later,
+            steps=self.open.size if self.open is not None else None,
+            local=self.local,
+            callees=self.callees,
         )
 
     def _dims(self) -> None:
@@ -127,6 +148,10 @@ class ModelChecker:
                 self._site(node, expressions, "observed")
             case ast.Let() | ast.Emit():
                 self._let(node, expressions)
+            case ast.Unpack():
+                self._unpack(node, expressions)
+            case ast.Net():
+                self._net(node, expressions)
             case ast.Scan():
                 self._scan(node, expressions)
             case ast.Next():
@@ -169,32 +194,53 @@ class ModelChecker:
         behind(scan, self.symbols)
         self.local |= scan.local
 
+    def _unpack(self, node: ast.Unpack, expressions: Expressions) -> None:
+        lets = check_unpack(node, expressions)
+        if lets is None:
+            for name in node.names:
+                self._lost(name)
+            return
+        for name, let, symbol in lets:
+            symbol = symbol if self.open is None else replace(symbol, role="let")
+            if self._declare(name, symbol, local=True):
+                self.statements.append(replace(let, written=tuple(self.path)))
+
+    def _net(self, node: ast.Net, expressions: Expressions) -> None:
+        callee = check_net(node, self.node.name.text, expressions)
+        if callee is None:
+            self._lost(node.name)
+        elif self._free(node.name):
+            self.callees[node.name.text] = callee
+
     def _lost(self, name: ast.Name) -> None:
         """A declaration that failed: what uses it is not to blame."""
         if name.text not in self.symbols:
             self.report.fail(name.text)
         self.later.pop(name.text, None)
 
+    def _free(self, name: ast.Name, *, local: bool = False) -> bool:
+        """Whether nothing has this name yet. Those that are `local` to the steps of a scan may be used in the next."""
+        self.later.pop(name.text, None)
+        for declared in (self.symbols, self.dims, self.plates, self.callees):
+            if name.text in declared:
+                return self._taken(name, declared[name.text].span)
+        if not local and name.text in self.local:
+            return self._taken(name, self.local[name.text])
+        return True
+
+    def _taken(self, name: ast.Name, first: Span) -> bool:
+        self.report.add(errors.already_declared(name.text, name.span, first), name.text)
+        self.report.fail(name.text)
+        return False
+
     def _declare(self, name: ast.Name, symbol: Symbol, *, local: bool = False) -> bool:
-        """Declare a name. Those that are `local` to the steps of a scan may be used again in the next scan."""
-        first = self.symbols.get(name.text)
-        known = first.span if first is not None else None
         local = local and self.open is not None
-        if known is None and not local:
-            known = self.local.get(name.text)
-        if known is None and name.text in self.dims:
-            known = self.dims[name.text].span
-        if known is None and name.text in self.plates:
-            known = self.plates[name.text].span
-        if known is not None:
-            self.report.add(errors.already_declared(name.text, name.span, known), name.text)
-            self.report.fail(name.text)
+        if not self._free(name, local=local):
             return False
         symbol = replace(symbol, span=name.span)
         self.symbols[name.text] = symbol
         if self.open is not None:
             self.open.declared(symbol, local=local)
-        self.later.pop(name.text, None)
         return True
 
     # Plates
@@ -225,11 +271,7 @@ class ModelChecker:
         if known is not None:
             self.report.add(errors.plate_sized_again(name, item.name.span, known.span), name)
             return True
-        first = self.symbols[name].span if name in self.symbols else None
-        if first is None and name in self.dims:
-            first = self.dims[name].span
-        if first is not None:
-            self.report.add(errors.already_declared(name, item.name.span, first), name)
+        if not self._free(item.name):
             return False
         size = expressions.size(item.size)
         if size is None:

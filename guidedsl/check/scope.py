@@ -64,6 +64,7 @@ class Scope:
     are declared further down, with their place; None where nothing declares one and that has its own finding.
     `hidden` are the model's lets, which a guide does not see; `enumerated` its latents without a value there. `steps` is
     the size of the open scan; `local` are the names that belong to the steps of a scan that is closed, with their place.
+    `callees` are the nets and externs.
     """
 
     symbols: dict[str, Symbol]
@@ -78,6 +79,7 @@ class Scope:
     enumerated: dict[str, Span] = field(default_factory=dict)
     steps: Size | None = None
     local: dict[str, Span] = field(default_factory=dict)
+    callees: dict[str, ir.Callee] = field(default_factory=dict)
 
     def inside(self, names: Iterable[str]) -> Scope:
         return replace(self, enclosing=self.sort((*self.enclosing, *names)))

@@ -13,14 +13,23 @@ from guidedsl.syntax import ast
 
 def variables(root: Any) -> Iterator[ir.Var]:
     """Every variable read in an expression, a distribution or a statement."""
+    return (node for node in _typed_nodes(root) if isinstance(node, ir.Var))
+
+
+def calls(root: Any) -> Iterator[ir.Call]:
+    """Every call of a net or an extern."""
+    return (node for node in _typed_nodes(root) if isinstance(node, ir.Call))
+
+
+def _typed_nodes(root: Any) -> Iterator[Any]:
+    """Every node of a typed tree, in the order of the text."""
     stack: list[Any] = [root]
     while stack:
         node = stack.pop()
-        if isinstance(node, ir.Var):
-            yield node
-        elif isinstance(node, tuple):
+        if isinstance(node, tuple):
             stack.extend(reversed(node))
-        elif is_dataclass(node) and not isinstance(node, ir.Type | ir.Latent):
+        elif is_dataclass(node) and not isinstance(node, ir.Type | ir.Latent | ir.Callee):
+            yield node
             stack.extend(getattr(node, field.name) for field in reversed(fields(node)))
 
 
@@ -30,7 +39,7 @@ def substitute(root: Any, values: Mapping[str, ir.Expr]) -> Any:
         return substitute(values[root.name], values) if root.role == "let" and root.name in values else root
     if isinstance(root, tuple):
         return tuple(substitute(item, values) for item in root)
-    if is_dataclass(root) and not isinstance(root, ir.Type | ir.Latent | type):
+    if is_dataclass(root) and not isinstance(root, ir.Type | ir.Latent | ir.Callee | type):
         parts = {field.name: getattr(root, field.name) for field in fields(root)}
         changed = {name: substitute(part, values) for name, part in parts.items()}
         return replace(root, **{name: part for name, part in changed.items() if part is not parts[name]})
@@ -58,12 +67,21 @@ def references(root: Any) -> set[str]:
 
 def refs(root: Any) -> Iterator[ast.Ref]:
     """Every place where a syntax tree reads a name."""
+    return (node for node in _nodes(root) if isinstance(node, ast.Ref))
+
+
+def called(root: Any) -> set[str]:
+    """Every function that a syntax tree calls."""
+    return {node.function.text for node in _nodes(root) if isinstance(node, ast.Call)}
+
+
+def _nodes(root: Any) -> Iterator[Any]:
+    """Every node of a syntax tree, in the order of the text."""
     stack: list[Any] = [root]
     while stack:
         node = stack.pop()
-        if isinstance(node, ast.Ref):
-            yield node
-        elif isinstance(node, tuple):
+        if isinstance(node, tuple):
             stack.extend(reversed(node))
         elif is_dataclass(node) and not isinstance(node, Span):
+            yield node
             stack.extend(getattr(node, field.name) for field in reversed(fields(node)))

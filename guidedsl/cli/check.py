@@ -8,18 +8,22 @@ from guidedsl.cli.command import Command, files_argument
 from guidedsl.cli.files import checked
 from guidedsl.cli.render import counted
 from guidedsl.cli.session import OK, Session
+from guidedsl.cli.trust import no_extern_option, refuse_imports
 
 
 @click.command("check", cls=Command, short_help="Report what is wrong with each file.")
 @files_argument()
+@no_extern_option()
 @click.pass_obj
-def command(session: Session, files: tuple[str, ...]) -> int:
+def command(session: Session, files: tuple[str, ...], no_extern: bool) -> int:
     """Report what is wrong with each .guide file; `-` is stdin."""
-    return session.each(files, lambda name: _check(name, session))
+    return session.each(files, lambda name: _check(name, session, no_extern))
 
 
-def _check(name: str, session: Session) -> int:
+def _check(name: str, session: Session, no_extern: bool) -> int:
     result = checked(name, session)
+    if no_extern:
+        refuse_imports(result.program, session)
     if not result.diagnostics:
         program = result.program
         models, guides = counted(len(program.models), "model"), counted(len(program.guides), "guide")

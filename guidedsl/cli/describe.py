@@ -7,6 +7,8 @@ from typing import Any
 
 from guidedsl import ir
 from guidedsl.check import Checked
+from guidedsl.check.calls import signature_text
+from guidedsl.cli.trust import imports
 from guidedsl.library.supports import free_size
 from guidedsl.sizes import Size, product, total
 from guidedsl.source import Source, Span
@@ -24,6 +26,8 @@ def describe(checked: Checked) -> Record:
         "file": program.source.name,
         "sha256": program.source.sha256,
         "doc": program.docstring,
+        "imports": [{"what": one.what, "from": one.origin, "line": one.span.line} for one in imports(program)],
+        "externs": [_callee(extern) for extern in program.externs],
         "models": [_model(model, inits) for model in program.models],
         "guides": [_guide(guide, inits) for guide in program.guides],
     }
@@ -65,7 +69,29 @@ def _model(model: ir.Model, inits: _Inits) -> Record:
             for latent in model.latents
         ],
         "params": [_param(s, model, inits.of(s)) for s in model.statements if isinstance(s, ir.Param)],
+        "nets": [_callee(net) for net in model.nets],
     }
+
+
+def _callee(callee: ir.Callee) -> Record:
+    """A net or an extern. The layers of a net from outside are not known; a weight is [outputs, inputs]."""
+    record: Record = {"name": callee.store_name, "signature": signature_text(callee), "from": callee.origin}
+    if callee.kind == "extern":
+        return record
+    weights = callee.layers.all if callee.layers is not None else ()
+    record["made"] = callee.kind
+    record["activation"] = callee.layers.activation.name if callee.layers is not None and weights[1:] else None
+    record["layers"] = [
+        {"name": f"{callee.store_name}.{layer.name}", "weight": [str(layer.outputs), str(layer.inputs)]}
+        for layer in weights
+    ]
+    return record
+
+
+def _net_size(net: ir.Callee) -> Size:
+    """How many weights and biases a generated net has."""
+    layers = net.layers.all if net.layers is not None else ()
+    return total(layer.outputs * (layer.inputs + Size.of(1)) for layer in layers)
 
 
 def _distribution(name: str, model: ir.Model) -> str | None:
@@ -77,12 +103,13 @@ def _distribution(name: str, model: ir.Model) -> str | None:
 
 def _guide(guide: ir.Guide, inits: _Inits) -> Record:
     params = [_param(param, guide.model, inits.of(param)) for param in guide.params]
-    sizes = [_stored_size(param, guide.model) for param in guide.params]
+    sizes = [_stored_size(param, guide.model) for param in guide.params] + [_net_size(net) for net in guide.nets]
     return {
         "name": guide.name,
         "doc": guide.docstring,
         "model": guide.model.name,
         "params": params,
+        "nets": [_callee(net) for net in guide.nets],
         "unconstrained_size": str(total(sizes)),
     }
 

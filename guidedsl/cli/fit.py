@@ -10,8 +10,10 @@ import click
 from guidedsl.cli.command import Command, Number, file_argument
 from guidedsl.cli.files import compiled
 from guidedsl.cli.session import FOUND, INTERRUPTED, OK, USAGE, Session, Stop
+from guidedsl.cli.trust import no_extern_option, refuse_imports
 
 if TYPE_CHECKING:
+    from guidedsl import ir
     from guidedsl.runtime.fit import Fit
     from guidedsl.runtime.model import Guide
 
@@ -38,8 +40,9 @@ DTYPES = ("float32", "float64")
 )
 @click.option("--particles", metavar="N", type=Number(1), help="Draws a step.")
 @click.option("--device", metavar="DEVICE", help="Where to compute: cpu, cuda, …")
-@click.option("--dtype", type=click.Choice(DTYPES), help="Precision; by default float64 on the CPU.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="Precision; by default float64 on the CPU without nets.")
 @click.option("--out", metavar="DIR", help="Keep the fit there, as params.safetensors and fit.json.")
+@no_extern_option()
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.pass_obj
 def command(
@@ -50,13 +53,17 @@ def command(
     dims: tuple[str, ...],
     out: str | None,
     quiet: bool,
+    no_extern: bool,
     **options: Any,
 ) -> int:
     """Fit a guide to data and print a summary of the posterior."""
     from guidedsl.cli.inputs import bind, pick_guide, read_dims, require_data, runtime_guide
 
     result = compiled(file, session)
+    if no_extern:
+        refuse_imports(result.program, session)
     chosen = pick_guide(result, guide)
+    _refuse_passed_nets(chosen)
     sizes = read_dims(dims, chosen.model)
     require_data(chosen.model, options["data"])
     folder = None if out is None else _folder(out)
@@ -74,6 +81,20 @@ def command(
         if folder is not None:
             session.note(f"\nwrote {folder / 'params.safetensors'} and {folder / 'fit.json'}")
     return INTERRUPTED if fit.reason.endswith("interrupted") else OK
+
+
+def _refuse_passed_nets(guide: ir.Guide) -> None:
+    """Stops with 2 where a net is to be passed in, which takes Python."""
+    passed = [net for net in (*guide.model.nets, *guide.nets) if net.kind == "passed"]
+    if passed:
+        names = ", ".join(f"`{net.name}`" for net in passed)
+        given = ", ".join(f'"{net.name}": module' for net in passed)
+        raise Stop(
+            USAGE,
+            f"{names} of {guide.name} must be passed in, and the command line cannot: fit from Python, "
+            f"`{guide.name}.fit(data, nets={{{given}}})`",
+            hint='or let it be made, `= mlp(64)`, or imported, `from "module:Class"`',
+        )
 
 
 def _folder(out: str) -> Path:

@@ -26,7 +26,8 @@ def command(session: Session, file: str, as_json: bool) -> int:
     if as_json:
         session.say(json.dumps(found, indent=2, ensure_ascii=False))
         return OK
-    blocks = [*(_model(model, session.color) for model in found["models"])]
+    blocks = [_imports(found["imports"])] if found["imports"] else []
+    blocks += [*(_model(model, session.color) for model in found["models"])]
     blocks += [_guide(guide, session.color) for guide in found["guides"]]
     session.say("\n\n".join(blocks))
     return OK
@@ -49,15 +50,36 @@ def _model(model: dict[str, Any], color: bool) -> str:
         parts.append(table(header, rows))
     if model["params"]:
         parts.append(_params(model["params"]))
+    parts += _nets(model["nets"])
     return "\n".join(parts)
 
 
 def _guide(guide: dict[str, Any], color: bool) -> str:
     head = paint(f"guide {guide['name']}", "bold", color) + f" for {guide['model']}"
-    if not guide["params"]:
+    if not guide["params"] and not guide["nets"]:
         return f"{head}\n  no parameters"
-    total = f"  {guide['unconstrained_size']} unconstrained numbers in all"
-    return "\n".join((head, _params(guide["params"]), total))
+    params = [_params(guide["params"])] if guide["params"] else []
+    outside = any(not net["layers"] for net in guide["nets"])
+    total = f"  {guide['unconstrained_size']} unconstrained numbers in all" + (
+        ", and those of nets from outside" if outside else ""
+    )
+    return "\n".join((head, *params, *_nets(guide["nets"]), total))
+
+
+def _imports(found: list[dict[str, Any]]) -> str:
+    """The code from outside that runs with the program."""
+    return "imports\n" + table(("", "from", "line"), [(one["what"], one["from"], str(one["line"])) for one in found])
+
+
+def _nets(nets: list[dict[str, Any]]) -> list[str]:
+    """Each net's signature, and its layers where they are known."""
+    rows: list[tuple[str, ...]] = []
+    for net in nets:
+        origin = {"generated": "", "passed": "passed in", "imported": f"from {net['from']}"}[net["made"]]
+        rows += [(layer["name"], f"[{', '.join(layer['weight'])}]", "") for layer in net["layers"]]
+        rows += [] if net["layers"] else [(net["name"], "", origin)]
+    signatures = [f"  net {net['signature']}" for net in nets]
+    return [*signatures, table(("layer", "weight", ""), rows)] if nets else []
 
 
 def _params(params: list[dict[str, Any]]) -> str:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from guidedsl.runtime import constraints, distributions
     from guidedsl.runtime.data import Data, Dim, Field, PlateSpec, Site
     from guidedsl.runtime.model import Draw, Guide, Model
+    from guidedsl.runtime.nets import Extern, ImportedNet, PassedNet, Value, net
     from guidedsl.runtime.noise import Noise
     from guidedsl.runtime.params import ParamStore, get_param_store, param
     from guidedsl.runtime.plates import Plate
@@ -17,17 +18,22 @@ __all__ = [
     "Data",
     "Dim",
     "Draw",
+    "Extern",
     "Field",
     "Guide",
+    "ImportedNet",
     "Model",
     "Noise",
     "ParamStore",
+    "PassedNet",
     "Plate",
     "PlateSpec",
     "Site",
+    "Value",
     "constraints",
     "distributions",
     "get_param_store",
+    "net",
     "param",
 ]
 
@@ -35,15 +41,20 @@ _HOMES = {
     "Data": "data",
     "Dim": "data",
     "Draw": "model",
+    "Extern": "nets",
     "Field": "data",
     "Guide": "model",
+    "ImportedNet": "nets",
     "Model": "model",
     "Noise": "noise",
     "ParamStore": "params",
+    "PassedNet": "nets",
     "Plate": "plates",
     "PlateSpec": "data",
     "Site": "data",
+    "Value": "nets",
     "get_param_store": "params",
+    "net": "nets",
     "param": "params",
 }
 _MODULES = frozenset({"constraints", "distributions"})

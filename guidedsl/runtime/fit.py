@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guidedsl.runtime import deterministic
 from guidedsl.runtime.classes import ClassTable, class_probabilities
@@ -18,11 +18,12 @@ from guidedsl.runtime.deterministic import FixedNoiseFit, Outcome
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.fixed_noise import FlatParameters
 from guidedsl.runtime.model import Guide, find_guide
+from guidedsl.runtime.nets import register
 from guidedsl.runtime.nonfinite import explain_nonfinite
 from guidedsl.runtime.params import ParamStore
 from guidedsl.runtime.posterior import Summary, rows_of, sample
 from guidedsl.runtime.progress import Progress
-from guidedsl.runtime.stochastic import PARTICLES, StochasticFit
+from guidedsl.runtime.stochastic import NET_PARTICLES, PARTICLES, StochasticFit
 
 if TYPE_CHECKING:
     from guidedsl.runtime.data import Data
@@ -222,14 +223,16 @@ def fit(
     dtype: torch.dtype | None = None,
     progress: bool | None = None,
     store: ParamStore | None = None,
+    nets: Mapping[str, nn.Module] | None = None,
 ) -> Fit:
     """Fits a guide, with nothing to tune.
 
     Where the guide draws normals alone and the data is of moderate size, a quasi-Newton method minimises the loss on
     fixed noise, renewed until means and sds are settled within `tolerance` posterior sds. Otherwise, and where `steps`,
     `lr` or `num_particles` is given, Adam in phases of ever smaller steps. The parameters are in `store`, by default a
-    new one. The same seed gives the same result, bit for bit, and leaves torch's global random state as it was.
-    Ctrl-C ends the fit with the best so far. Raises `InferenceError` where no start has a finite loss.
+    new one. `nets` are the modules of nets that are passed in, by name; they are moved to the data's device and
+    precision, and trained. The same seed gives the same result, bit for bit, and leaves torch's global random state as
+    it was. Ctrl-C ends the fit with the best so far. Raises `InferenceError` where no start has a finite loss.
     """
     found = find_guide(guide)
     if not isinstance(found, Guide):
@@ -241,6 +244,7 @@ def fit(
     generator.manual_seed(seed)
     bound = bound.with_generator(generator)
     store = ParamStore() if store is None else store
+    register(store, nets or {}, found.nets, bound, found.name)
     run = _Run(found, bound, store, generator, tolerance)
     bar = Progress(found.name, steps, progress)
     try:
@@ -249,7 +253,8 @@ def fit(
         if steps is None and lr is None and num_particles is None:
             outcome = run.fixed_noise(bar)
         if isinstance(outcome, str):
-            outcome = run.stochastic(bar, steps, lr, PARTICLES if num_particles is None else num_particles)
+            usual = NET_PARTICLES if store.modules else PARTICLES
+            outcome = run.stochastic(bar, steps, lr, usual if num_particles is None else num_particles)
         elbo, error = estimate_elbo(found, bound.full, store, generator)
     finally:
         bar.close()

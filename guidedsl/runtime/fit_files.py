@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from guidedsl.runtime.errors import InferenceError, ParamError
 from guidedsl.runtime.model import Guide
+from guidedsl.runtime.nets import register
 from guidedsl.runtime.params import ParamStore
 
 if TYPE_CHECKING:
@@ -65,8 +69,10 @@ def _whole(metadata: dict[str, Any], key: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def load(guide: Guide, path: str | Path, data: Data) -> Fit:
+def load(guide: Guide, path: str | Path, data: Data, nets: Mapping[str, nn.Module] | None = None) -> Fit:
     """The fit that `save` wrote, used on `data`, which must have the sizes that it was fitted with.
+
+    `nets` are the modules of nets that are passed in.
 
     Raises ParamError for a damaged or foreign file, InferenceError for another program's fit or other sizes, OSError
     for a file that cannot be read.
@@ -80,6 +86,7 @@ def load(guide: Guide, path: str | Path, data: Data) -> Fit:
         raise InferenceError(f"{path} {problem}")
     names = set(store)
     try:
+        register(store, nets or {}, guide.nets, data, guide.name)
         guide(data.full, particles=(1,), store=store)
     except ParamError as error:
         raise InferenceError(f"{path} does not fit this data: {error}") from error

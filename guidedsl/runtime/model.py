@@ -11,7 +11,7 @@ from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guidedsl.runtime.binding import bind
 from guidedsl.runtime.data import Data
@@ -62,7 +62,8 @@ class Model:
     """A model of a generated module.
 
     Calling it evaluates the log joint density, one value a particle. `quantities` gives the model's lets as a dict of
-    tensors, shaped like latents. `lines` maps lines of the generated module to lines of `source`, sorted.
+    tensors, shaped like latents. `dtype` is the default precision of its data. `lines` maps lines of the generated
+    module to lines of `source`, sorted.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Model:
     quantities: Callable[..., dict[str, Tensor]] | None = field(default=None, repr=False)
     quantity_sites: tuple[Site, ...] = field(default=(), repr=False)
     derive: Callable[[Any], Any] | None = field(default=None, repr=False)
+    dtype: torch.dtype | None = None
     source: str = ""
     source_sha256: str = field(default="", repr=False)
     lines: tuple[tuple[int, int], ...] = field(default=(), repr=False)
@@ -127,12 +129,12 @@ class Model:
         """Binds data: fields by name, from a mapping (such as a file's content), by keyword, or both.
 
         A dim is stated by its name; stated by keyword it overrides the dim's default. Arrays may be nested lists,
-        numpy arrays or tensors, and are copied. Default dtype: float64 on the CPU, else float32. Raises `DataError`
-        with one message for each problem.
+        numpy arrays or tensors, and are copied. Default dtype: float64 on the CPU for a model without nets, else
+        float32. Raises `DataError` with one message for each problem.
         """
         schema = Schema(self.name, self.dims, self.plates, self.fields, self.derive)
         try:
-            return bind(schema, self.data_type, {} if fields is None else fields, named, dtype, device)
+            return bind(schema, self.data_type, {} if fields is None else fields, named, dtype or self.dtype, device)
         except Exception as error:
             if (explained := self.explained(error)) is error:
                 raise
@@ -171,11 +173,15 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Guide:
-    """A guide of a generated module. Calling it draws latents with their log density."""
+    """A guide of a generated module. Calling it draws latents with their log density.
+
+    `nets` names those of it and its model that the user passes in.
+    """
 
     name: str
     function: Callable[..., Draw[Any]] = field(repr=False)
     model: Model
+    nets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         vars(self.function)[_OWNER] = self
@@ -201,11 +207,14 @@ class Guide:
 
         return fit(self, data, **options)
 
-    def load(self, path: str | Path, data: Data) -> Fit:
-        """A fit of this guide that `Fit.save` wrote, with the data it is used on."""
+    def load(self, path: str | Path, data: Data, *, nets: Mapping[str, nn.Module] | None = None) -> Fit:
+        """A fit of this guide that `Fit.save` wrote, with the data it is used on.
+
+        `nets` are those that are passed in: modules that get the weights of the file.
+        """
         from guidedsl.runtime.fit_files import load
 
-        return load(self, path, data)
+        return load(self, path, data, nets)
 
 
 def find_model(model: Model | LogDensity) -> Model | LogDensity:

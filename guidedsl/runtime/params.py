@@ -69,11 +69,14 @@ class ParamStore:
     """Named parameters. A process may hold any number of stores; `get_param_store()` is the one used by default.
 
     As a mapping its values are constrained. `version` is a number that changes whenever a parameter is added, removed,
-    frozen or given another leaf; assignment and loading into registered parameters keep it, and the leaves.
+    frozen or given another leaf; assignment and loading into registered parameters keep it, and the leaves. `modules`
+    are those registered by name, `nets` what generated code makes of them.
     """
 
     def __init__(self) -> None:
         self.version = 0
+        self.modules: dict[str, nn.Module] = {}
+        self.nets: dict[str, Any] = {}
         self._entries: dict[str, Entry] = {}
         self._leaves: dict[str, Tensor] | None = None
         self._trainable: dict[str, Tensor] | None = None
@@ -144,6 +147,8 @@ class ParamStore:
                 self._changed()
             else:
                 replace_parameter(nn_module, parameter, entry.leaf)
+        self.modules[name] = nn_module
+        self.nets.pop(name, None)
         return nn_module
 
     def _register(
@@ -243,6 +248,9 @@ class ParamStore:
 
     def __delitem__(self, name: str) -> None:
         del self._entries[self.entry(name).name]
+        for module in [module for module in self.modules if name.startswith(f"{module}.")]:
+            del self.modules[module]
+            self.nets.pop(module, None)
         self._changed()
 
     def __contains__(self, name: object) -> bool:
@@ -276,7 +284,7 @@ class ParamStore:
 
     def clear(self) -> None:
         """Forgets all parameters."""
-        self._entries = {}
+        self._entries, self.modules, self.nets = {}, {}, {}
         self._changed()
 
     # What an optimiser and `info` need
@@ -388,7 +396,7 @@ class ParamStore:
         error, so that a later scope can go on from it.
         """
         state = {} if state is None else state
-        outer = self._entries
+        outer = self._entries, self.modules, self.nets
         self.clear()
         try:
             if state:
@@ -396,7 +404,7 @@ class ParamStore:
             yield state
             state.update(self.get_state())
         finally:
-            self._entries = outer
+            self._entries, self.modules, self.nets = outer
             self._changed()
 
     def __repr__(self) -> str:

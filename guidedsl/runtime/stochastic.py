@@ -3,12 +3,17 @@
 The first phase ends when its iterates are stationary: when the two halves of a window agree, by a split R-hat of each
 parameter (Dhaka et al. 2020; Welandawe et al. 2022, section 3). Each later phase takes smaller steps over a longer
 window. The average over a window is its phase's answer; the fit has converged when the next phase gives the same.
+
+The weights of a net have no one optimum: many settings are the same function, and iterates drift among them. A guide or
+model with nets is judged by its loss instead, window by window against its Monte Carlo error.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,8 +37,37 @@ PHASES = 5
 FIRST_WINDOW = 200
 LONGEST_WINDOW = 3200
 PARTICLES = 4
+NET_LR = 0.003
+NET_PHASES = 3
+NET_PARTICLES = 1
+SEEN = 2.0
+"""A change of the mean loss is seen when it is this many of its standard errors."""
 MIXED = 1.2
 MOST_SKIPPED_IN_A_ROW = 20
+
+
+@dataclass(frozen=True)
+class Gain:
+    """By how much a mean loss fell, and the standard error of that."""
+
+    value: float
+    error: float
+
+    @property
+    def seen(self) -> bool:
+        """Whether it is more than chance."""
+        return self.value > SEEN * self.error
+
+    @staticmethod
+    def between(before: list[float], after: list[float]) -> Gain:
+        """From the losses of some steps to those of others; without two of each, more than can be told."""
+        if len(before) < 2 or len(after) < 2:
+            return Gain(math.inf, 0.0)
+        error = math.sqrt(variance(before) / len(before) + variance(after) / len(after))
+        return Gain(fmean(before) - fmean(after), error)
+
+    def __str__(self) -> str:
+        return f"{self.value:.2g} ± {self.error:.2g}"
 
 
 class Window:
@@ -46,14 +80,25 @@ class Window:
         self._sums = [torch.zeros_like(x), torch.zeros_like(x)]
         self._squares = [torch.zeros_like(x), torch.zeros_like(x)]
         self._start = x
+        self._losses: tuple[list[float], list[float]] = ([], [])
 
-    def add(self, x: Tensor) -> None:
-        """Takes one iterate."""
+    def add(self, x: Tensor, loss: float) -> None:
+        """Takes one iterate, and the loss on the way to it."""
         half = 0 if self.taken < self.length // 2 else 1
         offset = x - self._start  # sums of squares of the iterates themselves would cancel
         self._sums[half] += offset
         self._squares[half].addcmul_(offset, offset)
+        if math.isfinite(loss):
+            self._losses[half].append(loss)
         self.taken += 1
+
+    def gain(self) -> Gain:
+        """How much lower the loss is in the second half than in the first."""
+        return Gain.between(*self._losses)
+
+    def gain_over(self, before: Window) -> Gain:
+        """How much lower the loss is than in the second half of the window before."""
+        return Gain.between(before._losses[1], [loss for half in self._losses for loss in half])
 
     def mean(self) -> Tensor:
         """The average iterate."""
@@ -140,8 +185,8 @@ class StochasticFit:
     def _window(self, length: int) -> Window:
         window = Window(self.flat, length)
         for _ in range(length):
-            self._step()
-            window.add(self.flat.read())
+            loss = self._step()
+            window.add(self.flat.read(), loss)
         return window
 
     def _skips(self) -> str:
@@ -158,12 +203,16 @@ class StochasticFit:
             self.adam.set_lr(rate * 0.1**late)
             if step == steps - tail:
                 window = Window(self.flat, tail)
-            self._step()
+            loss = self._step()
             if window is not None:
-                window.add(self.flat.read())
+                window.add(self.flat.read(), loss)
         if window is None:
             return Outcome(False, "no step was taken", 0)
         self.flat.write(window.mean())
+        if self.store.modules:
+            gain = window.gain()
+            said = f"{'still fell' if gain.seen else 'no longer fell'} in the last {tail} of {steps} steps"
+            return Outcome(not gain.seen, f"the loss {said} ({gain}){self._skips()}", steps)
         r_hat = window.r_hat()
         settled = r_hat < MIXED
         said = "stationary" if settled else "not stationary: take more steps"
@@ -182,6 +231,8 @@ class StochasticFit:
 
     def adaptive(self, lr: float | None) -> Outcome:
         """Phases of ever smaller steps until one changes the posterior by less than the tolerance."""
+        if self.store.modules:
+            return self._adaptive_by_loss(NET_LR if lr is None else lr)
         seed = int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
         rate = FIRST_LR if lr is None else lr
         self.adam.set_lr(rate)
@@ -204,3 +255,21 @@ class StochasticFit:
         if not stationary:
             return Outcome(False, f"{found}, but larger steps never became stationary{self._skips()}", self.steps)
         return Outcome(True, found + self._skips(), self.steps)
+
+    def _adaptive_by_loss(self, rate: float) -> Outcome:
+        """The same for nets: windows until the loss no longer falls, then smaller steps until they no longer help."""
+        self.adam.set_lr(rate)
+        window = self._window(FIRST_WINDOW)
+        while window.gain().seen and window.length < LONGEST_WINDOW:
+            window = self._window(2 * window.length)
+        gain = window.gain()
+        for _ in range(NET_PHASES):
+            rate *= LR_FACTOR
+            self.adam.set_lr(rate)
+            before, window = window, self._window(min(2 * window.length, 2 * LONGEST_WINDOW))
+            gain = window.gain_over(before)
+            if not gain.seen:
+                break
+        self.flat.write(window.mean())
+        found = f"steps of {rate:.2g} lowered the loss by {gain}"
+        return Outcome(not gain.seen, found + self._skips(), self.steps)

@@ -277,10 +277,10 @@ def _usage(start: Token, token: Token, accepted: frozenset[str]) -> str:
             words = ("let", *words, *STEP_KEYWORDS)
             tail = "" if "LATENT" in accepted else ", or is `z ~ …`"
             return f"a statement of a scan begins with {_join(tuple(f'`{word}`' for word in words))}{tail}"
-        words = MODEL_KEYWORDS if "LATENT" in accepted else GUIDE_KEYWORDS if "AUX" in accepted else FILE_KEYWORDS
-        return f"a statement begins with {_join(tuple(f'`{word}`' for word in words))}" + (
-            ", or is `z ~ …`" if words is GUIDE_KEYWORDS else ""
-        )
+        in_guide = "LATENT" not in accepted and "AUX" in accepted
+        keywords = MODEL_KEYWORDS if "LATENT" in accepted else GUIDE_KEYWORDS if in_guide else FILE_KEYWORDS
+        tail = ", or is `z ~ …`" if in_guide else ""
+        return f"a statement begins with {_join(tuple(f'`{word}`' for word in keywords))}{tail}"
     return _USAGE[start.type]
 
 
