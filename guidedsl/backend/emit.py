@@ -143,7 +143,7 @@ class Emitter:
             case ir.Call():
                 return self._call(expr)
             case ir.Output():
-                raise AssertionError("an output outside of its let: this should never happen, please file a bug")
+                return Code(f"{self.emit(expr.call).text}[{expr.position}]")
 
     def _variable(self, var: ir.Var) -> str:
         if var.role in ("data", "observed", "derived"):
