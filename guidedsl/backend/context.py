@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from guidedsl import ir
 from guidedsl.backend.guide import GuideContext, guide_context
 from guidedsl.backend.model import ModelContext, model_context
-from guidedsl.backend.names import MODULE_NAMES, Module
+from guidedsl.backend.names import MODULE_NAMES, Module, extern_name, local_name
 from guidedsl.backend.nets import HandleContext, NetContext, handle_context, net_context, variable_names
+from guidedsl.backend.scans import declared_names
 
 CODEGEN = 1
 """Moves only when the text generated from an unchanged source changes."""
@@ -31,11 +32,11 @@ class ModuleContext:
 def module_context(program: ir.Program) -> ModuleContext:
     """Lower a checked program."""
     names = Module(MODULE_NAMES)
-    externs = variable_names(program.externs, names)
+    externs = {extern.store_name: names.take(extern_name(extern.name)) for extern in program.externs}
     declared = [*(model.name for model in program.models), *(guide.name for guide in program.guides)]
     variables = {name: names.take(name) for name in declared}
     owners = _owners(program)
-    callees = {**externs, **variable_names((net for net, _, _ in owners), names)}
+    callees = {**externs, **variable_names((net for net, _, _ in owners), names, _locals(program))}
     single = {guide.model.name for guide in program.guides if guide.nets or guide.model.nets}
     single |= {model.name for model in program.models if model.nets}
     models = {
@@ -69,6 +70,18 @@ def _sums(program: ir.Program, model: ir.Model) -> list[ir.Summed]:
         if guide.model.name == model.name and guide.summed is not None
     }
     return sorted(found.values(), key=lambda summed: -len(summed.names))
+
+
+def _locals(program: ir.Program) -> frozenset[str]:
+    """The variables of all functions."""
+    names: set[str] = set()
+    for model in program.models:
+        names |= {dim.name for dim in model.dims} | {latent.name for latent in model.latents}
+        names |= {net.name for net in model.nets} | declared_names(model.statements)
+    for guide in program.guides:
+        names |= {one.name for one in guide.nets}
+        names |= declared_names(guide.statements)
+    return frozenset(local_name(name) for name in names)
 
 
 def _owners(program: ir.Program) -> list[tuple[ir.Callee, str, dict[str, ir.Plate]]]:

@@ -171,7 +171,7 @@ class Emitter:
             case ir.Call():
                 return self._call(expr)
             case ir.Output():
-                return Code(f"{self._call(expr.call).text}[{expr.position}]")
+                return Code(f"{self.emit(expr.call).text}[{expr.position}]")
 
     def _variable(self, var: ir.Var) -> str:
         if var.name in self.spelled:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from guidedsl import ir
 from guidedsl.backend.emit import Emitter
-from guidedsl.backend.names import Module, camel_case, data_attribute, extern_name, local_name, module_argument
+from guidedsl.backend.names import Module, camel_case, data_attribute, local_name, module_argument
 from guidedsl.backend.statements import Statement
 from guidedsl.check.calls import signature_text
 from guidedsl.check.nets import head_shape
@@ -44,17 +44,18 @@ class HandleContext:
     span_line: int
 
 
-def variable_names(callees: Iterable[ir.Callee], names: Module) -> Names:
-    """A name in the module for each."""
+def variable_names(callees: Iterable[ir.Callee], names: Module, locals: frozenset[str]) -> Names:
+    """A name in the module for each, which no variable of a function hides."""
     found: dict[str, str] = {}
+    before = frozenset(names.taken)
+    names.taken |= locals
     for callee in callees:
         owner, _, _ = callee.store_name.rpartition(".")
-        if callee.kind == "extern":
-            found[callee.store_name] = names.take(extern_name(callee.name))
-        elif callee.kind == "generated":
+        if callee.kind == "generated":
             found[callee.store_name] = names.take(camel_case(callee.name), f"{owner}{camel_case(callee.name)}")
         else:
             found[callee.store_name] = names.take(f"{callee.name}_net", f"{owner}_{callee.name}_net")
+    names.taken = {*before, *found.values()}
     return found
 
 

@@ -1,4 +1,4 @@
-"""The reference page of types, functions, distributions and automatic guides, printed from the registries.
+"""The reference page of types, functions, distributions, nets and automatic guides, printed from the registries.
 
 `python -m guidedsl.library.reference > docs/reference.md` writes it anew.
 """
@@ -11,6 +11,7 @@ from guidedsl.check.signatures import signature
 from guidedsl.library.distributions import DISTRIBUTIONS
 from guidedsl.library.families import FAMILIES
 from guidedsl.library.functions import FUNCTIONS, SPECIAL
+from guidedsl.library.makers import ACTIVATIONS, MAKERS
 from guidedsl.library.supports import KINDS
 
 
@@ -59,6 +60,21 @@ def _lines() -> Iterator[str]:
     for text in SPECIAL.values():
         call, _, doc = text.partition(": ")
         yield f"| `{call}` | {doc} |"
+    yield ""
+    yield "## Nets"
+    yield ""
+    yield "What stands behind `=` in `net f(x: T) -> T2 = …`. The output is put into its type by softplus (positive,"
+    yield "nonnegative), softmax (simplex) or the type's own bijection."
+    yield ""
+    yield "| maker | |"
+    yield "|---|---|"
+    for maker in MAKERS.values():
+        yield f"| `{maker.usage}` | {maker.doc} |"
+    yield ""
+    yield "| activation | |"
+    yield "|---|---|"
+    for activation in ACTIVATIONS.values():
+        yield f"| `{activation.name}` | {activation.doc} |"
     yield ""
     yield "## Automatic guides"
     yield ""
