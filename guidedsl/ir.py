@@ -335,10 +335,22 @@ class Draw:
 
 
 @dataclass(frozen=True)
+class Flow:
+    """A normalizing flow over `size` coordinates: noise through `transforms` layers of nets with `hidden` units."""
+
+    name: str
+    store_name: str
+    kind: str
+    size: Size
+    transforms: Size
+    hidden: Size
+
+
+@dataclass(frozen=True)
 class JointDraw:
     """Samples several latents at once, through their bijections."""
 
-    dist: Dist
+    dist: Dist | Flow
     latents: tuple[Latent, ...]
     plates: tuple[str, ...]
     span: Span
@@ -371,12 +383,22 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Laplace:
+    """That a guide is a Laplace approximation, and the store's names of its location and of its factor."""
+
+    loc: str
+    scale_tril: str
+    span: Span
+
+
+@dataclass(frozen=True)
 class Guide:
     name: str
     docstring: str | None
     model: Model
     statements: tuple[GuideStatement, ...]
     span: Span
+    laplace: Laplace | None = None
 
     @property
     def params(self) -> tuple[Param, ...]:

@@ -15,8 +15,8 @@ CODEGEN = 1
 
 _MODULE_NAMES = (
     "Data", "Dim", "Draw", "Field", "Guide", "Model", "NamedTuple", "Noise", "ParamStore", "Plate", "PlateSpec", "Site",
-    "Tensor", "constraints", "dataclass", "dist", "fn", "get_param_store", "math", "replace", "torch", "annotations",
-    "LINES", *dir(builtins),
+    "Tensor", "constraints", "dataclass", "dist", "flow", "fn", "get_param_store", "math", "replace", "torch",
+    "annotations", "LINES", *dir(builtins),
 )  # fmt: skip
 
 

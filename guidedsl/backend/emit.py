@@ -39,7 +39,7 @@ class Emitter:
     """Emits expressions of one model or guide.
 
     `local` spells the variables of the function; `full` reads data with all rows, for what is made once; `whole` says
-    that the data at hand has all rows.
+    that the data at hand has all rows. `named` are sizes that the function has a variable for.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Emitter:
         self.full = full
         self.whole = whole
         self.dims: set[str] = set()
+        self.named: dict[Size, str] = {}
         self.init_shape = "()"
 
     # Sizes
@@ -57,6 +58,8 @@ class Emitter:
     def size(self, size: Size) -> str:
         if size == NEW:
             return "1"
+        if size in self.named:
+            return self.named[size]
         self.dims |= size.names
         return size.render(self.local)
 

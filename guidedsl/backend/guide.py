@@ -28,6 +28,7 @@ class GuideContext:
     latents: str
     log_q: str
     score: str | None
+    laplace: str | None
     span_line: int
 
 
@@ -43,13 +44,22 @@ def guide_context(guide: ir.Guide, variable: str, model: ModelContext, names: Mo
         docstring=guide.docstring,
         function=names.take(snake, f"{snake}_guide"),
         model=model,
-        params_doc=tuple(_param_doc(param, guide.model) for param in guide.params),
+        params_doc=(
+            *(_param_doc(param, guide.model) for param in guide.params),
+            *(
+                _flow_doc(s.dist)
+                for s in guide.statements
+                if isinstance(s, ir.JointDraw)
+                if isinstance(s.dist, ir.Flow)
+            ),
+        ),
         has_params=writer.has_params,
         dims=used_dims(writer.emitter, guide.model),
         body=tuple(writer.body),
         latents=latents,
         log_q=joined(writer.log_q) or "data.new_full(particles, 0.0)",
         score=joined(writer.score) or None,
+        laplace=f'("{guide.laplace.loc}", "{guide.laplace.scale_tril}")' if guide.laplace is not None else None,
         span_line=guide.span.line,
     )
 
@@ -60,6 +70,11 @@ def _param_doc(param: ir.Param, model: ir.Model) -> str:
     axes = [*(str(model.plate(plate).size) for plate in type.plates), *(str(size) for size in type.event)]
     rows = f", a row for each of {' and '.join(type.plates)}" if type.plates else ""
     return f"{param.store_name}: [{', '.join(axes)}] {type.support}{rows}"
+
+
+def _flow_doc(flow: ir.Flow) -> str:
+    """`Guide.flow.…: loc and scale, [N + 2] each, and the weights of the nets (spline)`."""
+    return f"{flow.store_name}.…: loc and scale, [{flow.size}] each, and the weights of the nets ({flow.kind})"
 
 
 def _reads_let(param: ir.Param) -> bool:
@@ -96,7 +111,20 @@ class _Writer:
         names = [latent.name for latent in self.model.latents] + [dim.name for dim in self.model.dims]
         return names + [s.name for s in self.guide.statements if not isinstance(s, ir.JointDraw)]
 
+    def _name_sizes(self) -> None:
+        """A variable for the size of a joint that is long to write and written more than once."""
+        joints = [s for s in self.guide.statements if isinstance(s, ir.JointDraw)]
+        shapes = [size for param in self.guide.params for size in param.type.event]
+        for draw in joints:
+            size = draw.dist.size if isinstance(draw.dist, ir.Flow) else draw.dist.type.event[-1]
+            long = size.name is None and size.constant is None and size not in self.emitter.named
+            if long and size in shapes:
+                text = self.emitter.size(size)
+                self.emitter.named[size] = self.fresh("joint_size")
+                self._add(f"{self.emitter.named[size]} = {text}", draw.span.line)
+
     def write(self) -> None:
+        self._name_sizes()
         self._model_params()
         lets = {s.name: s for s in self.guide.statements if isinstance(s, ir.Let)}
         draws = [s for s in self.guide.statements if isinstance(s, ir.Draw | ir.JointDraw)]
@@ -162,18 +190,21 @@ class _Writer:
         self._add(f"{name}, {log_det} = {constraint}.push({free})", line)
         return summed(Code(log_det), len(latent.plates) + rank - via[0].row.rank)
 
-    def _record(self, terms: list[Code], plates: tuple[str, ...], dist: ir.Dist) -> None:
+    def _record(self, terms: list[Code], plates: tuple[str, ...], dist: ir.Dist | ir.Flow) -> None:
         """Add a site to log q: its density less the log-determinants of the bijections."""
         site = Code(" - ".join(code.text for code in terms), SUM) if len(terms) > 1 else terms[0]
         self.log_q.append(scaled(site, plates, self.model).text)
-        if not dist.row.reparameterised:
+        if isinstance(dist, ir.Dist) and not dist.row.reparameterised:
             self.score.append(site.text)
 
     def _joint(self, draw: ir.JointDraw) -> None:
         line = draw.span.line
         alone = len(draw.latents) == 1
         log_q = self.fresh(f"log_q_{self.local(draw.latents[0].name)}" if alone else "log_q_joint")
-        call = self._call(draw.dist, draw.plates, draw.dist.type.event)
+        if isinstance(draw.dist, ir.Flow):
+            call, batch = self._flow(draw.dist, line), 0
+        else:
+            call, batch = self._call(draw.dist, draw.plates, draw.dist.type.event), 1 - draw.dist.own
         if alone:
             parts = [self._part(draw.latents[0], draw)]
             self._add(f"{parts[0]}, {log_q} = {call}", line)
@@ -181,7 +212,7 @@ class _Writer:
             block = self.fresh("joint_free")
             self._add(f"{block}, {log_q} = {call}", line)
             parts = self._split(block, draw)
-        terms = [summed(Code(log_q), len(draw.plates) + 1 - draw.dist.own)]
+        terms = [summed(Code(log_q), len(draw.plates) + batch)]
         scalars = not alone and self._all_scalars(draw)
         for latent, part in zip(draw.latents, parts, strict=True):
             name = self.local(latent.name)
@@ -192,6 +223,14 @@ class _Writer:
             else:
                 terms.append(self._push(name, shaped, (latent.type.support, latent.bounds), latent, line))
         self._record(terms, draw.plates, draw.dist)
+
+    def _flow(self, flow: ir.Flow, line: int) -> str:
+        """The draw of a flow: its nets first, with their weights from the store."""
+        name = self.fresh(f"joint_{flow.name}")
+        size, transforms, hidden = (self.emitter.size(size) for size in (flow.size, flow.transforms, flow.hidden))
+        options = f"transforms={transforms}, hidden={hidden}"
+        self._add(f'{name} = flow("{flow.store_name}", "{flow.kind}", {size}, data, store, {options})', line)
+        return f"{name}.draw(noise, particles)"
 
     def _split(self, block: str, draw: ir.JointDraw) -> list[str]:
         """The slices of a joint vector, one a latent."""

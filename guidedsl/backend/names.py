@@ -10,7 +10,7 @@ from guidedsl.runtime.metadata import attribute_of
 
 RESERVED_LOCALS = frozenset(
     {"data", "latents", "store", "noise", "particles", "param", "log_p", "log_q", "score"}
-    | {"torch", "math", "dist", "fn", "constraints", "replace", "Draw", "get_param_store"}
+    | {"torch", "math", "dist", "flow", "fn", "constraints", "replace", "Draw", "get_param_store"}
     | {"range", "tuple", "int", "dict", "abs", "round", "max", "min"}
 )
 _TUPLE_NAMES = frozenset({"count", "index", "Tensor"})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from guidedsl.runtime import constraints, distributions
     from guidedsl.runtime.data import Data, Dim, Field, PlateSpec, Site
+    from guidedsl.runtime.flows import flow
     from guidedsl.runtime.model import Draw, Guide, Model
     from guidedsl.runtime.noise import Noise
     from guidedsl.runtime.params import ParamStore, get_param_store, param
@@ -27,6 +28,7 @@ __all__ = [
     "Site",
     "constraints",
     "distributions",
+    "flow",
     "get_param_store",
     "param",
 ]
@@ -43,6 +45,7 @@ _HOMES = {
     "Plate": "plates",
     "PlateSpec": "data",
     "Site": "data",
+    "flow": "flows",
     "get_param_store": "params",
     "param": "params",
 }

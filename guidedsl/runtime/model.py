@@ -155,11 +155,16 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Guide:
-    """A guide of a generated module. Calling it draws latents with their log density."""
+    """A guide of a generated module. Calling it draws latents with their log density.
+
+    `laplace` names the parameters of a Laplace approximation, location and Cholesky factor of the covariance, which
+    `fit` finds; None for a guide that maximises the ELBO.
+    """
 
     name: str
     function: Callable[..., Draw[Any]] = field(repr=False)
     model: Model
+    laplace: tuple[str, str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         vars(self.function)[_OWNER] = self
