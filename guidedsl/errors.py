@@ -870,7 +870,11 @@ def joint_in_subsampled(
         f"{family} over `{name}` in the {_batched(mode)} plate `{plate}`",
         Label(span, "its parameters would take the minibatch's shape"),
         Label(site, f"in plate `{plate}`"),
-        f"put it inside `plate {plate} {{ }}`, use mean_field, or a net" if row else "use mean_field, or a net",
+        (
+            f"put it inside `plate {plate} {{ }}`, use mean_field, or a net"
+            if row
+            else "use mean_field or structured, which have params for each row"
+        ),
     )
 
 

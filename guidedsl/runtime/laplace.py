@@ -21,8 +21,8 @@ from guidedsl.runtime.lbfgs import Minimum, minimise
 from guidedsl.runtime.model import Guide
 from guidedsl.runtime.params import ParamStore
 
-STARTS = 4
-SEARCH = 1000
+STARTS = 3
+SEARCH = 400
 """Iterations of one search for the mode."""
 NEWTON = 50
 SETTLED = 1e-6
@@ -113,7 +113,7 @@ class LaplaceFit:
             self.report(base + iteration, value)
 
         found = minimise(
-            self.loss, x, max_iterations=SEARCH, gradient_tolerance=1e-8, value_tolerance=1e-13, on_iteration=each
+            self.loss, x, max_iterations=SEARCH, max_evaluations=3 * SEARCH, value_tolerance=1e-11, on_iteration=each
         )
         self.evaluations += found.evaluations
         return found
