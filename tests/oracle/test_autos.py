@@ -149,8 +149,9 @@ def test_laplace_of_a_gamma_posterior_on_the_log_scale() -> None:
     module = build(GAMMA.replace("FLOW", "spline"))
     a, b = 3 + sum(COUNTS), 2 + len(COUNTS)
     fit = module.L.fit(module.M.data(y=COUNTS), seed=1)
-    assert fit.store["L.joint_loc"].item() == pytest.approx(math.log(a / b), abs=1e-9)
-    assert fit.store["L.joint_scale_tril"].item() == pytest.approx(a**-0.5, rel=1e-9)
+    # A millionth of an sd is what the search promises.
+    assert fit.store["L.joint_loc"].item() == pytest.approx(math.log(a / b), abs=1e-6 * a**-0.5)
+    assert fit.store["L.joint_scale_tril"].item() == pytest.approx(a**-0.5, rel=1e-6)
 
 
 POSITIVE = """
