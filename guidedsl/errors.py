@@ -1116,13 +1116,40 @@ def auto_in_minibatch(family: str, name: str, plate: str, span: Span, declared: 
     )
 
 
-def joint_in_subsampled(family: str, name: str, plate: str, mode: str, span: Span, site: Span) -> Diagnostic:
+def joint_in_subsampled(
+    family: str, name: str, plate: str, mode: str, span: Span, site: Span, *, row: bool = True
+) -> Diagnostic:
+    """`row`: whether it may stand for one row instead."""
     return Diagnostic(
         "E502",
         f"{family} over `{name}` in the {_batched(mode)} plate `{plate}`",
         Label(span, "its parameters would take the minibatch's shape"),
         Label(site, f"in plate `{plate}`"),
-        f"put it inside `plate {plate} {{ }}`, use mean_field, or a net",
+        (
+            f"put it inside `plate {plate} {{ }}`, use mean_field, or a net"
+            if row
+            else "use mean_field or structured, which have params for each row"
+        ),
+    )
+
+
+def auto_in_plate(family: str, plate: str, span: Span, declared: Span) -> Diagnostic:
+    return Diagnostic(
+        "E510",
+        f"`auto {family}` inside plate `{plate}`",
+        Label(span, "there is none for each row"),
+        Label(declared, f"`{plate}` is declared here"),
+        f"move it out of the plate, or take full_rank, structured or a net for the rows of `{plate}`",
+    )
+
+
+def laplace_not_alone(name: str, span: Span, auto: Span) -> Diagnostic:
+    return Diagnostic(
+        "E511",
+        f"`auto laplace` does not cover `{name}`",
+        Label(span, "drawn apart from it"),
+        Label(auto, "an expansion around the mode of all latents"),
+        "let it cover them all: `auto laplace for rest`; or take full_rank, which stands beside other statements",
     )
 
 
@@ -1219,12 +1246,11 @@ def not_reparameterised(name: str, dist: str, span: Span) -> Diagnostic:
     )
 
 
-def many_parameters(family: str, size: int, count: str, span: Span) -> Diagnostic:
+def many_parameters(what: str, rows: int, span: Span, hint: str) -> Diagnostic:
+    count = rows * (rows + 1) // 2
+    shown = f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
     return Diagnostic(
-        "W605",
-        f"{family} over dim {size}: {count} parameters",
-        Label(span, "quadratic in the dim"),
-        hint="try `low_rank(rank = 8)`",
+        "W605", f"{what} over dim {rows}: {shown} parameters", Label(span, "quadratic in the dim"), hint=hint
     )
 
 

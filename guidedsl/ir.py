@@ -428,10 +428,22 @@ class Draw:
 
 
 @dataclass(frozen=True)
+class Flow:
+    """A normalizing flow over `size` coordinates: noise through `transforms` layers of nets with `hidden` units."""
+
+    name: str
+    store_name: str
+    kind: str
+    size: Size
+    transforms: Size
+    hidden: Size
+
+
+@dataclass(frozen=True)
 class JointDraw:
     """Samples several latents at once, through their bijections."""
 
-    dist: Dist
+    dist: Dist | Flow
     latents: tuple[Latent, ...]
     plates: tuple[str, ...]
     span: Span
@@ -571,6 +583,15 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Laplace:
+    """That a guide is a Laplace approximation, and the store's names of its location and of its factor."""
+
+    loc: str
+    scale_tril: str
+    span: Span
+
+
+@dataclass(frozen=True)
 class Guide:
     name: str
     docstring: str | None
@@ -579,6 +600,7 @@ class Guide:
     nets: tuple[Callee, ...]
     span: Span
     summed: Summed | None = None
+    laplace: Laplace | None = None
 
     @property
     def params(self) -> tuple[Param, ...]:

@@ -41,8 +41,9 @@ class Emitter:
     """Emits expressions of one model or guide.
 
     `local` spells the variables of the function; `full` reads data with all rows, for what is made once; `whole` says
-    that the data at hand has all rows. `spelled` are values that stand for something else here, as in a scan; there
-    some have particle axes at some steps only (`uneven`), so that what is stacked is broadcast first.
+    that the data at hand has all rows. `named` are sizes that the function has a variable for. `spelled` are values that
+    stand for something else here, as in a scan; there some have particle axes at some steps only (`uneven`), so that
+    what is stacked is broadcast first.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Emitter:
         self.whole = whole
         self.dims: set[str] = set()
         self.callees: dict[str, ir.Callee] = {}
+        self.named: dict[Size, str] = {}
         self.init_shape = "()"
         self.spelled: Mapping[str, str] = {}
         self.uneven = False
@@ -62,7 +64,7 @@ class Emitter:
         """An emitter for the steps of a scan, or, with their axis, for all of them at once."""
         plates = dict(self.plates) if axis is None else {**self.plates, axis.name: axis}
         inner = Emitter(plates, self.local, full=self.full, whole=self.whole)
-        inner.dims, inner.callees = self.dims, self.callees
+        inner.dims, inner.callees, inner.named = self.dims, self.callees, self.named
         inner.spelled, inner.uneven = {**self.spelled, **spelled}, True
         return inner
 
@@ -71,6 +73,8 @@ class Emitter:
     def size(self, size: Size) -> str:
         if size == NEW:
             return "1"
+        if size in self.named:
+            return self.named[size]
         self.dims |= size.names
         return size.render(self.local)
 

@@ -32,6 +32,7 @@ class GuideContext:
     log_q: str
     score: str | None
     nets: str | None
+    laplace: str | None
     span_line: int
 
 
@@ -57,6 +58,12 @@ def guide_context(
         params_doc=(
             *(_param_doc(param, guide.model) for param in guide.params),
             *(_net_doc(net, net.layers) for net in guide.nets if net.layers is not None),
+            *(
+                _flow_doc(s.dist)
+                for s in guide.statements
+                if isinstance(s, ir.JointDraw)
+                if isinstance(s.dist, ir.Flow)
+            ),
         ),
         has_params=writer.has_params,
         dims=used_dims(writer.emitter, guide.model),
@@ -65,6 +72,7 @@ def guide_context(
         log_q=joined(writer.log_q) or "data.new_full(particles, 0.0)",
         score=joined(writer.score) or None,
         nets=f"({', '.join(passed)}{',' if len(passed) == 1 else ''})" if passed else None,
+        laplace=f'("{guide.laplace.loc}", "{guide.laplace.scale_tril}")' if guide.laplace is not None else None,
         span_line=guide.span.line,
     )
 
@@ -81,6 +89,11 @@ def _param_doc(param: ir.Param, model: ir.Model) -> str:
     axes = [*(str(model.plate(plate).size) for plate in type.plates), *(str(size) for size in type.event)]
     rows = f", a row for each of {' and '.join(type.plates)}" if type.plates else ""
     return f"{param.store_name}: [{', '.join(axes)}] {type.support}{rows}"
+
+
+def _flow_doc(flow: ir.Flow) -> str:
+    """`Guide.flow.…: loc and scale, [N + 2] each, and the weights of the nets (spline)`."""
+    return f"{flow.store_name}.…: loc and scale, [{flow.size}] each, and the weights of the nets ({flow.kind})"
 
 
 def _reads_let(param: ir.Param) -> bool:
@@ -119,7 +132,20 @@ class _Writer:
         """A variable of our own that no declared name is."""
         return self.names.fresh(wish)
 
+    def _name_sizes(self) -> None:
+        """A variable for the size of a joint that is long to write and written more than once."""
+        joints = [s for s in self.guide.statements if isinstance(s, ir.JointDraw)]
+        shapes = [size for param in self.guide.params for size in param.type.event]
+        for draw in joints:
+            size = draw.dist.size if isinstance(draw.dist, ir.Flow) else draw.dist.type.event[-1]
+            long = size.name is None and size.constant is None and size not in self.emitter.named
+            if long and size in shapes:
+                text = self.emitter.size(size)
+                self.emitter.named[size] = self.fresh("joint_size")
+                self._add(f"{self.emitter.named[size]} = {text}", draw.span.line)
+
     def write(self) -> None:
+        self._name_sizes()
         self._model_params()
         made_of = definitions(self.guide.statements)
         inside = [s for scan in self.guide.statements if isinstance(scan, ir.Scan) for s in scan.statements]
@@ -208,18 +234,21 @@ class _Writer:
         place.body.append(Statement(f"{name}, {log_det} = {constraint}.push({free})", place.line))
         return Code(log_det)
 
-    def _record(self, terms: list[Code], plates: tuple[str, ...], dist: ir.Dist, emitter: Emitter) -> None:
+    def _record(self, terms: list[Code], plates: tuple[str, ...], dist: ir.Dist | ir.Flow, emitter: Emitter) -> None:
         """Add a site to log q: its density less the log-determinants of the bijections."""
         site = _difference(terms)
         self.log_q.append(scaled(site, plates, emitter).text)
-        if not dist.row.reparameterised:
+        if isinstance(dist, ir.Dist) and not dist.row.reparameterised:
             self.score.append(site.text)
 
     def _joint(self, draw: ir.JointDraw) -> None:
         line = draw.span.line
         alone = len(draw.latents) == 1
         log_q = self.fresh(f"log_q_{self.local(draw.latents[0].name)}" if alone else "log_q_joint")
-        call = _call(draw.dist, draw.plates, draw.dist.type.event, self.emitter)
+        if isinstance(draw.dist, ir.Flow):
+            call, batch = self._flow(draw.dist, line), 0
+        else:
+            call, batch = _call(draw.dist, draw.plates, draw.dist.type.event, self.emitter), 1 - draw.dist.own
         if alone:
             parts = [self._part(draw.latents[0], draw)]
             self._add(f"{parts[0]}, {log_q} = {call}", line)
@@ -227,7 +256,7 @@ class _Writer:
             block = self.fresh("joint_free")
             self._add(f"{block}, {log_q} = {call}", line)
             parts = self._split(block, draw)
-        terms = [summed(Code(log_q), len(draw.plates) + 1 - draw.dist.own)]
+        terms = [summed(Code(log_q), len(draw.plates) + batch)]
         scalars = not alone and self._all_scalars(draw)
         for latent, part in zip(draw.latents, parts, strict=True):
             name = self.local(latent.name)
@@ -240,6 +269,14 @@ class _Writer:
                 log_det = self._push(name, shaped, via, latent.plates, rank, self.emitter, Place(self.body, line))
                 terms.append(summed(log_det, len(latent.plates) + rank - latent.type.support.row.rank))
         self._record(terms, draw.plates, draw.dist, self.emitter)
+
+    def _flow(self, flow: ir.Flow, line: int) -> str:
+        """The draw of a flow: its nets first, with their weights from the store."""
+        name = self.fresh(f"joint_{flow.name}")
+        size, transforms, hidden = (self.emitter.size(size) for size in (flow.size, flow.transforms, flow.hidden))
+        options = f"transforms={transforms}, hidden={hidden}"
+        self._add(f'{name} = flow("{flow.store_name}", "{flow.kind}", {size}, data, store, {options})', line)
+        return f"{name}.draw(noise, particles)"
 
     def _split(self, block: str, draw: ir.JointDraw) -> list[str]:
         """The slices of a joint vector, one a latent."""

@@ -10,28 +10,16 @@ from collections.abc import Iterable
 from guidedsl.runtime.metadata import attribute_of
 
 MODULE_NAMES = frozenset(
-    {
-        "Data",
-        "Dim",
-        "Draw",
-        "Extern",
-        "Field",
-        "Guide",
-        "ImportedNet",
-        "Mapping",
-        "Model",
-        "NamedTuple",
-        "Noise",
-        "ParamStore",
-    }
-    | {"PassedNet", "Plate", "PlateSpec", "Site", "Tensor", "Value", "annotations", "constraints", "dataclass", "dist"}
-    | {"fn", "get_param_store", "math", "net", "nn", "replace", "torch", "LINES", *dir(builtins)}
+    {"Data", "Dim", "Draw", "Extern", "Field", "Guide", "ImportedNet", "Mapping", "Model", "NamedTuple", "Noise"}
+    | {"ParamStore", "PassedNet", "Plate", "PlateSpec", "Site", "Tensor", "Value", "annotations", "constraints"}
+    | {"dataclass", "dist", "flow", "fn", "get_param_store", "math", "net", "nn", "replace", "torch", "LINES"}
+    | set(dir(builtins))
 )
 """What a generated module imports, or finds there."""
 RESERVED_LOCALS = frozenset(
     {"data", "latents", "store", "noise", "particles", "param", "log_p", "log_q", "score", "net"}
     | {"tilt", "quantities"}
-    | {"torch", "math", "dist", "fn", "constraints", "replace", "Draw", "get_param_store"}
+    | {"torch", "math", "dist", "flow", "fn", "constraints", "replace", "Draw", "get_param_store"}
     | {"range", "tuple", "int", "dict", "abs", "round", "max", "min"}
 )
 _MODULE_METHOD_NAMES = RESERVED_LOCALS | {"self", "h", "nn", "out", "Tensor"}

@@ -51,7 +51,9 @@ def param_statement(param: ir.Param, emitter: Emitter) -> Statement:
 
 def _whole(emitter: Emitter) -> Emitter:
     """An emitter for what is stored: it reads data with all rows."""
-    return Emitter(emitter.plates, emitter.local, full=True)
+    whole = Emitter(emitter.plates, emitter.local, full=True)
+    whole.named = emitter.named
+    return whole
 
 
 def stored_constraint(param: ir.Param, emitter: Emitter) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from guidedsl import errors, ir
+from guidedsl.check.dependencies import Reading, readings
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.models import declared_names
 from guidedsl.check.shapes import as_size, show
 from guidedsl.check.types import moving_bound
 from guidedsl.library import families
 from guidedsl.library import supports as s
-from guidedsl.library.families import FAMILIES, Family
-from guidedsl.sizes import Size
+from guidedsl.library.families import FAMILIES, Family, Option, Parent
+from guidedsl.sizes import Size, total
 from guidedsl.source import Source, Span
 from guidedsl.syntax import ast
 from guidedsl.syntax.parser import parse
@@ -22,8 +24,8 @@ from guidedsl.syntax.words import RESERVED
 if TYPE_CHECKING:
     from guidedsl.check.guides import GuideChecker
 
-_LARGE = 1000
-"""Above this many coordinates a full covariance is likely not meant (W605)."""
+LARGE = 1000
+"""A matrix of more rows than this is likely not meant as a param (W605)."""
 
 
 def expand_auto(
@@ -33,25 +35,42 @@ def expand_auto(
 
     One that enumerates stands for none: its latents are noted in the guide.
     """
-    text = auto_text(node, guide, enclosing, named, number)
-    if text is None:
+    auto = _understood(node, guide, enclosing, named)
+    if auto is None:
         return None
+    family, options, latents = auto
+    suffix = "" if number == 1 else str(number)
+    if family.expand is None:
+        _flow(node, guide, latents, options, f"flow{suffix}")
+        return None
+    prefix = f"joint{suffix}"
+    known = _described(latents, guide, enclosing)
+    text = family.expand(known, prefix, {name: text for name, (text, _) in options.items()})
+    if family.whole:
+        owner = guide.node.name.text
+        guide.laplace = ir.Laplace(f"{owner}.{prefix}_loc", f"{owner}.{prefix}_scale_tril", node.span)
+    if not family.kept:
+        guide.expansions.append((node.span, text))
     statements = parse_statements(text, node.span)
     for name in declared_names(statements):
         if name.text in guide.taken:
             guide.report.add(
                 errors.auto_declares(node.family.text, name.text, node.span, guide.taken[name.text]), name.text
             )
-            for latent in guide.latents.values():
-                if guide.auto_spans.get(latent.name) == node.span:
-                    guide.lose(latent, node.span, in_auto=True)
+            for latent in latents:
+                guide.lose(latent, node.span, in_auto=True)
             return None
     return statements
 
 
-def auto_text(
-    node: ast.Auto, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str], number: int
-) -> str | None:
+_Options = dict[str, tuple[str, Size | None]]
+"""Each option as text, and as a size where it is a number."""
+
+
+def _understood(
+    node: ast.Auto, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]
+) -> tuple[Family, _Options, list[ir.Latent]] | None:
+    """The family, its options and its latents, or None after saying what is wrong with them."""
     family = FAMILIES.get(node.family.text)
     if family is None:
         guide.report.add(errors.unknown_family(node.family.text, node.family.span, FAMILIES), node.family.text)
@@ -68,19 +87,33 @@ def auto_text(
         for latent in latents:
             guide.enumerate(latent, _place(node, latent))
         return None
-    assert family.expand is not None
     if any(latent.name in RESERVED for latent in latents):
+        _give_up(node, guide, enclosing, named)
+        return None
+    if enclosing and family.kept:
+        plate = enclosing[-1]
+        guide.report.add(errors.auto_in_plate(family.name, plate, node.span, guide.plates[plate].span))
         _give_up(node, guide, enclosing, named)
         return None
     for latent in latents:
         guide.auto_spans[latent.name] = node.span
     if family.quadratic:
         _warn_large(node, family, latents, guide, enclosing)
-    known = tuple(_described(latent, enclosing) for latent in latents)
-    prefix = "joint" if number == 1 else f"joint{number}"
-    text = family.expand(known, prefix, options)
-    guide.expansions.append((node.span, text))
-    return text
+    return family, options, latents
+
+
+def _flow(node: ast.Auto, guide: GuideChecker, latents: list[ir.Latent], options: _Options, name: str) -> None:
+    """Add the draw of a flow, which no statement of the language says."""
+    expressions = Expressions(guide.report, guide.scope())
+    sizes = [size for latent in latents if (size := expressions.coordinates(latent)) is not None]
+    transforms, hidden = options["transforms"][1], options["hidden"][1]
+    assert transforms is not None
+    assert hidden is not None
+    owner = guide.node.name.text
+    flow = ir.Flow(name, f"{owner}.{name}", options["kind"][0], total(sizes), transforms, hidden)
+    for latent in latents:
+        guide.lose(latent, node.span, in_auto=True)
+    guide.statements.append(ir.JointDraw(flow, tuple(latents), (), node.span))
 
 
 def _give_up(node: ast.Auto, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]) -> None:
@@ -115,33 +148,49 @@ def _placed(node: Any, span: Span) -> Any:
     return node
 
 
-def _options(node: ast.Auto, family: Family, expressions: Expressions) -> dict[str, str] | None:
+def _options(node: ast.Auto, family: Family, expressions: Expressions) -> _Options | None:
     report = expressions.report
-    given: dict[str, str] = {}
+    known = {option.name: option for option in family.options}
+    given: _Options = {}
     for position, argument in enumerate(node.arguments):
         value = argument.value
         name = argument.keyword.text if argument.keyword is not None else None
-        if name is None and position < len(family.required):
-            name = family.required[position]
-        if name not in family.required:
+        if name is None and position < len(family.options):
+            name = family.options[position].name
+        if name not in known:
             at = argument.keyword.span if argument.keyword is not None else value.span
             shown = name or report.text(value.span)
-            report.add(errors.unknown_option(shown, f"`{family.name}`", at, family.required))
+            report.add(errors.unknown_option(shown, f"`{family.name}`", at, known))
             return None
-        checked = expressions.check(value)
-        size = as_size(checked) if checked is not None else None
-        if checked is None:
+        option = _option(known[name], value, expressions)
+        if option is None:
             return None
-        if size is None or (size.constant is not None and size.constant < 1):
-            report.add(errors.bad_option(name, "a whole number from 1", value.span))
-            return None
-        given[name] = report.text(value.span)
-    missing = [name for name in family.required if name not in given]
+        given[name] = option
+    missing = [option for option in family.options if option.default is None and option.name not in given]
     if missing:
-        example = ", ".join(f"{name} = 8" for name in missing)
-        report.add(errors.option_needed(family.name, missing[0], node.family.span, example))
+        example = ", ".join(next(iter(one.words)) if one.words else f"{one.name} = 8" for one in missing)
+        report.add(errors.option_needed(family.name, missing[0].name, node.family.span, example))
         return None
-    return given
+    left = {o.name: (o.default, Size.of(int(o.default))) for o in family.options if o.default and o.name not in given}
+    return given | left
+
+
+def _option(option: Option, value: ast.Expr, expressions: Expressions) -> tuple[str, Size | None] | None:
+    report = expressions.report
+    text = report.text(value.span)
+    if option.words is not None:
+        if text in option.words:
+            return text, None
+        report.add(errors.bad_option(option.name, f"one of {', '.join(option.words)}", value.span))
+        return None
+    checked = expressions.check(value)
+    size = as_size(checked) if checked is not None else None
+    if checked is None:
+        return None
+    if size is None or (size.constant is not None and size.constant < 1):
+        report.add(errors.bad_option(option.name, "a whole number from 1", value.span))
+        return None
+    return text, size
 
 
 def _latents(
@@ -185,6 +234,8 @@ def _latents(
             fine = False
     for sampled in found if not fine else ():
         guide.lose(sampled, node.span, in_auto=True)
+    if family.ordered:
+        found.sort(key=list(guide.latents.values()).index)
     return found if fine else []
 
 
@@ -216,7 +267,8 @@ def _fits(
         declared = guide.plates[plate]
         if family.joint and plate not in enclosing and declared.batching is not None:
             mode = declared.batching
-            finding = errors.joint_in_subsampled(family.name, latent.name, plate, mode, span, latent.span)
+            row = not family.kept
+            finding = errors.joint_in_subsampled(family.name, latent.name, plate, mode, span, latent.span, row=row)
         elif declared.batching == "minibatch":
             finding = errors.auto_in_minibatch(family.name, latent.name, plate, span, declared.span)
         if finding is not None:
@@ -230,19 +282,56 @@ def _fits(
     return False
 
 
-def _described(latent: ir.Latent, enclosing: tuple[str, ...]) -> families.Latent:
+def _described(
+    latents: list[ir.Latent], guide: GuideChecker, enclosing: tuple[str, ...]
+) -> tuple[families.Latent, ...]:
+    """What the family needs to know of its latents."""
+    return tuple(_describe(latent, latents, guide, enclosing) for latent in latents)
+
+
+def _describe(
+    latent: ir.Latent, own: list[ir.Latent], guide: GuideChecker, enclosing: tuple[str, ...]
+) -> families.Latent:
     support, event = latent.type.support, latent.type.event
     free = s.free_shape(support, event)
     assert free is not None
     square = support.row.square
     written = event[:-1] if square else event
+    known = {other.name for other in own} | set(guide.sampled)
+    parents = (
+        _parent(reading, guide, {other.name for other in own})
+        for reading in readings(latent, guide.model)
+        if reading.latent in known
+    )
     return families.Latent(
         latent.name,
         f"{support}{_brackets(written)}",
         _brackets(free),
+        len(free),
         support.kind == "real",
         tuple(plate for plate in latent.plates if plate not in enclosing),
+        tuple(parent for parent in parents if parent is not None),
     )
+
+
+def _parent(reading: Reading, guide: GuideChecker, own: set[str]) -> Parent | None:
+    """A latent that a prior reads as the guide reads it, its location taken off where this auto has one. Rows that an
+    index picks have unconstrained coordinates only where these are the latent itself."""
+    latent = guide.latents[reading.latent]
+    shape = s.free_shape(latent.type.support, latent.type.event)
+    if shape is None:
+        return None
+    name, real = latent.name, latent.type.support.kind == "real"
+    index = ", ".join((*reading.rows, *((reading.row_of,) if reading.row_of else ())))
+    if index:
+        if not real or len(shape) > 1:
+            return None
+        value, less = f"{name}[{index}]", f"{name}_loc[{index}]"
+        size = shape[0].written if shape and not reading.row_of else ""
+        return Parent("_".join((name, *reading.rows)), f"({value} - {less})" if name in own else value, size)
+    size = "" if not shape else shape[0].written if len(shape) == 1 else f"size({name})"
+    value = name if real and len(shape) < 2 else f"free({name})" if shape else f"free({name})[0]"
+    return Parent(name, f"({value} - {name}_loc)" if name in own else value, size)
 
 
 def _brackets(event: tuple[Size, ...]) -> str:
@@ -252,15 +341,17 @@ def _brackets(event: tuple[Size, ...]) -> str:
 def _warn_large(
     node: ast.Auto, family: Family, latents: list[ir.Latent], guide: GuideChecker, enclosing: tuple[str, ...]
 ) -> None:
-    expressions = Expressions(guide.report, guide.scope(enclosing))
-    sizes = [expressions.coordinates(latent) for latent in latents]
-    defaults = {dim.name: dim.default for dim in guide.dims.values() if dim.default is not None}
-    total = 0
-    for size in sizes:
-        if size is None or not size.names <= set(defaults):
-            continue
-        total += size.value(defaults)
-    if total > _LARGE:
-        count = total * (total + 1) // 2
-        shown = f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
-        guide.report.add(errors.many_parameters(family.name, total, shown, node.span))
+    def size(latent: ir.Latent) -> int:
+        around = enclosing if family.joint else latent.plates
+        return known_size(Expressions(guide.report, guide.scope(around)).coordinates(latent), guide.dims) or 0
+
+    rows = sum(map(size, latents)) if family.joint else max(map(size, latents))
+    if rows > LARGE:
+        hint = "try `low_rank(rank = 8)`" if family.joint else "try `mean_field`, which has no matrix for an event"
+        guide.report.add(errors.many_parameters(family.name, rows, node.span, hint))
+
+
+def known_size(size: Size | None, dims: Mapping[str, ir.Dim]) -> int | None:
+    """A size as a number, where the defaults of dims in the file say it."""
+    defaults = {dim.name: dim.default for dim in dims.values() if dim.default is not None}
+    return None if size is None or not size.names <= set(defaults) else size.value(defaults)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from guidedsl import errors, ir
-from guidedsl.check.autos import expand_auto
+from guidedsl.check.autos import LARGE, expand_auto, known_size
 from guidedsl.check.distributions import check_dist, comparable
 from guidedsl.check.enumeration import classes_of, sum_out
 from guidedsl.check.expressions import Expressions
@@ -70,7 +70,7 @@ class GuideChecker:
         local: dict[str, Span],
         callees: dict[str, ir.Callee],
     ) -> None:
-        """`symbols` are what the model declares, `local` the names of its scans' steps, `callees` its nets and externs."""
+        """`symbols` are what the model declares, `local` the names of its scans' steps, `callees` its nets, externs."""
         self.report = report
         self.node = node
         self.open: OpenScan | None = None
@@ -91,6 +91,8 @@ class GuideChecker:
         self.auto_spans: dict[str, Span] = {}
         self.expansions: list[tuple[Span, str]] = []
         self.own_local: set[str] = set()
+        self.laplace: ir.Laplace | None = None
+        self.forgotten: list[str] = []
         self.hidden = frozenset(name for name, symbol in symbols.items() if symbol.role == "let")
         self.later: dict[str, Span | None] = {latent.name: self._auto_place(latent) for latent in model.latents}
         self.classes: dict[str, ir.Classes] = {}
@@ -115,16 +117,19 @@ class GuideChecker:
         named = {name.text for name in sampled_names(self.node.body)} | self._named_by_autos(self.node.body)
         self._body(self.node.body, (), named, in_auto=False)
         self._missing()
+        statements = tuple(self.statements)
         guide = ir.Guide(
             self.node.name.text,
             self.node.docstring,
             self.model,
-            tuple(self.statements),
+            statements,
             tuple(callee for name, callee in self.callees.items() if name not in self.inherited),
             self.node.name.span,
             self._summed(),
+            self.laplace,
         )
         self._unused(guide)
+        self._covered(guide)
         return guide
 
     def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
@@ -176,6 +181,8 @@ class GuideChecker:
                     self._lost(node.name)
                 elif self._declare(node.name, param[1]):
                     self.statements.append(param[0])
+                    if not in_auto:
+                        self._large(param[0])
             case ast.Let() | ast.Emit():
                 let = check_let(node, expressions)
                 if let is None:
@@ -659,7 +666,23 @@ class GuideChecker:
             self.report.add(errors.not_reparameterised(node.name.text, dist.row.name, node.dist.span), node.name.text)
         self.statements.append(ir.Draw(node.name.text, dist, None, None, type, enclosing, node.span))
 
+    def _large(self, param: ir.Param) -> None:
+        """Warn of a square matrix that grows with the square of many coordinates."""
+        rows = known_size(param.type.event[-1], self.dims) if param.type.support.row.square else None
+        if rows is not None and rows > LARGE:
+            hint = f"a low-rank factor has fewer: `{param.name} : real[{rows}, 8]`"
+            self.report.add(errors.many_parameters(f"`{param.name}`", rows, param.span, hint), param.name)
+
     # The guide as a whole
+
+    def _covered(self, guide: ir.Guide) -> None:
+        """A Laplace approximation is one of all latents: the mode of some is none while others are drawn."""
+        if guide.laplace is None:
+            return
+        for draw in guide.statements:
+            if isinstance(draw, ir.Draw | ir.JointDraw) and draw.span != guide.laplace.span:
+                name = draw.name if isinstance(draw, ir.Draw) else draw.latents[0].name
+                self.report.add(errors.laplace_not_alone(name, draw.span, guide.laplace.span), name)
 
     def _missing(self) -> None:
         broken_auto = "rest" in self.report.skipped
@@ -676,6 +699,7 @@ class GuideChecker:
                     self.node.name.text, latent.name, self.node.name.span, latent.span, self._suggestion(latent)
                 )
             self.report.add(finding, latent.name, self.node.name.text)
+            self.forgotten.append(latent.name)
 
     def _suggestion(self, latent: ir.Latent) -> str:
         statement = f"{latent.name} ~ …"
@@ -685,7 +709,9 @@ class GuideChecker:
         used = references(self.node.body)
         written = {name.text for name in declared_names(self.node.body)}
         for param in guide.params:
-            if param.name in written and param.name not in used:
+            # `tau_loc` is there for a statement that is missing, which has been said.
+            awaited = any(param.name.startswith(f"{name}_") for name in self.forgotten)
+            if param.name in written and param.name not in used and not awaited:
                 self.report.add(errors.unused_param(param.name, param.span), param.name)
         report_unused(guide.nets, called(self.node.body), self.report)
 

@@ -81,8 +81,10 @@ def _lines() -> Iterator[str]:
     yield "| family | |"
     yield "|---|---|"
     for family in FAMILIES.values():
-        options = f"({', '.join(f'{name} = …' for name in family.required)})" if family.required else ""
-        yield f"| `{family.name}{options}` | {family.doc} |"
+        shown = ", ".join(option.shown for option in family.options).replace("|", "or")
+        options = f"({shown})" if shown else ""
+        words = "; ".join(f"`{word}`: {doc}" for o in family.options for word, doc in (o.words or {}).items())
+        yield f"| `{family.name}{options}` | {family.doc}{f'. {words}' if words else ''} |"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from guidedsl.runtime import constraints, distributions
     from guidedsl.runtime.data import Data, Dim, Field, PlateSpec, Site
+    from guidedsl.runtime.flows import flow
     from guidedsl.runtime.model import Draw, Guide, Model
     from guidedsl.runtime.nets import Extern, ImportedNet, PassedNet, Value, net
     from guidedsl.runtime.noise import Noise
@@ -32,6 +33,7 @@ __all__ = [
     "Value",
     "constraints",
     "distributions",
+    "flow",
     "get_param_store",
     "net",
     "param",
@@ -53,6 +55,7 @@ _HOMES = {
     "PlateSpec": "data",
     "Site": "data",
     "Value": "nets",
+    "flow": "flows",
     "get_param_store": "params",
     "net": "nets",
     "param": "params",

@@ -90,6 +90,8 @@ def plan(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator)
         if shape.coordinates > MOST_JOINT_COORDINATES:
             return f"{shape.coordinates} correlated coordinates are too many for fixed noise"
         particles = max(particles, 2 * shape.coordinates + 16)
+    if len(flat) > particles * shape.coordinates:
+        return f"{particles} draws of {shape.coordinates} normals cannot tell {len(flat)} parameters apart"
     tensors = [value for value in vars(data).values() if isinstance(value, Tensor)]
     entries = max([shape.coordinates, *(value.numel() for value in tensors)])
     if particles * entries > (LARGEST_SUBSAMPLED_PASS if data.batches.rows else LARGEST_PASS):

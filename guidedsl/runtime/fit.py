@@ -17,6 +17,7 @@ from guidedsl.runtime.classes import ClassTable, class_probabilities
 from guidedsl.runtime.deterministic import FixedNoiseFit, Outcome
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.fixed_noise import FlatParameters
+from guidedsl.runtime.laplace import LaplaceFit
 from guidedsl.runtime.model import Guide, find_guide
 from guidedsl.runtime.nets import register
 from guidedsl.runtime.nonfinite import explain_nonfinite
@@ -160,6 +161,16 @@ class _Run:
             plan.flat.write(start)
         return outcome
 
+    def laplace(self, report: Callable[[int, float], None]) -> Outcome:
+        """The mode and the curvature there."""
+        fit = LaplaceFit(self.guide, self.data, self.store, self.generator, report)
+        try:
+            return fit.run()
+        except KeyboardInterrupt:
+            return Outcome(False, "interrupted", fit.evaluations)
+        finally:
+            self.history, self.steps = fit.history, fit.evaluations
+
     def stochastic(
         self, report: Callable[[int, float], None], steps: int | None, lr: float | None, particles: int
     ) -> Outcome:
@@ -229,15 +240,20 @@ def fit(
 
     Where the guide draws normals alone and the data is of moderate size, a quasi-Newton method minimises the loss on
     fixed noise, renewed until means and sds are settled within `tolerance` posterior sds. Otherwise, and where `steps`,
-    `lr` or `num_particles` is given, Adam in phases of ever smaller steps. The parameters are in `store`, by default a
-    new one. `nets` are the modules of nets that are passed in, by name; they are moved to the data's device and
-    precision, and trained. The same seed gives the same result, bit for bit, and leaves torch's global random state as
-    it was. Ctrl-C ends the fit with the best so far. Raises `InferenceError` where no start has a finite loss.
+    `lr` or `num_particles` is given, Adam in phases of ever smaller steps. `auto laplace` is neither: the mode and the
+    curvature there. The parameters are in `store`, by default a new one. `nets` are the modules of nets that are passed
+    in, by name; they are moved to the data's device and precision, and trained. The same seed gives the same result, bit
+    for bit, and leaves torch's global random state as it was. Ctrl-C ends the fit with the best so far. Raises
+    `InferenceError` where no start has a finite loss, and where a Laplace approximation finds no peak.
     """
     found = find_guide(guide)
     if not isinstance(found, Guide):
         raise InferenceError(f"fit needs a Guide of a generated module, got {found!r}; use SVI for plain functions")
     _checked(steps, lr, tolerance, num_particles)
+    if found.laplace is not None and not (steps is None and lr is None and num_particles is None):
+        raise InferenceError(
+            f"{found.name} is a Laplace approximation, which has no steps, learning rate or particles: leave them out"
+        )
     began = time.perf_counter()
     bound = data.to(device, dtype)
     generator = torch.Generator(bound.device)
@@ -250,7 +266,9 @@ def fit(
     try:
         _check_start(found, bound, store, generator)
         outcome: Outcome | str = "steps, lr or num_particles was given"
-        if steps is None and lr is None and num_particles is None:
+        if found.laplace is not None:
+            outcome = run.laplace(bar)
+        elif steps is None and lr is None and num_particles is None:
             outcome = run.fixed_noise(bar)
         if isinstance(outcome, str):
             usual = NET_PARTICLES if store.modules else PARTICLES

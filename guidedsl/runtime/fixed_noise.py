@@ -143,6 +143,10 @@ class FixedNoiseLoss:
         draw = self.guide(self.data, particles=(normals[0].shape[0],), store=self.store, noise=noise)
         return self.guide.model(self.data, draw.latents, store=self.store), draw
 
+    def draw_first(self) -> tuple[Tensor, Draw[Any]]:
+        """log p and the draw on the first chunk of normals, at the parameters as they are."""
+        return self._draw(self._chunks[0])
+
     def __call__(self, x: Tensor) -> tuple[float, Tensor]:
         """Value and gradient [n] at the parameters x [n]."""
         self.flat.write(x)

@@ -175,13 +175,16 @@ class Model:
 class Guide:
     """A guide of a generated module. Calling it draws latents with their log density.
 
-    `nets` names those of it and its model that the user passes in.
+    `nets` names those of it and its model that the user passes in. `laplace` names the parameters of a Laplace
+    approximation, location and Cholesky factor of the covariance, which `fit` finds; None for a guide that maximises the
+    ELBO.
     """
 
     name: str
     function: Callable[..., Draw[Any]] = field(repr=False)
     model: Model
     nets: tuple[str, ...] = ()
+    laplace: tuple[str, str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         vars(self.function)[_OWNER] = self

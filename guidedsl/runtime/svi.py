@@ -65,6 +65,11 @@ class SVI:
 
     def step(self, data: Any) -> float:
         """One step on one draw of rows and latents; the loss before it, for all rows (an unbiased estimate)."""
+        if isinstance(self.guide, Guide) and self.guide.laplace is not None:
+            raise InferenceError(
+                f"{self.guide.name} is a Laplace approximation, which is found and not learned: call "
+                f"{self.guide.name}.fit(data). To learn a normal step by step take `auto full_rank`"
+            )
         noise = self._noise(data)
         before = self._noise_state(data.device)
         batch = data.subsample(noise)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 DIMS = {"K": 2, "L": 3}
 SIZES = {"P": 3, "Q": 2, "R": 4}
+FLOW = "flow(affine, transforms = 1, hidden = 2)"
 
 
 @dataclass(frozen=True)
@@ -325,17 +326,20 @@ class Writer:
             names = ", ".join(latent.value.name for latent in chosen)
             common = set.intersection(*(set(latent.value.plates) for latent in chosen))
             joint_here = all(self.subsampled not in latent.value.plates for latent in chosen)
-            family = self.text("map", "mean_field", *(["full_rank", "low_rank(rank = 2)"] if joint_here else []))
+            joints = ["full_rank", "low_rank(rank = 2)", FLOW] if joint_here else []
+            family = self.text("map", "mean_field", "structured", *joints)
             statement = f"auto {family} for {names}"
             if common and self.chance(50):
                 joint = all(self.subsampled not in set(z.value.plates) - common for z in chosen)
-                family = self.text("mean_field", *(["full_rank", "low_rank(1)"] if joint else []))
+                family = self.text("mean_field", "structured", *(["full_rank", "low_rank(1)"] if joint else []))
                 inside = tuple(plate for plate in self.plates if plate in common)
                 statement = self.block(inside, f"auto {family} for {names}").strip()
             lines.append(f"  {statement}")
         if left:
             whole = all(self.subsampled not in latent.value.plates for latent in left)
-            family = self.text("map", "mean_field", *(["full_rank", "low_rank(rank = K)"] if whole else []))
+            alone = ["laplace"] if not lines else []
+            joints = ["full_rank", "low_rank(rank = K)", *alone] if whole else []
+            family = self.text("map", "mean_field", "structured", *joints)
             lines.append(f"  auto {family} for rest")
         return "guide A for M {\n" + "\n".join(lines) + "\n}\n"
 

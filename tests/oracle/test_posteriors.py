@@ -9,6 +9,9 @@ from types import ModuleType
 
 import pytest
 
+from guidedsl.pipeline import compile_source
+from guidedsl.source import Source
+
 TOP_LEVEL = {"mu_alpha", "sigma_alpha", "sigma_y", "beta[1]", "beta[2]"}
 
 
@@ -46,6 +49,35 @@ def test_a_posterior_meets_its_tolerances(
             )
     missed = [scalar.name for scalar in result.scalars if not scalar.met]
     assert result.met, missed
+    assert result.converged
+
+
+def with_guide(compare: ModuleType, case: str, family: str) -> ModuleType:
+    """The case's module, with another family in the place of its full-rank guide."""
+    path = compare.HERE / case / "model.guide"
+    text = path.read_text()
+    model = text[text.index("model ") :].split()[1]
+    source = Source("model.guide", f"{text}\nguide Other for {model} {{ auto {family} for rest }}\n")
+    module = ModuleType("posterior_with_another_guide")
+    sys.modules[module.__name__] = module
+    exec(compile(compile_source(source).python, "<posterior>", "exec"), vars(module))
+    setattr(module, compare.GUIDES["full_rank"], module.Other)
+    return module
+
+
+@pytest.mark.parametrize("family", ["structured", "laplace"])
+@pytest.mark.parametrize("case", ["eight_schools-eight_schools_noncentered", "kidiq-kidscore_momhsiq"])
+def test_another_family_against_the_tolerances_of_full_rank(
+    compare: ModuleType, cases_dir: Path, case: str, family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = compare.compare(cases_dir, case, "full_rank", seed=1, module=with_guide(compare, case, family))
+    with capsys.disabled():
+        print(f"\n{family}: {compare.line(result)}")
+        for scalar in result.scalars:
+            print(
+                f"    {scalar.name:<12} reference {scalar.reference_mean:>9.4f} ± {scalar.reference_sd:<9.4f} "
+                f"here {scalar.mean:>9.4f} ± {scalar.sd:<9.4f} error {scalar.error:.3f} sd, ratio {scalar.ratio:.2f}"
+            )
     assert result.converged
 
 

@@ -106,6 +106,7 @@ def mix(
     N = data.N
     G = data.G
     K = data.K
+    joint_size = G * K + G
     joint_loc = param(
         "Mix.joint_loc", lambda: data.new_full((2,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -123,19 +124,19 @@ def mix(
     )
     joint2_loc = param(
         "Mix.joint2_loc",
-        lambda: data.new_full((G * K + G,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint2_factor = param(
         "Mix.joint2_factor",
-        lambda: data.new_normal((G * K + G, K), 0.0, 0.01),
+        lambda: data.new_normal((joint_size, K), 0.0, 0.01),
         constraint=constraints.real,
         event_dim=2,
     )
     joint2_diag = param(
         "Mix.joint2_diag",
-        lambda: data.new_full((G * K + G,), 0.01),
+        lambda: data.new_full((joint_size,), 0.01),
         constraint=constraints.positive,
         event_dim=1,
     )
@@ -165,7 +166,7 @@ def mix(
     mu, s_free = joint_free.unbind(-1)
     s, log_det_s = constraints.positive.push(s_free)
     joint_free2, log_q_joint2 = dist.LowRankMultivariateNormal.draw(
-        noise, (*particles, G * K + G), joint2_loc, joint2_factor, joint2_diag
+        noise, (*particles, joint_size), joint2_loc, joint2_factor, joint2_diag
     )
     a_free, t_free = joint_free2.split([G * K, G], -1)
     a = a_free.unflatten(-1, (G, K))
@@ -210,6 +211,7 @@ def rows(
     N = data.N
     G = data.G
     K = data.K
+    joint_size = K + 1
     joint_loc = param(
         "Rows.joint_loc", lambda: data.new_full((4,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -227,21 +229,21 @@ def rows(
     )
     joint2_loc = param(
         "Rows.joint2_loc",
-        lambda: data.new_full((G, K + 1), 0.0),
+        lambda: data.new_full((G, joint_size), 0.0),
         constraint=constraints.real,
         event_dim=1,
         plates=(data.group,),
     )
     joint2_scale = param(
         "Rows.joint2_scale",
-        lambda: data.new_full((G, K + 1), 0.1),
+        lambda: data.new_full((G, joint_size), 0.1),
         constraint=constraints.positive,
         event_dim=1,
         plates=(data.group,),
     )
     joint2_tril = param(
         "Rows.joint2_tril",
-        lambda: data.new_full((G, K + 1, K + 1), data.new_eye(K + 1)),
+        lambda: data.new_full((G, joint_size, joint_size), data.new_eye(joint_size)),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
         plates=(data.group,),
@@ -275,7 +277,7 @@ def rows(
     s, log_det_s = constraints.positive.push(s_free[..., 0])
     w, log_det_w = constraints.simplex.push(w_free)
     joint_free2, log_q_joint2 = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, G, K + 1), joint2_loc, joint2_scale, joint2_tril
+        noise, (*particles, G, joint_size), joint2_loc, joint2_scale, joint2_tril
     )
     a, t_free = joint_free2.split([K, 1], -1)
     t, log_det_t = constraints.positive.push(t_free[..., 0])
@@ -396,34 +398,36 @@ LINES = (
     (76, 12),
     (79, 2),
     (82, 16),
-    (109, 17),
-    (124, 18),
-    (142, 19),
-    (148, 20),
-    (162, 17),
-    (167, 18),
-    (173, 19),
-    (174, 20),
-    (175, 16),
-    (186, 22),
-    (213, 23),
-    (228, 25),
-    (249, 26),
-    (270, 23),
-    (277, 25),
-    (282, 26),
-    (286, 22),
-    (297, 29),
-    (319, 30),
-    (334, 32),
-    (341, 33),
-    (348, 30),
-    (353, 34),
-    (359, 35),
-    (362, 37),
-    (366, 38),
-    (375, 29),
-    (429, 2),
+    (109, 18),
+    (110, 17),
+    (125, 18),
+    (143, 19),
+    (149, 20),
+    (163, 17),
+    (168, 18),
+    (174, 19),
+    (175, 20),
+    (176, 16),
+    (187, 22),
+    (214, 25),
+    (215, 23),
+    (230, 25),
+    (251, 26),
+    (272, 23),
+    (279, 25),
+    (284, 26),
+    (288, 22),
+    (299, 29),
+    (321, 30),
+    (336, 32),
+    (343, 33),
+    (350, 30),
+    (355, 34),
+    (361, 35),
+    (364, 37),
+    (368, 38),
+    (377, 29),
+    (433, 2),
 )
 
 Many = Model(

@@ -133,26 +133,27 @@ def g(
         noise = data.noise()
     param = get_param_store(store).param
     K = data.K
+    joint_size = K + 1
     joint_loc = param(
         "G.joint_loc",
-        lambda: data.new_full((K + 1,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "G.joint_scale",
-        lambda: data.new_full((K + 1,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "G.joint_tril",
-        lambda: data.new_eye(K + 1),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, K + 1), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     a_free, v = joint_free.split([1, K], -1)
     a = a_free[..., 0]
@@ -175,7 +176,7 @@ LINES = (
     (111, 10),
     (114, 2),
     (117, 17),
-    (181, 2),
+    (182, 2),
 )
 
 Compare = Model(

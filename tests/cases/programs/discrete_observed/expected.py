@@ -169,26 +169,27 @@ def g(
         noise = data.noise()
     param = get_param_store(store).param
     K = data.K
+    joint_size = 3 * K + 2
     joint_loc = param(
         "G.joint_loc",
-        lambda: data.new_full((3 * K + 2,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "G.joint_scale",
-        lambda: data.new_full((3 * K + 2,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "G.joint_tril",
-        lambda: data.new_eye(3 * K + 2),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, 3 * K + 2), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     r_free, p_free, l_free, s_free, v, cut_free = joint_free.split([1, 1, 1, K - 1, K, K], -1)
     r, log_det_r = constraints.positive.push(r_free[..., 0])
@@ -233,7 +234,7 @@ LINES = (
     (149, 34),
     (150, 2),
     (153, 38),
-    (239, 2),
+    (240, 2),
 )
 
 Counts = Model(

@@ -151,26 +151,27 @@ def f(
         noise = data.noise()
     param = get_param_store(store).param
     N = data.N
+    joint_size = N + 2
     joint_loc = param(
         "F.joint_loc",
-        lambda: data.new_full((N + 2,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "F.joint_scale",
-        lambda: data.new_full((N + 2,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "F.joint_tril",
-        lambda: data.new_eye(N + 2),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, N + 2), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     a_free, b_free, c = joint_free.split([1, 1, N], -1)
     a = a_free[..., 0]
@@ -195,7 +196,7 @@ LINES = (
     (76, 2),
     (79, 24),
     (135, 25),
-    (201, 2),
+    (202, 2),
 )
 
 Factors = Model(

@@ -248,26 +248,27 @@ def full_rank(
     S = data.S
     C = data.C
     K = data.K
+    joint_size = C * K * S + K * S + C + S + 1
     joint_loc = param(
         "FullRank.joint_loc",
-        lambda: data.new_full((C * K * S + K * S + C + S + 1,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "FullRank.joint_scale",
-        lambda: data.new_full((C * K * S + K * S + C + S + 1,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "FullRank.joint_tril",
-        lambda: data.new_eye(C * K * S + K * S + C + S + 1),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, C * K * S + K * S + C + S + 1), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     mu_free, a, v_free, c, e_free = joint_free.split([1, S, K * S, C, C * K * S], -1)
     mu = mu_free[..., 0]
@@ -368,16 +369,16 @@ LINES = (
     (119, 2),
     (122, 27),
     (230, 28),
-    (280, 29),
-    (304, 30),
-    (305, 33),
-    (312, 39),
-    (340, 31),
-    (341, 34),
-    (342, 37),
-    (343, 39),
-    (345, 29),
-    (383, 2),
+    (281, 29),
+    (305, 30),
+    (306, 33),
+    (313, 39),
+    (341, 31),
+    (342, 34),
+    (343, 37),
+    (344, 39),
+    (346, 29),
+    (384, 2),
 )
 
 Gathers = Model(

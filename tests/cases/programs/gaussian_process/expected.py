@@ -173,26 +173,27 @@ def full_rank(
         noise = data.noise()
     param = get_param_store(store).param
     N = data.N
+    joint_size = N + 2
     joint_loc = param(
         "FullRank.joint_loc",
-        lambda: data.new_full((N + 2,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "FullRank.joint_scale",
-        lambda: data.new_full((N + 2,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "FullRank.joint_tril",
-        lambda: data.new_eye(N + 2),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, N + 2), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     rho_free, alpha_free, z = joint_free.split([1, 1, N], -1)
     rho, log_det_rho = constraints.positive.push(rho_free[..., 0])
@@ -216,7 +217,7 @@ LINES = (
     (87, 2),
     (90, 12),
     (157, 13),
-    (222, 2),
+    (223, 2),
 )
 
 Gp = Model(

@@ -113,24 +113,26 @@ def two(
     N = data.N
     M = data.M
     K = data.K
+    joint_size = K * N + 2 * K + N - 1
+    joint_size2 = K * M + M * N
     l1 = param(
         "Two.l1", lambda: data.new_tensor([0.1, 0.2]), constraint=constraints.real, event_dim=1
     )
     l2 = param(
         "Two.l2",
-        lambda: data.new_full((K * N + 2 * K + N - 1,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     F = param(
         "Two.F",
-        lambda: data.new_normal((K * N + 2 * K + N - 1, 2), 0.0, 0.1),
+        lambda: data.new_normal((joint_size, 2), 0.0, 0.1),
         constraint=constraints.real,
         event_dim=2,
     )
     D = param(
         "Two.D",
-        lambda: data.new_full((K * N + 2 * K + N - 1,), 0.5),
+        lambda: data.new_full((joint_size,), 0.5),
         constraint=constraints.positive,
         event_dim=1,
     )
@@ -142,7 +144,7 @@ def two(
     )
     ec = param(
         "Two.ec",
-        lambda: data.new_full((K * M + M * N,), 0.0),
+        lambda: data.new_full((joint_size2,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
@@ -150,13 +152,13 @@ def two(
     mu, s_free = joint_free.unbind(-1)
     s, log_det_s = constraints.positive.push(s_free)
     joint_free2, log_q_joint2 = dist.LowRankMultivariateNormal.draw(
-        noise, (*particles, K * N + 2 * K + N - 1), l2, F, D
+        noise, (*particles, joint_size), l2, F, D
     )
     w_free, v, a, b_free = joint_free2.split([K - 1, K, N, K * N], -1)
     w, log_det_w = constraints.simplex.push(w_free)
     b, log_det_b = constraints.positive.push(b_free.unflatten(-1, (N, K)))
     joint_free3, log_q_joint3 = dist.Normal.draw(
-        noise, (*particles, K * M + M * N), ec, data.new_full((K * M + M * N,), 0.3)
+        noise, (*particles, joint_size2), ec, data.new_full((joint_size2,), 0.3)
     )
     e_free, c_free = joint_free3.split([M * N, K * M], -1)
     e = e_free.unflatten(-1, (N, M))
@@ -197,16 +199,21 @@ def rows(
     N = data.N
     M = data.M
     K = data.K
+    joint_size = K - 1
+    joint_size2 = K + M + 1
     g = param("Rows.g", lambda: data.new_full((2,), 0.0), constraint=constraints.real, event_dim=1)
     one = param(
-        "Rows.one", lambda: data.new_full((K - 1,), 0.0), constraint=constraints.real, event_dim=1
+        "Rows.one",
+        lambda: data.new_full((joint_size,), 0.0),
+        constraint=constraints.real,
+        event_dim=1,
     )
     two = param(
         "Rows.two", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
     r = param(
         "Rows.r",
-        lambda: data.new_full((N, K + M + 1), 0.0),
+        lambda: data.new_full((N, joint_size2), 0.0),
         constraint=constraints.real,
         event_dim=1,
         plates=(data.row,),
@@ -214,7 +221,7 @@ def rows(
     R = param(
         "Rows.R",
         lambda: constraints.lower_cholesky.default(
-            (N, K + M + 1, K + M + 1), data.dtype, data.device
+            (N, joint_size2, joint_size2), data.dtype, data.device
         ),
         constraint=constraints.lower_cholesky,
         event_dim=2,
@@ -233,12 +240,12 @@ def rows(
     mu, s_free = joint_free.unbind(-1)
     s, log_det_s = constraints.positive.push(s_free)
     w_free, log_q_w = dist.Normal.draw(
-        noise, (*particles, K - 1), one, data.new_full((K - 1,), 1.0)
+        noise, (*particles, joint_size), one, data.new_full((joint_size,), 1.0)
     )
     w, log_det_w = constraints.simplex.push(w_free)
     v, log_q_v = dist.Normal.draw(noise, (*particles, K), two, data.new_full((K,), 1.0))
     joint_free2, log_q_joint2 = dist.MultivariateNormal.draw(
-        noise, (*particles, N, K + M + 1), r, R
+        noise, (*particles, N, joint_size2), r, R
     )
     a_free, b_free, e = joint_free2.split([1, K, M], -1)
     a = a_free[..., 0]
@@ -295,6 +302,7 @@ def cols(
     N = data.N
     M = data.M
     K = data.K
+    joint_size = K + N
     joint_loc = param(
         "Cols.joint_loc", lambda: data.new_full((2,), 0.0), constraint=constraints.real, event_dim=1
     )
@@ -330,21 +338,21 @@ def cols(
     )
     joint3_loc = param(
         "Cols.joint3_loc",
-        lambda: data.new_full((M, K + N), 0.0),
+        lambda: data.new_full((M, joint_size), 0.0),
         constraint=constraints.real,
         event_dim=1,
         plates=(data.col,),
     )
     joint3_scale = param(
         "Cols.joint3_scale",
-        lambda: data.new_full((M, K + N), 0.1),
+        lambda: data.new_full((M, joint_size), 0.1),
         constraint=constraints.positive,
         event_dim=1,
         plates=(data.col,),
     )
     joint3_tril = param(
         "Cols.joint3_tril",
-        lambda: data.new_full((M, K + N, K + N), data.new_eye(K + N)),
+        lambda: data.new_full((M, joint_size, joint_size), data.new_eye(joint_size)),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
         plates=(data.col,),
@@ -397,7 +405,7 @@ def cols(
         noise, (*particles, N), joint2_loc, joint2_factor, joint2_diag
     )
     joint_free2, log_q_joint2 = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, M, K + N), joint3_loc, joint3_scale, joint3_tril
+        noise, (*particles, M, joint_size), joint3_loc, joint3_scale, joint3_tril
     )
     e, c_free = joint_free2.split([N, K], -1)
     e = e.movedim((-1, -2), (-2, -1))
@@ -438,42 +446,47 @@ LINES = (
     (84, 14),
     (89, 2),
     (92, 16),
-    (116, 17),
-    (119, 18),
-    (125, 19),
-    (131, 20),
-    (137, 21),
-    (143, 22),
-    (149, 23),
-    (152, 24),
-    (158, 25),
-    (164, 16),
-    (176, 27),
-    (200, 28),
-    (201, 30),
-    (204, 32),
-    (207, 35),
-    (214, 36),
-    (223, 40),
-    (230, 29),
-    (235, 31),
-    (239, 33),
-    (240, 37),
-    (246, 41),
-    (250, 27),
-    (264, 44),
-    (298, 45),
-    (313, 46),
-    (331, 47),
-    (352, 48),
-    (373, 49),
-    (391, 45),
-    (396, 46),
-    (399, 47),
-    (405, 48),
-    (409, 49),
-    (412, 44),
-    (479, 2),
+    (116, 24),
+    (117, 25),
+    (118, 17),
+    (121, 18),
+    (127, 19),
+    (133, 20),
+    (139, 21),
+    (145, 22),
+    (151, 23),
+    (154, 24),
+    (160, 25),
+    (166, 16),
+    (178, 27),
+    (202, 31),
+    (203, 37),
+    (204, 28),
+    (205, 30),
+    (211, 32),
+    (214, 35),
+    (221, 36),
+    (230, 40),
+    (237, 29),
+    (242, 31),
+    (246, 33),
+    (247, 37),
+    (253, 41),
+    (257, 27),
+    (271, 44),
+    (305, 47),
+    (306, 45),
+    (321, 46),
+    (339, 47),
+    (360, 48),
+    (381, 49),
+    (399, 45),
+    (404, 46),
+    (407, 47),
+    (413, 48),
+    (417, 49),
+    (420, 44),
+    (492, 2),
 )
 
 Together = Model(

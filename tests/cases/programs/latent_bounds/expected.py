@@ -268,26 +268,27 @@ def full_rank(
         noise = data.noise()
     param = get_param_store(store).param
     N = data.N
+    joint_size = 4 * N + 6
     joint_loc = param(
         "FullRank.joint_loc",
-        lambda: data.new_full((4 * N + 6,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "FullRank.joint_scale",
-        lambda: data.new_full((4 * N + 6,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "FullRank.joint_tril",
-        lambda: data.new_eye(4 * N + 6),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, 4 * N + 6), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     alpha_free, beta_free, c_free, d_free, e_free, f_free, g_free, h_free = joint_free.split(
         [1, 1, 1, 1, 2, N, 2 * N, N], -1
@@ -425,18 +426,18 @@ LINES = (
     (84, 2),
     (87, 20),
     (252, 21),
-    (317, 22),
-    (341, 25),
-    (368, 27),
-    (375, 28),
-    (384, 23),
-    (385, 24),
-    (386, 25),
-    (392, 29),
-    (394, 30),
-    (396, 31),
-    (397, 22),
-    (442, 2),
+    (318, 22),
+    (342, 25),
+    (369, 27),
+    (376, 28),
+    (385, 23),
+    (386, 24),
+    (387, 25),
+    (393, 29),
+    (395, 30),
+    (397, 31),
+    (398, 22),
+    (443, 2),
 )
 
 Bounds = Model(

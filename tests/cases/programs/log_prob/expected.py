@@ -117,26 +117,27 @@ def g(
         noise = data.noise()
     param = get_param_store(store).param
     K = data.K
+    joint_size = 3 * K + 2
     joint_loc = param(
         "G.joint_loc",
-        lambda: data.new_full((3 * K + 2,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "G.joint_scale",
-        lambda: data.new_full((3 * K + 2,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "G.joint_tril",
-        lambda: data.new_eye(3 * K + 2),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, 3 * K + 2), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     w_free, mu_free, s_free, L_free = joint_free.split([K - 1, K, K, 3], -1)
     w, log_det_w = constraints.simplex.push(w_free)
@@ -162,7 +163,7 @@ LINES = (
     (93, 18),
     (98, 2),
     (101, 21),
-    (168, 2),
+    (169, 2),
 )
 
 Mixed = Model(

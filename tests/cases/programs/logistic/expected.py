@@ -207,21 +207,22 @@ def blocks(
     param = get_param_store(store).param
     P = data.P
     G = data.G
+    joint_size = P + 2
     joint_loc = param(
         "Blocks.joint_loc",
-        lambda: data.new_full((P + 2,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "Blocks.joint_scale",
-        lambda: data.new_full((P + 2,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "Blocks.joint_tril",
-        lambda: data.new_eye(P + 2),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
@@ -244,7 +245,7 @@ def blocks(
         event_dim=1,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, P + 2), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     intercept_free, beta, spread_free = joint_free.split([1, P, 1], -1)
     intercept = intercept_free[..., 0]
@@ -271,11 +272,11 @@ LINES = (
     (97, 17),
     (187, 18),
     (210, 19),
-    (228, 20),
-    (246, 19),
-    (252, 20),
-    (255, 18),
-    (281, 3),
+    (229, 20),
+    (247, 19),
+    (253, 20),
+    (256, 18),
+    (282, 3),
 )
 
 Logistic = Model(

@@ -86,26 +86,27 @@ def auto(
         noise = data.noise()
     param = get_param_store(store).param
     P = data.P
+    joint_size = P + 1
     joint_loc = param(
         "Auto.joint_loc",
-        lambda: data.new_full((P + 1,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "Auto.joint_scale",
-        lambda: data.new_full((P + 1,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "Auto.joint_tril",
-        lambda: data.new_eye(P + 1),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, P + 1), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     w, s_free = joint_free.split([P, 1], -1)
     s, log_det_s = constraints.positive.push(s_free[..., 0])
@@ -114,7 +115,7 @@ def auto(
 
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
-LINES = ((59, 2), (62, 4), (63, 5), (64, 8), (67, 2), (70, 11), (119, 2))
+LINES = ((59, 2), (62, 4), (63, 5), (64, 8), (67, 2), (70, 11), (120, 2))
 
 Fed = Model(
     name="Fed",

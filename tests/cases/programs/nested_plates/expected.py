@@ -102,26 +102,27 @@ def auto(
     param = get_param_store(store).param
     S = data.S
     C = data.C
+    joint_size = 2 * C * S + S + 2
     joint_loc = param(
         "Auto.joint_loc",
-        lambda: data.new_full((2 * C * S + S + 2,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "Auto.joint_scale",
-        lambda: data.new_full((2 * C * S + S + 2,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "Auto.joint_tril",
-        lambda: data.new_eye(2 * C * S + S + 2),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, 2 * C * S + S + 2), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     mu_free, sd_free, a, b_free = joint_free.split([1, 1, S, 2 * C * S], -1)
     mu = mu_free[..., 0]
@@ -279,22 +280,22 @@ LINES = (
     (77, 14),
     (82, 4),
     (85, 20),
-    (134, 21),
-    (154, 22),
-    (155, 26),
-    (162, 29),
-    (169, 23),
-    (170, 24),
-    (171, 27),
-    (172, 30),
-    (178, 21),
-    (182, 34),
-    (208, 35),
-    (240, 36),
-    (261, 35),
-    (265, 36),
-    (268, 34),
-    (300, 4),
+    (135, 21),
+    (155, 22),
+    (156, 26),
+    (163, 29),
+    (170, 23),
+    (171, 24),
+    (172, 27),
+    (173, 30),
+    (179, 21),
+    (183, 34),
+    (209, 35),
+    (241, 36),
+    (262, 35),
+    (266, 36),
+    (269, 34),
+    (301, 4),
 )
 
 Nested = Model(

@@ -96,26 +96,27 @@ def auto(
     param = get_param_store(store).param
     G = data.G
     K = data.K
+    joint_size = G + K
     joint_loc = param(
         "Auto.joint_loc",
-        lambda: data.new_full((G + K,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "Auto.joint_scale",
-        lambda: data.new_full((G + K,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "Auto.joint_tril",
-        lambda: data.new_eye(G + K),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, G + K), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     a, v = joint_free.split([G, K], -1)
     log_q = log_q_joint
@@ -123,7 +124,7 @@ def auto(
 
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
-LINES = ((66, 2), (71, 4), (72, 5), (73, 11), (76, 2), (79, 14), (128, 2))
+LINES = ((66, 2), (71, 4), (72, 5), (73, 11), (76, 2), (79, 14), (129, 2))
 
 OneBased = Model(
     name="OneBased",

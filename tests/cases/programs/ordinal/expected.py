@@ -205,21 +205,22 @@ def rows(
     G = data.G
     P = data.P
     K = data.K
+    joint_size = (P * P + 2 * K + P) // 2
     joint_loc = param(
         "Rows.joint_loc",
-        lambda: data.new_full(((P * P + 2 * K + P) // 2,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "Rows.joint_scale",
-        lambda: data.new_full(((P * P + 2 * K + P) // 2,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "Rows.joint_tril",
-        lambda: data.new_eye((P * P + 2 * K + P) // 2),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
@@ -238,7 +239,7 @@ def rows(
         plates=(data.group,),
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, (P * P + 2 * K + P) // 2), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     cut_free, L_free, tau_free = joint_free.split([K, (P * P - P) // 2, P], -1)
     cut, log_det_cut = constraints.ordered.push(cut_free)
@@ -264,12 +265,12 @@ LINES = (
     (96, 15),
     (185, 16),
     (208, 17),
-    (226, 19),
-    (233, 20),
-    (240, 17),
-    (247, 21),
-    (248, 16),
-    (275, 2),
+    (227, 19),
+    (234, 20),
+    (241, 17),
+    (248, 21),
+    (249, 16),
+    (276, 2),
 )
 
 Ordinal = Model(

@@ -266,6 +266,8 @@ def i(
     M = data.M
     T = data.T
     K = data.K
+    joint_size = K * T
+    joint_size2 = K - 1
     a_map = param(
         "I.a_map",
         lambda: data.new_full((N,), 0.0),
@@ -275,53 +277,53 @@ def i(
     )
     joint2_loc = param(
         "I.joint2_loc",
-        lambda: data.new_full((N, M, K * T), 0.0),
+        lambda: data.new_full((N, M, joint_size), 0.0),
         constraint=constraints.real,
         event_dim=1,
         plates=(data.row, data.cell),
     )
     joint2_scale = param(
         "I.joint2_scale",
-        lambda: data.new_full((N, M, K * T), 0.1),
+        lambda: data.new_full((N, M, joint_size), 0.1),
         constraint=constraints.positive,
         event_dim=1,
         plates=(data.row, data.cell),
     )
     joint2_tril = param(
         "I.joint2_tril",
-        lambda: data.new_full((N, M, K * T, K * T), data.new_eye(K * T)),
+        lambda: data.new_full((N, M, joint_size, joint_size), data.new_eye(joint_size)),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
         plates=(data.row, data.cell),
     )
     joint3_loc = param(
         "I.joint3_loc",
-        lambda: data.new_full((M, K - 1), 0.0),
+        lambda: data.new_full((M, joint_size2), 0.0),
         constraint=constraints.real,
         event_dim=1,
         plates=(data.cell,),
     )
     joint3_scale = param(
         "I.joint3_scale",
-        lambda: data.new_full((M, K - 1), 0.1),
+        lambda: data.new_full((M, joint_size2), 0.1),
         constraint=constraints.positive,
         event_dim=1,
         plates=(data.cell,),
     )
     joint3_tril = param(
         "I.joint3_tril",
-        lambda: data.new_full((M, K - 1, K - 1), data.new_eye(K - 1)),
+        lambda: data.new_full((M, joint_size2, joint_size2), data.new_eye(joint_size2)),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
         plates=(data.cell,),
     )
     a, log_q_a = dist.Point.draw(noise, (*particles, N), a_map)
     b_free, log_q_b = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, N, data.cell.length, K * T), joint2_loc, joint2_scale, joint2_tril
+        noise, (*particles, N, data.cell.length, joint_size), joint2_loc, joint2_scale, joint2_tril
     )
     b = b_free.unflatten(-1, (T, K))
     c_free, log_q_c = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, data.cell.length, K - 1), joint3_loc, joint3_scale, joint3_tril
+        noise, (*particles, data.cell.length, joint_size2), joint3_loc, joint3_scale, joint3_tril
     )
     c, log_det_c = constraints.simplex.push(c_free)
     log_q = (
@@ -353,14 +355,16 @@ LINES = (
     (154, 14),
     (162, 31),
     (243, 32),
-    (269, 33),
-    (276, 34),
-    (297, 35),
-    (318, 33),
-    (319, 34),
-    (323, 35),
-    (327, 32),
-    (366, 2),
+    (269, 34),
+    (270, 35),
+    (271, 33),
+    (278, 34),
+    (299, 35),
+    (320, 33),
+    (321, 34),
+    (325, 35),
+    (329, 32),
+    (370, 2),
 )
 
 Local = Model(

@@ -252,6 +252,7 @@ def row_of_col(
     N = data.N
     M = data.M
     K = data.K
+    joint_size = K * N
     a_map = param(
         "RowOfCol.a_map",
         lambda: data.new_full((N,), 0.0),
@@ -268,21 +269,21 @@ def row_of_col(
     )
     joint2_loc = param(
         "RowOfCol.joint2_loc",
-        lambda: data.new_full((M, K * N), 0.0),
+        lambda: data.new_full((M, joint_size), 0.0),
         constraint=constraints.real,
         event_dim=1,
         plates=(data.col,),
     )
     joint2_scale = param(
         "RowOfCol.joint2_scale",
-        lambda: data.new_full((M, K * N), 0.1),
+        lambda: data.new_full((M, joint_size), 0.1),
         constraint=constraints.positive,
         event_dim=1,
         plates=(data.col,),
     )
     joint2_tril = param(
         "RowOfCol.joint2_tril",
-        lambda: data.new_full((M, K * N, K * N), data.new_eye(K * N)),
+        lambda: data.new_full((M, joint_size, joint_size), data.new_eye(joint_size)),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
         plates=(data.col,),
@@ -290,7 +291,7 @@ def row_of_col(
     a, log_q_a = dist.Point.draw(noise, (*particles, N), a_map)
     b, log_q_b = dist.Point.draw(noise, (*particles, M, K), b_map)
     e_free, log_q_e = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, M, K * N), joint2_loc, joint2_scale, joint2_tril
+        noise, (*particles, M, joint_size), joint2_loc, joint2_scale, joint2_tril
     )
     e = e_free.unflatten(-1, (N, K)).movedim((-2, -3), (-3, -2))
     log_q = log_q_a.sum(-1) + log_q_b.sum((-2, -1)) + log_q_e.sum(-1)
@@ -317,12 +318,13 @@ LINES = (
     (222, 24),
     (228, 19),
     (232, 28),
-    (255, 29),
-    (269, 30),
-    (290, 29),
-    (292, 30),
-    (296, 28),
-    (328, 2),
+    (255, 30),
+    (256, 29),
+    (270, 30),
+    (291, 29),
+    (293, 30),
+    (297, 28),
+    (330, 2),
 )
 
 Reordered = Model(

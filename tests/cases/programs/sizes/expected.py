@@ -131,30 +131,27 @@ def auto(
     N = data.N
     P = data.P
     K = data.K
+    joint_size = 2 * K * N + 3 * K + 3 * P - 2 * N - 1
     joint_loc = param(
         "Auto.joint_loc",
-        lambda: data.new_full((2 * K * N + 3 * K + 3 * P - 2 * N - 1,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "Auto.joint_scale",
-        lambda: data.new_full((2 * K * N + 3 * K + 3 * P - 2 * N - 1,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "Auto.joint_tril",
-        lambda: data.new_eye(2 * K * N + 3 * K + 3 * P - 2 * N - 1),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise,
-        (*particles, 2 * K * N + 3 * K + 3 * P - 2 * N - 1),
-        joint_loc,
-        joint_scale,
-        joint_tril,
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     a, b, c, d_free, e_free = joint_free.split([K - 1, 2 * P, K + P, K, 2 * K * N - 2 * N], -1)
     d, log_det_d = constraints.simplex.push(d_free)
@@ -248,16 +245,16 @@ LINES = (
     (109, 10),
     (110, 2),
     (113, 19),
-    (166, 20),
-    (190, 21),
-    (193, 22),
-    (196, 26),
-    (214, 23),
-    (215, 24),
-    (216, 25),
-    (219, 26),
-    (222, 20),
-    (263, 2),
+    (163, 20),
+    (187, 21),
+    (190, 22),
+    (193, 26),
+    (211, 23),
+    (212, 24),
+    (213, 25),
+    (216, 26),
+    (219, 20),
+    (260, 2),
 )
 
 Sizes = Model(

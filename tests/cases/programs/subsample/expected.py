@@ -120,21 +120,23 @@ def joint(
     N = data.N
     M = data.M
     K = data.K
+    joint_size = 2 * K
+    joint_size2 = K + 1
     joint_loc = param(
         "Joint.joint_loc",
-        lambda: data.new_full((2 * K,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "Joint.joint_scale",
-        lambda: data.new_full((2 * K,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "Joint.joint_tril",
-        lambda: data.new_eye(2 * K),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
@@ -154,33 +156,33 @@ def joint(
     )
     joint3_loc = param(
         "Joint.joint3_loc",
-        lambda: data.new_full((N, K + 1), 0.0),
+        lambda: data.new_full((N, joint_size2), 0.0),
         constraint=constraints.real,
         event_dim=1,
         plates=(data.user,),
     )
     joint3_scale = param(
         "Joint.joint3_scale",
-        lambda: data.new_full((N, K + 1), 0.1),
+        lambda: data.new_full((N, joint_size2), 0.1),
         constraint=constraints.positive,
         event_dim=1,
         plates=(data.user,),
     )
     joint3_tril = param(
         "Joint.joint3_tril",
-        lambda: data.new_full((N, K + 1, K + 1), data.new_eye(K + 1)),
+        lambda: data.new_full((N, joint_size2, joint_size2), data.new_eye(joint_size2)),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
         plates=(data.user,),
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, 2 * K), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     mu, tau_free = joint_free.split([K, K], -1)
     tau, log_det_tau = constraints.positive.push(tau_free)
     v, log_q_v = dist.Normal.draw(noise, (*particles, M, K), v_loc, v_scale)
     joint_free2, log_q_joint2 = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, data.user.length, K + 1), joint3_loc, joint3_scale, joint3_tril
+        noise, (*particles, data.user.length, joint_size2), joint3_loc, joint3_scale, joint3_tril
     )
     u, s_free = joint_free2.split([K, 1], -1)
     s, log_det_s = constraints.positive.push(s_free[..., 0])
@@ -217,53 +219,55 @@ def low_rank(
     N = data.N
     M = data.M
     K = data.K
+    joint_size = K * M + 2 * K
+    joint_size2 = K + 1
     joint_loc = param(
         "LowRank.joint_loc",
-        lambda: data.new_full((K * M + 2 * K,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_factor = param(
         "LowRank.joint_factor",
-        lambda: data.new_normal((K * M + 2 * K, 2), 0.0, 0.01),
+        lambda: data.new_normal((joint_size, 2), 0.0, 0.01),
         constraint=constraints.real,
         event_dim=2,
     )
     joint_diag = param(
         "LowRank.joint_diag",
-        lambda: data.new_full((K * M + 2 * K,), 0.01),
+        lambda: data.new_full((joint_size,), 0.01),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint2_loc = param(
         "LowRank.joint2_loc",
-        lambda: data.new_full((N, K + 1), 0.0),
+        lambda: data.new_full((N, joint_size2), 0.0),
         constraint=constraints.real,
         event_dim=1,
         plates=(data.user,),
     )
     joint2_factor = param(
         "LowRank.joint2_factor",
-        lambda: data.new_normal((N, K + 1, 1), 0.0, 0.01),
+        lambda: data.new_normal((N, joint_size2, 1), 0.0, 0.01),
         constraint=constraints.real,
         event_dim=2,
         plates=(data.user,),
     )
     joint2_diag = param(
         "LowRank.joint2_diag",
-        lambda: data.new_full((N, K + 1), 0.01),
+        lambda: data.new_full((N, joint_size2), 0.01),
         constraint=constraints.positive,
         event_dim=1,
         plates=(data.user,),
     )
     joint_free, log_q_joint = dist.LowRankMultivariateNormal.draw(
-        noise, (*particles, K * M + 2 * K), joint_loc, joint_factor, joint_diag
+        noise, (*particles, joint_size), joint_loc, joint_factor, joint_diag
     )
     mu, tau_free, v_free = joint_free.split([K, K, K * M], -1)
     tau, log_det_tau = constraints.positive.push(tau_free)
     v = v_free.unflatten(-1, (M, K))
     joint_free2, log_q_joint2 = dist.LowRankMultivariateNormal.draw(
-        noise, (*particles, data.user.length, K + 1), joint2_loc, joint2_factor, joint2_diag
+        noise, (*particles, data.user.length, joint_size2), joint2_loc, joint2_factor, joint2_diag
     )
     u, s_free = joint_free2.split([K, 1], -1)
     s, log_det_s = constraints.positive.push(s_free[..., 0])
@@ -496,28 +500,32 @@ LINES = (
     (94, 2),
     (97, 19),
     (123, 20),
-    (141, 21),
-    (155, 22),
-    (176, 20),
-    (181, 21),
-    (182, 22),
-    (187, 19),
-    (196, 24),
-    (220, 25),
-    (238, 26),
-    (259, 25),
-    (265, 26),
-    (270, 24),
-    (278, 28),
-    (304, 29),
-    (336, 31),
-    (343, 32),
-    (350, 29),
-    (354, 33),
-    (360, 34),
-    (361, 28),
-    (372, 37),
-    (523, 2),
+    (124, 22),
+    (125, 20),
+    (143, 21),
+    (157, 22),
+    (178, 20),
+    (183, 21),
+    (184, 22),
+    (189, 19),
+    (198, 24),
+    (222, 25),
+    (223, 26),
+    (224, 25),
+    (242, 26),
+    (263, 25),
+    (269, 26),
+    (274, 24),
+    (282, 28),
+    (308, 29),
+    (340, 31),
+    (347, 32),
+    (354, 29),
+    (358, 33),
+    (364, 34),
+    (365, 28),
+    (376, 37),
+    (531, 2),
 )
 
 Users = Model(

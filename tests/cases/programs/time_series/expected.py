@@ -130,26 +130,27 @@ def g(
         noise = data.noise()
     param = get_param_store(store).param
     T = data.T
+    joint_size = T + 3
     joint_loc = param(
         "G.joint_loc",
-        lambda: data.new_full((T + 3,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "G.joint_scale",
-        lambda: data.new_full((T + 3,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "G.joint_tril",
-        lambda: data.new_eye(T + 3),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, T + 3), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     phi_free, mu_free, s_free, e = joint_free.split([1, 1, 1, T], -1)
     phi, log_det_phi = constraints.interval(-1.0, 1.0).push(phi_free[..., 0])
@@ -180,7 +181,7 @@ LINES = (
     (110, 16),
     (111, 2),
     (114, 23),
-    (186, 2),
+    (187, 2),
 )
 
 Series = Model(

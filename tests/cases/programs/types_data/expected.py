@@ -141,26 +141,27 @@ def g(
         noise = data.noise()
     param = get_param_store(store).param
     K = data.K
+    joint_size = K + 1
     joint_loc = param(
         "G.joint_loc",
-        lambda: data.new_full((K + 1,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "G.joint_scale",
-        lambda: data.new_full((K + 1,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "G.joint_tril",
-        lambda: data.new_eye(K + 1),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, K + 1), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     w, z_free = joint_free.split([K, 1], -1)
     z = z_free[..., 0]
@@ -178,7 +179,7 @@ LINES = (
     (121, 30),
     (122, 2),
     (125, 34),
-    (184, 2),
+    (185, 2),
 )
 
 Inputs = Model(

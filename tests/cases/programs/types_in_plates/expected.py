@@ -552,30 +552,27 @@ def full_rank(
     K = data.K
     T = data.T
     G = data.G
+    joint_size = (5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2
     joint_loc = param(
         "FullRank.joint_loc",
-        lambda: data.new_full(((5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "FullRank.joint_scale",
-        lambda: data.new_full(((5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "FullRank.joint_tril",
-        lambda: data.new_eye((5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise,
-        (*particles, (5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2),
-        joint_loc,
-        joint_scale,
-        joint_tril,
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     (
         p_free,
@@ -658,32 +655,27 @@ def low_rank(
     K = data.K
     T = data.T
     G = data.G
+    joint_size = (5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2
     joint_loc = param(
         "LowRank.joint_loc",
-        lambda: data.new_full(((5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_factor = param(
         "LowRank.joint_factor",
-        lambda: data.new_normal(
-            ((5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2, 2), 0.0, 0.01
-        ),
+        lambda: data.new_normal((joint_size, 2), 0.0, 0.01),
         constraint=constraints.real,
         event_dim=2,
     )
     joint_diag = param(
         "LowRank.joint_diag",
-        lambda: data.new_full(((5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2,), 0.01),
+        lambda: data.new_full((joint_size,), 0.01),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_free, log_q_joint = dist.LowRankMultivariateNormal.draw(
-        noise,
-        (*particles, (5 * G * K * K + 2 * G * K * T + 5 * G * K + 2 * G) // 2),
-        joint_loc,
-        joint_factor,
-        joint_diag,
+        noise, (*particles, joint_size), joint_loc, joint_factor, joint_diag
     )
     (
         p_free,
@@ -766,36 +758,30 @@ def by_row(
     K = data.K
     T = data.T
     G = data.G
+    joint_size = (5 * K * K + 2 * K * T + 5 * K + 2) // 2
     joint_loc = param(
         "ByRow.joint_loc",
-        lambda: data.new_full((G, (5 * K * K + 2 * K * T + 5 * K + 2) // 2), 0.0),
+        lambda: data.new_full((G, joint_size), 0.0),
         constraint=constraints.real,
         event_dim=1,
         plates=(data.group,),
     )
     joint_scale = param(
         "ByRow.joint_scale",
-        lambda: data.new_full((G, (5 * K * K + 2 * K * T + 5 * K + 2) // 2), 0.1),
+        lambda: data.new_full((G, joint_size), 0.1),
         constraint=constraints.positive,
         event_dim=1,
         plates=(data.group,),
     )
     joint_tril = param(
         "ByRow.joint_tril",
-        lambda: data.new_full(
-            (G, (5 * K * K + 2 * K * T + 5 * K + 2) // 2, (5 * K * K + 2 * K * T + 5 * K + 2) // 2),
-            data.new_eye((5 * K * K + 2 * K * T + 5 * K + 2) // 2),
-        ),
+        lambda: data.new_full((G, joint_size, joint_size), data.new_eye(joint_size)),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
         plates=(data.group,),
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise,
-        (*particles, G, (5 * K * K + 2 * K * T + 5 * K + 2) // 2),
-        joint_loc,
-        joint_scale,
-        joint_tril,
+        noise, (*particles, G, joint_size), joint_loc, joint_scale, joint_tril
     )
     (
         p_free,
@@ -894,23 +880,24 @@ def by_row_low(
     K = data.K
     T = data.T
     G = data.G
+    joint_size = K * T + 3 * K - T - 1
     joint_loc = param(
         "ByRowLow.joint_loc",
-        lambda: data.new_full((G, K * T + 3 * K - T - 1), 0.0),
+        lambda: data.new_full((G, joint_size), 0.0),
         constraint=constraints.real,
         event_dim=1,
         plates=(data.group,),
     )
     joint_factor = param(
         "ByRowLow.joint_factor",
-        lambda: data.new_normal((G, K * T + 3 * K - T - 1, 1), 0.0, 0.01),
+        lambda: data.new_normal((G, joint_size, 1), 0.0, 0.01),
         constraint=constraints.real,
         event_dim=2,
         plates=(data.group,),
     )
     joint_diag = param(
         "ByRowLow.joint_diag",
-        lambda: data.new_full((G, K * T + 3 * K - T - 1), 0.01),
+        lambda: data.new_full((G, joint_size), 0.01),
         constraint=constraints.positive,
         event_dim=1,
         plates=(data.group,),
@@ -1028,7 +1015,7 @@ def by_row_low(
         plates=(data.group,),
     )
     joint_free, log_q_joint = dist.LowRankMultivariateNormal.draw(
-        noise, (*particles, G, K * T + 3 * K - T - 1), joint_loc, joint_factor, joint_diag
+        noise, (*particles, G, joint_size), joint_loc, joint_factor, joint_diag
     )
     a_free, b_free, c_free, d_free = joint_free.split([K - 1, K * T - T, K, K], -1)
     a, log_det_a = constraints.simplex.push(a_free)
@@ -1109,15 +1096,15 @@ LINES = (
     (118, 27),
     (261, 28),
     (534, 29),
-    (640, 30),
-    (748, 31),
-    (860, 32),
-    (897, 34),
-    (918, 35),
-    (1030, 34),
-    (1038, 35),
-    (1064, 32),
-    (1123, 2),
+    (637, 30),
+    (740, 31),
+    (846, 32),
+    (883, 34),
+    (905, 35),
+    (1017, 34),
+    (1025, 35),
+    (1051, 32),
+    (1110, 2),
 )
 
 Rows = Model(

@@ -409,30 +409,27 @@ def full_rank(
     param = get_param_store(store).param
     K = data.K
     T = data.T
+    joint_size = (5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2
     joint_loc = param(
         "FullRank.joint_loc",
-        lambda: data.new_full(((5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "FullRank.joint_scale",
-        lambda: data.new_full(((5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "FullRank.joint_tril",
-        lambda: data.new_eye((5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise,
-        (*particles, (5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2),
-        joint_loc,
-        joint_scale,
-        joint_tril,
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     a_free, b_free, c_free, d_free, e_free, f_free, g_free, h_free, i_free = joint_free.split(
         [
@@ -492,30 +489,27 @@ def low_rank(
     param = get_param_store(store).param
     K = data.K
     T = data.T
+    joint_size = (5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2
     joint_loc = param(
         "LowRank.joint_loc",
-        lambda: data.new_full(((5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_factor = param(
         "LowRank.joint_factor",
-        lambda: data.new_normal(((5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2, 1), 0.0, 0.01),
+        lambda: data.new_normal((joint_size, 1), 0.0, 0.01),
         constraint=constraints.real,
         event_dim=2,
     )
     joint_diag = param(
         "LowRank.joint_diag",
-        lambda: data.new_full(((5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2,), 0.01),
+        lambda: data.new_full((joint_size,), 0.01),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_free, log_q_joint = dist.LowRankMultivariateNormal.draw(
-        noise,
-        (*particles, (5 * K * K + 2 * K * T + 5 * K - 2 * T - 2) // 2),
-        joint_loc,
-        joint_factor,
-        joint_diag,
+        noise, (*particles, joint_size), joint_loc, joint_factor, joint_diag
     )
     a_free, b_free, c_free, d_free, e_free, f_free, g_free, h_free, i_free = joint_free.split(
         [
@@ -574,8 +568,8 @@ LINES = (
     (105, 22),
     (208, 23),
     (392, 24),
-    (475, 25),
-    (581, 2),
+    (472, 25),
+    (575, 2),
 )
 
 Structured = Model(

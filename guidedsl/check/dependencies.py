@@ -1,0 +1,78 @@
+"""What a latent's prior reads: the latents behind its arguments and bounds, through lets and indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from guidedsl import ir
+from guidedsl.check.walk import substitute
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A latent as a prior reads it.
+
+    `rows` names the data that picks its rows, one for each plate in which the reader is not; `row_of` the plate whose
+    row of its first event axis is read.
+    """
+
+    latent: str
+    rows: tuple[str, ...] = ()
+    row_of: str | None = None
+
+
+_Indices = Mapping[str, ir.Expr | None]
+"""How each plate that is left is read: by an index, or with all rows (None)."""
+
+
+def readings(latent: ir.Latent, model: ir.Model) -> tuple[Reading, ...]:
+    """What the prior of a latent reads, each once. Of what it reads with all rows, or by an index that is not plain
+    data, nothing is said. An interface has no priors: there a latent may read all that come before it in its plates."""
+    if model.interface:
+        before = model.latents[: model.latents.index(latent)]
+        return tuple(Reading(other.name) for other in before if set(other.plates) <= set(latent.plates))
+    lets = {s.name: s.value for s in model.statements if isinstance(s, ir.Let)}
+    prior = next((s.dist for s in model.statements if isinstance(s, ir.Term) and s.name == latent.name), None)
+    root = substitute((prior, latent.bounds), lets)
+    plates = {other.name: other.plates for other in model.latents}
+    found = (_reading(var, plates[var.name], latent.plates, indices, row) for var, indices, row in _reads(root, {}))
+    return tuple(dict.fromkeys(reading for reading in found if reading is not None))
+
+
+def _reading(
+    var: ir.Var, plates: tuple[str, ...], inside: tuple[str, ...], indices: _Indices, row_of: str | None
+) -> Reading | None:
+    rows: list[str] = []
+    for plate in plates:
+        index = indices.get(plate)
+        if plate in inside and plate not in indices:
+            continue
+        if plate in inside or not isinstance(index, ir.Var) or index.role not in ("data", "derived"):
+            return None
+        if not set(index.type.plates) <= set(inside):
+            return None
+        rows.append(index.name)
+    return Reading(var.name, tuple(rows), row_of)
+
+
+def _reads(root: Any, indices: _Indices) -> Iterator[tuple[ir.Var, _Indices, str | None]]:
+    """Every latent read below `root`, with how the indices around it pick its rows."""
+    stack: list[tuple[Any, _Indices]] = [(root, indices)]
+    while stack:
+        node, around = stack.pop()
+        if isinstance(node, ir.Var):
+            if node.role == "latent":
+                yield node, around, None
+        elif isinstance(node, ir.Gather):
+            stack.extend((index, around) for _, index in reversed(node.indices))
+            stack.append((node.base, {**around, **dict(node.indices)}))
+        elif isinstance(node, ir.AllRows):
+            stack.append((node.base, {**around, node.plate: None}))
+        elif isinstance(node, ir.RowOf) and isinstance(node.base, ir.Var) and node.base.role == "latent":
+            yield node.base, around, node.plate
+        elif isinstance(node, tuple):
+            stack.extend((item, around) for item in reversed(node))
+        elif is_dataclass(node) and not isinstance(node, ir.Type | ir.Latent | type):
+            stack.extend((getattr(node, field.name), around) for field in reversed(fields(node)))
