@@ -4,12 +4,14 @@
 #   make test     the tests
 #   make lint     ruff, black, mypy
 #   make bench    the benchmarks: ratios against other tools, measured in one run
+#   make posteriors   real posteriors beside their references, in the folder that GUIDEDSL_CASES names; SEEDS="1 2 3"
 #   make clean    remove .venv, caches and build outputs
 #
 # Another interpreter: make test PYTHON=python3.12. One process, or one file: make test PYTEST_ARGS="-n 0 tests/unit".
 
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2
+SEEDS ?= 1 2 3
 
 # Torch goes first and by exact version: whatever else asks for torch then finds it there. pip's own settings decide
 # which build that is; on Linux the default one brings CUDA along, which nothing here needs.
@@ -18,7 +20,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench posteriors clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/radon/demo.py
@@ -33,6 +35,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@set -e; for script in benchmarks/[!_]*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+
+posteriors: $(INSTALLED)
+	$(BIN)/python examples/posteriors/compare.py --seeds $(SEEDS)
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

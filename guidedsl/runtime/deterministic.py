@@ -2,13 +2,13 @@
 
 A deterministic loss can be handed to a quasi-Newton method, which needs no step size and follows the narrow valleys of
 correlated posteriors, where stochastic gradients crawl. The noise is then drawn anew, more of it, until the posterior's
-means and sds stay where they are.
+means and sds no longer depend on the draw.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +23,17 @@ from guidedsl.runtime.fixed_noise import (
     mode_search_mask,
     noise_shape,
 )
-from guidedsl.runtime.lbfgs import Minimum, minimise
+from guidedsl.runtime.lbfgs import Minimum, Pair, minimise
 from guidedsl.runtime.model import Guide
-from guidedsl.runtime.moments import Moments, latent_moments, movement
+from guidedsl.runtime.moments import Moments, latent_moments, movement, shift
 
 if TYPE_CHECKING:
     from guidedsl.runtime.params import ParamStore
 
 FEWEST_PARTICLES = 32
+CHEAP_PASS = 1e5
+"""Numbers in one array of one evaluation below which more of them cost next to nothing."""
+CHEAP_PARTICLES = 512
 MOST_PARAMETERS = 50_000
 MOST_JOINT_COORDINATES = 500
 LARGEST_PASS = 2e7
@@ -38,11 +41,13 @@ LARGEST_PASS = 2e7
 LARGEST_SUBSAMPLED_PASS = 2e6
 """The same where a plate is subsampled: below it all rows are taken, which costs less than the noise of batches."""
 CHUNK = 1e6
-ROUNDS = 4
-GROWTH = 4
-"""Each round has this many times the draws of the one before."""
-REMAINING = (1.0 + GROWTH) ** -0.5
-"""The last round's error as a share of the last move: errors go with 1/sqrt(draws), and those of two rounds add up."""
+ROUNDS = 6
+GROWTH = (2, 4)
+"""A round has so many times the draws of the one before: the smaller where that promises to be enough."""
+REPLICATES = 4
+GAIN = 1e-3
+"""A minimisation ends where the ELBO rises by less than this times the squared tolerance: a mean that is t posterior
+sds off costs t²/2."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def plan(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator)
         return f"{len(flat)} parameters are too many for a quasi-Newton method"
     if shape.coordinates == 0:
         return "the guide draws nothing"
-    particles = FEWEST_PARTICLES
+    tensors = [value for value in vars(data).values() if isinstance(value, Tensor)]
+    entries = max([shape.coordinates, *(value.numel() for value in tensors)])
+    particles = max(FEWEST_PARTICLES, min(CHEAP_PARTICLES, int(CHEAP_PASS / entries)))
     if len(flat) > 3 * shape.coordinates:
         # Covariances are learned: with fewer pairs than coordinates some direction sees no noise, and the loss has no
         # bound there (Giordano et al. 2023, section 4.3).
@@ -92,8 +99,6 @@ def plan(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator)
         particles = max(particles, 2 * shape.coordinates + 16)
     if len(flat) > particles * shape.coordinates:
         return f"{particles} draws of {shape.coordinates} normals cannot tell {len(flat)} parameters apart"
-    tensors = [value for value in vars(data).values() if isinstance(value, Tensor)]
-    entries = max([shape.coordinates, *(value.numel() for value in tensors)])
     if particles * entries > (LARGEST_SUBSAMPLED_PASS if data.batches.rows else LARGEST_PASS):
         return "the data is too large to pass over with many particles"
     return Plan(shape, flat, particles, entries)
@@ -123,7 +128,7 @@ class FixedNoiseFit:
         normals = matched_normals(particles, plan.shape.coordinates, self.generator, self.best) * scale
         return FixedNoiseLoss(self.guide, self.data, self.store, plan.flat, plan.shape, normals, plan.chunk)
 
-    def _minimise(self, loss: FixedNoiseLoss, x: Tensor, iterations: int) -> Minimum:
+    def _minimise(self, loss: FixedNoiseLoss, x: Tensor, iterations: int, pairs: Sequence[Pair] = ()) -> Minimum:
         base = self.evaluations
 
         def each(iteration: int, value: float, at: Tensor) -> None:
@@ -136,7 +141,9 @@ class FixedNoiseFit:
             x,
             max_iterations=iterations,
             max_evaluations=4 * iterations,
-            value_tolerance=max(1e-9, 2 * torch.finfo(x.dtype).eps),
+            value_tolerance=max(1e-12, 2 * torch.finfo(x.dtype).eps),
+            gain_tolerance=GAIN * self.tolerance**2,
+            pairs=pairs,
             on_iteration=each,
         )
         self.evaluations += found.evaluations
@@ -170,11 +177,30 @@ class FixedNoiseFit:
         if not finite:
             return None
         best = min(finite, key=lambda minimum: minimum.value)
-        return best if best.settled else self._minimise(loss, best.x, 1500)
+        return best if best.settled else self._minimise(loss, best.x, 1500, best.pairs)
 
     def _moments(self, x: Tensor, seed: int) -> Moments:
         self.plan.flat.write(x)
         return latent_moments(self.guide, self.data, self.store, seed)
+
+    def _spread(self, minimum: Minimum, particles: int, seed: int) -> float:
+        """By how much the optimum depends on the draw: its error for `particles` draws, in sds.
+
+        At fresh noise the optimum is about a quasi-Newton step away, and two independent errors make up that distance.
+        """
+        here = self._moments(minimum.x, seed)
+        if here.mean.numel() == 0:
+            return 0.0
+        squares = torch.zeros(2 * here.mean.numel(), dtype=here.mean.dtype, device=here.mean.device)
+        for _ in range(REPLICATES):
+            value, gradient = self._loss(particles)(minimum.x)
+            self.evaluations += 1
+            if not math.isfinite(value):
+                return math.inf
+            there = self._moments(minimum.x + minimum.step(gradient), seed)
+            squares += shift(here, there).square()
+        error = float((squares / (2 * REPLICATES)).max().sqrt())
+        return error if math.isfinite(error) else math.inf
 
     def run(self) -> Outcome | str:
         """Fits; the store holds the result. A string says why this is not the way for this guide."""
@@ -183,18 +209,21 @@ class FixedNoiseFit:
             return "no starting point has a finite loss"
         seed = int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
         self.best = minimum.x
-        before = self._moments(self.best, seed)
-        particles, error = self.plan.particles, math.inf
+        particles = self.plan.particles
+        before, error = self._moments(self.best, seed), self._spread(minimum, particles, seed)
         for _ in range(ROUNDS):
-            if GROWTH * particles * self.plan.entries > LARGEST_PASS:
+            growth = next((few for few in GROWTH if error < 0.8 * self.tolerance * math.sqrt(few)), GROWTH[-1])
+            if growth * particles * self.plan.entries > LARGEST_PASS:
                 break
-            particles *= GROWTH
-            minimum = self._minimise(self._loss(particles), self.best, 1000)
+            particles *= growth
+            minimum = self._minimise(self._loss(particles), self.best, 1000, minimum.pairs)
             if not math.isfinite(minimum.value):
                 break
             self.best = minimum.x
             after = self._moments(self.best, seed)
-            error, before = REMAINING * movement(before, after), after
+            # Errors go with 1/sqrt(draws), and those of two rounds add up to the move between them.
+            moved, before = movement(before, after) / math.sqrt(1 + growth), after
+            error = max(moved, self._spread(minimum, particles, seed))
             if error < self.tolerance and minimum.settled:
                 break
         self.plan.flat.write(self.best)

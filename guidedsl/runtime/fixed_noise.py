@@ -1,7 +1,8 @@
 """The ELBO on noise drawn once: a deterministic function of the parameters (Giordano, Ingram and Broderick 2023).
 
 The draws are matched to the moments of a standard normal, under which the expectation of a quadratic is exact: where
-the posterior is Gaussian, so is the optimum.
+the posterior is Gaussian, so is the optimum. They are quasi-random, which in few dimensions takes a tenth of the draws
+for the same error (Buchholz, Wenzel and Mandt 2018).
 """
 
 from __future__ import annotations
@@ -72,6 +73,20 @@ def noise_shape(guide: Guide, data: Any, store: ParamStore, generator: torch.Gen
     return NoiseShape(tuple(shape[1:] for shape in shapes))
 
 
+MOST_QUASI_RANDOM = 1000
+"""Coordinates beyond which quasi-random draws are no better than random ones, and slow to set up."""
+
+
+def _normals(count: int, coordinates: int, generator: torch.Generator) -> Tensor:
+    """Standard normals [count, coordinates] in double precision: a scrambled Sobol sequence (Owen 1998) if not many."""
+    if not 0 < coordinates <= MOST_QUASI_RANDOM:
+        return torch.randn((count, coordinates), generator=generator, dtype=torch.float64, device=generator.device)
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    points = torch.quasirandom.SobolEngine(coordinates, scramble=True, seed=seed).draw(count, dtype=torch.float64)
+    # A point at the edge of the cube would be infinite; one cell of the sequence has this width.
+    return torch.special.ndtri(points.clamp(2.0**-31, 1 - 2.0**-31)).to(generator.device)
+
+
 def matched_normals(particles: int, coordinates: int, generator: torch.Generator, like: Tensor) -> Tensor:
     """Antithetic standard normals, [particles, coordinates], with the first two moments of the distribution.
 
@@ -79,7 +94,7 @@ def matched_normals(particles: int, coordinates: int, generator: torch.Generator
     coordinate has variance one. `particles` is rounded up to an even number.
     """
     pairs = (particles + 1) // 2
-    half = torch.randn((pairs, coordinates), generator=generator, dtype=torch.float64, device=generator.device)
+    half = _normals(pairs, coordinates, generator)
     if pairs >= coordinates > 0:
         values, vectors = torch.linalg.eigh(half.T @ half / pairs)
         half = half @ (vectors * values.clamp_min(1e-12).rsqrt()) @ vectors.T

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
 
 Objective = Callable[[Tensor], tuple[float, Tensor]]
+Pair = tuple[Tensor, Tensor, float]
+"""A step s, the change y of the gradient over it, and 1 / s·y."""
 
 _SUFFICIENT = 1e-4
 _CURVATURE = 0.9
@@ -23,7 +25,10 @@ _LONGEST = 1e10
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where a minimisation ended. `settled`: by its tolerances, and not by a limit or a failure."""
+    """Where a minimisation ended. `settled`: by its tolerances, and not by a limit or a failure.
+
+    `pairs` is what it learned of the curvature: a start for the minimisation of a loss much like this one.
+    """
 
     x: Tensor
     value: float
@@ -32,6 +37,11 @@ class Minimum:
     evaluations: int
     settled: bool
     reason: str
+    pairs: tuple[Pair, ...] = ()
+
+    def step(self, gradient: Tensor) -> Tensor:
+        """−H g: the quasi-Newton step for another gradient [n] at x, [n]."""
+        return _direction(gradient, self.pairs)
 
 
 class _Point(NamedTuple):
@@ -110,7 +120,7 @@ def _search(line: _Line, start: _Point, first: float, budget: int) -> _Point:
     return previous
 
 
-def _direction(gradient: Tensor, pairs: deque[tuple[Tensor, Tensor, float]]) -> Tensor:
+def _direction(gradient: Tensor, pairs: Sequence[Pair]) -> Tensor:
     """−H g by the two-loop recursion."""
     q = gradient.clone()
     weights: list[float] = []
@@ -134,53 +144,57 @@ def minimise(
     memory: int = 100,
     gradient_tolerance: float = 1e-5,
     value_tolerance: float = 1e-9,
+    gain_tolerance: float = 0.0,
     patience: int = 5,
+    pairs: Sequence[Pair] = (),
     on_iteration: Callable[[int, float, Tensor], None] | None = None,
 ) -> Minimum:
     """Minimises `objective`, which gives value and gradient at a vector [n]; a value that is not finite is a wall.
 
     Ends when the largest entry of the gradient is below `gradient_tolerance`, or when `patience` iterations together
-    decrease the value by less than `value_tolerance` · (1 + |value|). `on_iteration(iteration, value, x)` is told
-    of each. `x` must have a finite value, else the result is `x`, not settled.
+    decrease the value by less than `gain_tolerance` or `value_tolerance` · (1 + |value|). `on_iteration(iteration, value, x)` is told
+    of each. `pairs` begins the memory. `x` must have a finite value, else the result is `x`, not settled.
     """
     value, gradient = objective(x)
     evaluations = 1
-    pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=memory)
+    known: deque[Pair] = deque(pairs, maxlen=memory)
     recent: deque[float] = deque([value], maxlen=patience + 1)
 
     def ended(iteration: int, settled: bool, reason: str) -> Minimum:
-        return Minimum(x, value, gradient, iteration, evaluations, settled, reason)
+        return Minimum(x, value, gradient, iteration, evaluations, settled, reason, tuple(known))
 
     if not (math.isfinite(value) and bool(gradient.isfinite().all())):
         return ended(0, False, "the start has no finite value and gradient")
     for iteration in range(1, max_iterations + 1):
         if float(gradient.abs().max()) <= gradient_tolerance:
             return ended(iteration - 1, True, "the gradient vanishes")
-        direction = _direction(gradient, pairs)
+        direction = _direction(gradient, known)
         slope = float(gradient.dot(direction))
         if not (math.isfinite(slope) and slope < 0):
-            pairs.clear()
+            known.clear()
             direction, slope = -gradient, -float(gradient.dot(gradient))
-        first = 1.0 if pairs else min(1.0, 1.0 / float(gradient.abs().sum()))
+        first = 1.0 if known else min(1.0, 1.0 / float(gradient.abs().sum()))
         line = _Line(objective, x, direction)
         found = _search(line, _Point(0.0, value, slope, gradient), first, 30)
         evaluations += line.evaluations
         if found.step == 0.0 or not bool(found.gradient.isfinite().all()):
-            if not pairs:
+            if not known:
                 # Near the minimum rounding hides the last decreases.
                 flat = len(recent) > 1 and recent[-2] - value <= 100 * value_tolerance * (1.0 + abs(value))
                 return ended(iteration, flat, "no step decreases the loss")
-            pairs.clear()
+            known.clear()
             continue
         s, y = found.step * direction, found.gradient - gradient
         curvature = float(s.dot(y))
         if curvature > 1e-12 * float(y.dot(y)):
-            pairs.append((s, y, 1.0 / curvature))
+            known.append((s, y, 1.0 / curvature))
         x, value, gradient = x + s, found.value, found.gradient
         recent.append(value)
         if on_iteration is not None:
             on_iteration(iteration, value, x)
-        if len(recent) > patience and recent[0] - value <= value_tolerance * (1.0 + abs(value)):
+        if len(recent) > patience and recent[0] - value <= max(
+            gain_tolerance, value_tolerance * (1.0 + abs(value))
+        ):
             return ended(iteration, True, "the loss no longer decreases")
         if evaluations >= max_evaluations:
             return ended(iteration, False, f"{evaluations} evaluations were not enough")

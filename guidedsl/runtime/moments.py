@@ -39,12 +39,13 @@ def latent_moments(guide: Guide, data: Any, store: ParamStore, seed: int) -> Mom
     return Moments(both.mean(0), both.std(0))
 
 
-def movement(before: Moments, after: Moments) -> float:
-    """The largest change of a mean, in sds, or of an sd, relative; 0 where there are no latents."""
-    if after.mean.numel() == 0:
-        return 0.0
+def shift(before: Moments, after: Moments) -> Tensor:
+    """The change of every mean, in sds, then of every sd, relative: [2 · coordinates]."""
     sd = after.sd.maximum(before.sd)
     sd = sd.clamp_min(1e-12 * (1.0 + after.mean.abs()))
-    mean = ((after.mean - before.mean).abs() / sd).max()
-    spread = ((after.sd - before.sd).abs() / sd).max()
-    return float(torch.maximum(mean, spread))
+    return torch.cat([(after.mean - before.mean) / sd, (after.sd - before.sd) / sd])
+
+
+def movement(before: Moments, after: Moments) -> float:
+    """The largest change of a mean, in sds, or of an sd, relative; 0 where there are no latents."""
+    return float(shift(before, after).abs().max()) if after.mean.numel() else 0.0
