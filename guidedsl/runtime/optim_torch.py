@@ -30,8 +30,8 @@ class Torch:
     """Any `torch.optim` class: `optim.Torch(torch.optim.RMSprop, lr=0.01)`.
 
     One torch optimiser holds a parameter group for each parameter, so that a parameter's own `lr` in the store counts,
-    and `settings` by name may replace any option of the class. Clipping is that of `Adam`. Raises InferenceError for a
-    class that evaluates the loss itself (LBFGS).
+    and `settings` by name may replace any option of the class. Clipping is that of `Adam`, unless the class has an
+    option of that name, which then gets it. Raises InferenceError for a class that evaluates the loss itself (LBFGS).
     """
 
     def __init__(
@@ -48,6 +48,11 @@ class Torch:
         closure = inspect.signature(optimiser_class.step).parameters.get("closure")
         if closure is not None and closure.default is inspect.Parameter.empty:
             raise InferenceError(f"{name} evaluates the loss itself, many times a step; guidedsl.fit has L-BFGS")
+        own = inspect.signature(optimiser_class).parameters
+        if "clip_norm" in own and clip_norm is not None:
+            options["clip_norm"], clip_norm = clip_norm, None
+        if "clip_value" in own and clip_value is not None:
+            options["clip_value"], clip_value = clip_value, None
         # torch wants a parameter at once; the real ones come with the first step.
         self.torch_optimiser = optimiser_class([torch.zeros((), requires_grad=True)], **options)
         self.torch_optimiser.param_groups.clear()
