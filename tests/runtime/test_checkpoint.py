@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtime.handwritten import eight_schools_guide as schools
 from runtime.handwritten import regression_guide
@@ -236,6 +236,7 @@ def test_nan_is_not_saved(tmp_path: Path) -> None:
     assert (tmp_path / "run").read_bytes() == content
 
 
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_damaged_checkpoint(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     run, fields = make(), schools_data()

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -124,6 +124,23 @@ def test_every_constraint_reads_what_was_given(
         for extreme in (-1e4, 1e4):
             value.unconstrained().fill_(extreme)
             assert bool(constraint.check(store["x"]).all())
+
+
+@every_constraint
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@settings(max_examples=40)
+@given(data=st.data())
+def test_any_coordinates_give_a_value_inside(
+    data: st.DataObject, dtype: torch.dtype, constraint: Constraint, shape: tuple[int, ...]
+) -> None:
+    """Whatever an optimiser does, as long as the squares of the coordinates are finite too."""
+    store = ParamStore()
+    leaf = store.param("x", constraint.default(shape, dtype), constraint).unconstrained()
+    numbers = st.floats(-(2.0**59), 2.0**59, width=32)
+    free = data.draw(st.lists(numbers, min_size=leaf.numel(), max_size=leaf.numel()))
+    with torch.no_grad():
+        leaf.copy_(torch.tensor(free, dtype=dtype).reshape(leaf.shape))
+    assert bool(constraint.check(store["x"]).all())
 
 
 @every_constraint
@@ -972,6 +989,7 @@ def test_a_file_cut_short_at_any_byte(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["flipped", "cut", "longer"])
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_damaged_file_is_one_error_or_the_same(
     data: st.DataObject, kind: str, tmp_path_factory: pytest.TempPathFactory
