@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from guidedsl.runtime.elbo import ELBO
     from guidedsl.runtime.errors import DataError, GuidedslError, InferenceError, ParamError
     from guidedsl.runtime.fit import Fit, fit
+    from guidedsl.runtime.importance import IWAE, Renyi
     from guidedsl.runtime.noise import Noise
     from guidedsl.runtime.params import ParamStore, clear_param_store, get_param_store, module, param
     from guidedsl.runtime.plates import Plate
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ELBO",
+    "IWAE",
     "SVI",
     "DataError",
     "Fit",
@@ -31,6 +33,7 @@ __all__ = [
     "ParamError",
     "ParamStore",
     "Plate",
+    "Renyi",
     "clear_param_store",
     "constraints",
     "fit",
@@ -43,6 +46,7 @@ __all__ = [
 _MODULES = frozenset({"constraints", "optim"})
 _HOMES = {
     "ELBO": "elbo",
+    "IWAE": "importance",
     "SVI": "svi",
     "DataError": "errors",
     "Fit": "fit",
@@ -52,6 +56,7 @@ _HOMES = {
     "ParamError": "errors",
     "ParamStore": "params",
     "Plate": "plates",
+    "Renyi": "importance",
     "clear_param_store": "params",
     "fit": "fit",
     "get_param_store": "params",

@@ -101,6 +101,10 @@ class Data:
             changes[attribute] = value
         return self._with({**changes, "whole": self})
 
+    def all_rows(self) -> Self:
+        """The data of which every step sees all rows, whatever plates are subsampled."""
+        return self.full._with({"batches": Batches()})
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """The data on another device, its floating fields in another dtype. Itself where nothing changes."""
         device = self.device if device is None else torch.device(device)

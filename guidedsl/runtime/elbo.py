@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.held import held_log_q
 from guidedsl.runtime.model import Draw, Guide, LogDensity, Model
 from guidedsl.runtime.noise import Noise
 
@@ -33,15 +34,27 @@ class Loss(NamedTuple):
     value: Tensor
 
 
+class Objective(Protocol):
+    """What `SVI` minimises: `ELBO`, `IWAE`, `Renyi`."""
+
+    def __call__(
+        self, model: Model | LogDensity, guide: Guide | GuideFunction, data: Any, store: ParamStore, noise: Noise
+    ) -> Loss:
+        """The loss at one set of draws from `noise`, on `data` as it is: subsample it first."""
+
+
 @dataclass(frozen=True)
 class ELBO:
     """−E_q[log p − log q] by Monte Carlo over `num_particles` draws, all in one pass.
 
     The gradient is pathwise; at sites that `Draw.score` covers it is that of the score function, with the mean over
-    the other particles as control variate where there is more than one (leave-one-out, Kool et al. 2019).
+    the other particles as control variate where there is more than one (leave-one-out, Kool et al. 2019). With `stl`
+    the gradient of log q through its parameters, whose mean is zero, is dropped (sticking the landing, Roeder et al.
+    2017): the gradient's variance vanishes as q nears the posterior, at the price of a second pass of the guide.
     """
 
     num_particles: int = 1
+    stl: bool = False
 
     def __post_init__(self) -> None:
         if self.num_particles < 1:
@@ -56,8 +69,12 @@ class ELBO:
         self, model: Model | LogDensity, guide: Guide | GuideFunction, data: Any, store: ParamStore, noise: Noise
     ) -> Loss:
         """The loss at one set of draws from `noise`, on `data` as it is: subsample it first."""
-        draw = guide(data, particles=self.particles, store=store, noise=noise)
-        losses = draw.log_q - model(data, draw.latents, store=store)
+        if self.stl:
+            draw, log_q = held_log_q(guide, data, self.particles, store, noise)
+        else:
+            draw = guide(data, particles=self.particles, store=store, noise=noise)
+            log_q = draw.log_q
+        losses = log_q - model(data, draw.latents, store=store)
         many = self.num_particles > 1
         value = losses.mean() if many else losses
         if draw.score is None:

@@ -16,6 +16,7 @@ Role = Literal["data", "observed", "derived"]
 
 RESERVED_ATTRIBUTES = frozenset(
     {
+        "all_rows",
         "batches",
         "device",
         "dtype",

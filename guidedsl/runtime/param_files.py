@@ -1,11 +1,13 @@
 """Parameters on disk: safetensors with JSON metadata, written atomically, read without trust.
 
 A file holds the unconstrained coordinates of each parameter under its name, and under the metadata key `guidedsl` one
-JSON object: `format`, `params` (a `Record` for each name) and whatever else the caller adds. Reading runs no code.
+JSON object: `format`, `params` (a `Record` for each name) and whatever else the caller adds. The key `sha256` holds the
+digest of all of it, so that a file that a disk or a network changed is refused. Reading runs no code.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -27,6 +29,7 @@ from guidedsl.runtime.errors import ParamError
 FORMAT = 1
 
 _KEY = "guidedsl"
+_DIGEST = "sha256"
 _FIELDS = {"constraint", "event_dim", "shape", "lr", "frozen"}
 
 
@@ -109,7 +112,11 @@ def write_file(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], head
         raise ParamError(f"the metadata for {os.fspath(path)!r} cannot be written as JSON: {error}") from None
     # Clones, for safetensors refuses tensors that share memory.
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    content = save(copies, metadata={_KEY: text})
+    body = save(copies)
+    start = 8 + int.from_bytes(body[:8], "little")
+    digest = _digest(body[8:start], text)
+    digest.update(memoryview(body)[start:])
+    content = save(copies, metadata={_KEY: text, _DIGEST: digest.hexdigest()})
     target = Path(path).resolve()
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -144,10 +151,16 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str
         pass
     try:
         with safe_open(name, framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get(_KEY)
+            metadata = file.metadata() or {}
+            text = metadata.get(_KEY)
             # Clones, for the tensors may be views of the mapped file.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError, RuntimeError, AttributeError, KeyError) as error:
+        if _is_pickle(path):
+            raise ParamError(
+                f"{name!r} is a pickle, as torch.save and Pyro's store write them, which runs code when read and is "
+                "not read here: load it where it comes from, and assign its values by name."
+            ) from None
         raise ParamError(f"{name!r} is not a safetensors file, or it is damaged: {error}") from None
     header = _read_json(text)
     if header is None:
@@ -155,7 +168,28 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str
     if header.get("format") != FORMAT:
         found = shorten(header.get("format"))
         raise ParamError(f"{name!r} has format {found}; this version reads format {FORMAT}: use the one that wrote it.")
+    if _digest_of_file(path, metadata[_KEY]) != metadata.get(_DIGEST):
+        raise ParamError(f"{name!r} is damaged: its content is not what was written. Take another copy of it.")
     return tensors, header
+
+
+def _digest(table: bytes, text: str) -> Any:
+    """The digest of what a safetensors header says of its tensors and of our JSON; the tensors' bytes come after."""
+    tensors = {name: entry for name, entry in json.loads(table).items() if name != "__metadata__"}
+    return hashlib.sha256(f"{json.dumps(tensors, sort_keys=True)}\n{text}\n".encode())
+
+
+def _digest_of_file(path: str | os.PathLike[str], text: str) -> str:
+    with Path(path).open("rb") as file:
+        digest = _digest(file.read(int.from_bytes(file.read(8), "little")), text)
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return str(digest.hexdigest())
+
+
+def _is_pickle(path: str | os.PathLike[str]) -> bool:
+    with Path(path).open("rb") as file:
+        return file.read(4).startswith((b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5"))
 
 
 def _read_json(text: str | None) -> dict[str, Any] | None:

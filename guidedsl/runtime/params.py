@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
@@ -347,16 +348,20 @@ class ParamStore:
             "params": self._records(),
         }
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(
+        self, state: Mapping[str, Any], map_location: str | torch.device | None = None, strict: bool = True
+    ) -> None:
         """Takes what `get_state` gave: all of it if the store is empty, else values for the very same parameters.
 
-        Raises ParamError, with nothing changed, listing all that does not fit.
+        `map_location` (the tensors' own device if None) and `strict` as in `load`. Raises ParamError, with nothing
+        changed, listing all that does not fit.
         """
         if not isinstance(state, Mapping) or state.get("format") != FORMAT:
             raise ParamError(f"not a state of a ParamStore: {shorten(state)}; pass what get_state() gave.")
         tensors = state.get("tensors")
         tensors = tensors if isinstance(tensors, Mapping) else {}
-        self._take(tensors, state.get("params"), "this state", strict=True, device=None)
+        device = None if map_location is None else device_of(map_location)
+        self._take(tensors, state.get("params"), "this state", strict, device)
 
     def save(self, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
         """Writes all parameters, and JSON-able `metadata`, as a safetensors file; atomically.
@@ -384,6 +389,8 @@ class ParamStore:
         differ, all listed; OSError if the file cannot be read.
         """
         tensors, header = read_file(path)
+        if "kind" in header:
+            raise ParamError(f"{os.fspath(path)!r} is a checkpoint of {header['kind']}; read it with its own `load`.")
         self._take(tensors, header.get("params"), repr(os.fspath(path)), strict, device_of(map_location))
         metadata = header.get("metadata")
         return metadata if isinstance(metadata, dict) else {}
@@ -406,6 +413,14 @@ class ParamStore:
         finally:
             self._entries, self.modules, self.nets = outer
             self._changed()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ParamStore:
+        twin = ParamStore()
+        twin._entries = {name: replace(entry, leaf=deepcopy(entry.leaf, memo)) for name, entry in self._entries.items()}
+        return twin
+
+    def __reduce__(self) -> str:
+        raise ParamError("a ParamStore is not pickled, since a pickle runs code when read; save(path), or get_state().")
 
     def __repr__(self) -> str:
         return f"<ParamStore of {len(self)}: {', '.join(self._entries)}>"

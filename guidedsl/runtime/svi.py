@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.elbo import ELBO, GuideFunction, gradients_of
-from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.checkpoint import read_checkpoint, write_checkpoint
+from guidedsl.runtime.elbo import ELBO, GuideFunction, Objective, gradients_of
+from guidedsl.runtime.errors import InferenceError, ParamError
 from guidedsl.runtime.model import Guide, LogDensity, Model, find_guide, find_model
 from guidedsl.runtime.noise import Noise
 from guidedsl.runtime.nonfinite import explain_nonfinite
 from guidedsl.runtime.optim import Optimiser
+from guidedsl.runtime.param_files import device_of
 from guidedsl.runtime.params import ParamStore, get_param_store
+
+KIND = "SVI"
 
 
 class SVI:
@@ -23,6 +29,7 @@ class SVI:
     `model` and `guide` are a generated module's plain functions or its `Model` and `Guide`. Randomness comes from
     `generator`, from a new one seeded with `seed`, or from torch's global one if neither is given. A loss that is not
     finite raises `InferenceError`, which names the parameter or the `.guide` line, before any parameter has changed.
+    `steps` counts the steps taken, those before a `load` included.
     """
 
     def __init__(
@@ -30,7 +37,7 @@ class SVI:
         model: Model | LogDensity,
         guide: Guide | GuideFunction,
         optim: Optimiser,
-        loss: ELBO | None = None,
+        loss: Objective | None = None,
         *,
         store: ParamStore | None = None,
         generator: torch.Generator | None = None,
@@ -41,10 +48,12 @@ class SVI:
         self.model = find_model(model)
         self.guide = find_guide(guide)
         self.optim = optim
-        self.loss = ELBO() if loss is None else loss
+        self.loss: Objective = ELBO() if loss is None else loss
         self.store = get_param_store(store)
         self.generator = generator
+        self.steps = 0
         self._seed = seed
+        self._device = torch.device("cpu")
         self._version = -1
         self._names: list[str] = []
         self._leaves: list[Tensor] = []
@@ -55,6 +64,7 @@ class SVI:
             self.generator = torch.Generator(data.device)
             self.generator.manual_seed(self._seed)
             self._seed = None
+        self._device = data.device
         noise: Noise = data.noise(self.generator)
         return noise
 
@@ -84,6 +94,7 @@ class SVI:
         if self._leaves:
             gradients = gradients_of(objective, self._leaves)
             self.optim.step(self.store, self._names, self._leaves, gradients)
+        self.steps += 1
         return loss
 
     def evaluate_loss(self, data: Any) -> float:
@@ -102,3 +113,103 @@ class SVI:
             return self.loss(self.model, self.guide, data.subsample(noise), self.store, noise)
 
         raise InferenceError(explain_nonfinite(again, self.model, self.guide, self.store, loss))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes all that a resumed run needs: parameters, the optimiser's state, the random state, the step count.
+
+        One safetensors file with JSON, written atomically. Raises ParamError, with the old file untouched, if a
+        parameter is not finite or a scheduler holds what is no plain data; OSError as the file system does.
+        """
+        bad = [name for name, leaf in self.store.named_parameters() if not bool(leaf.detach().isfinite().all())]
+        if bad:
+            raise ParamError(f"nothing was saved: {', '.join(map(repr, bad))} has NaN or infinite values.")
+        tree = {
+            "program": self._program(),
+            "steps": self.steps,
+            "random": self._random_state(),
+            "optim": self.optim.get_state(),
+            "store": self.store.get_state(),
+        }
+        write_checkpoint(path, KIND, tree)
+
+    def load(self, path: str | os.PathLike[str], map_location: str | torch.device | None = None) -> None:
+        """Takes what `save` wrote, so that the next step is the one that the saved run would have taken.
+
+        Parameters go to `map_location`, the CPU if None, or into the leaves that are there. The random state is taken
+        on the kind of device that it was saved on; elsewhere this SVI's own seed or generator stays. If the saved run
+        drew from torch's global generator, that is set. Raises ParamError for a damaged or foreign file and for
+        parameters that do not fit, InferenceError for another program or optimiser, with nothing changed; OSError if
+        the file cannot be read.
+        """
+        tree = read_checkpoint(path, KIND)
+        name = os.fspath(path)
+        self._check_program(tree["program"], name)
+        device = device_of(map_location)
+        draw_on = self._random_taken(tree["random"], device, name)
+        before = self.optim.get_state()
+        self.optim.set_state(tree["optim"])
+        try:
+            self.store.set_state(tree["store"], map_location=device)
+        except BaseException:
+            self.optim.set_state(before)
+            raise
+        draw_on()
+        self.steps = int(tree["steps"])
+
+    def _program(self) -> dict[str, str | None]:
+        owner = self.guide.model if isinstance(self.guide, Guide) else self.model
+        model = owner if isinstance(owner, Model) else None
+        return {
+            "model": None if model is None else model.name,
+            "guide": self.guide.name if isinstance(self.guide, Guide) else None,
+            "source_sha256": None if model is None else model.source_sha256,
+        }
+
+    def _check_program(self, saved: Mapping[str, str | None], name: str) -> None:
+        for key, own in self._program().items():
+            other = saved.get(key)
+            if own is not None and other is not None and own != other:
+                hint = "build that version, or start anew" if key == "source_sha256" else f"load it with {other}"
+                raise InferenceError(f"{name!r} is a run of {key} {other}, this one is of {own}: {hint}")
+
+    def _random_state(self) -> dict[str, Any]:
+        """Where the draws go on: a seed that no step has used yet, or the state of the generator."""
+        if self._seed is not None:
+            return {"seed": self._seed}
+        shared = self.generator is None
+        device = self._device if self.generator is None else self.generator.device
+        return {"device": device.type, "global": shared, "state": self._noise_state(device)}
+
+    def _random_taken(self, saved: Mapping[str, Any], device: torch.device, name: str) -> Callable[[], None]:
+        """What sets the random state to a saved one, which is checked here."""
+        if "seed" in saved:
+            return lambda: self._draw_from(None, int(saved["seed"]))
+        leaf = next(iter(self.store.leaves().values()), None)
+        device = device if leaf is None else leaf.device
+        if saved["device"] != device.type:
+            return lambda: None
+        generator = torch.Generator(device)
+        try:
+            generator.set_state(saved["state"])
+        except (RuntimeError, TypeError) as error:
+            raise ParamError(f"{name!r} holds no random state: {error}") from None
+        if self.generator is not None and self.generator.device.type == device.type:
+            own = self.generator  # the caller may hold it too
+            return lambda: _set_state(own, saved["state"])
+        if saved["global"] and self.generator is None and self._seed is None:
+            return lambda: _set_global_state(device, saved["state"])
+        return lambda: self._draw_from(generator, None)
+
+    def _draw_from(self, generator: torch.Generator | None, seed: int | None) -> None:
+        self.generator, self._seed = generator, seed
+
+
+def _set_state(generator: torch.Generator, state: Tensor) -> None:
+    generator.set_state(state)
+
+
+def _set_global_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)

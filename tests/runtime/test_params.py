@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributions import constraints as torch_constraints
 
@@ -123,6 +124,23 @@ def test_every_constraint_reads_what_was_given(
         for extreme in (-1e4, 1e4):
             value.unconstrained().fill_(extreme)
             assert bool(constraint.check(store["x"]).all())
+
+
+@every_constraint
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@settings(max_examples=40)
+@given(data=st.data())
+def test_any_coordinates_give_a_value_inside(
+    data: st.DataObject, dtype: torch.dtype, constraint: Constraint, shape: tuple[int, ...]
+) -> None:
+    """Whatever an optimiser does, as long as the squares of the coordinates are finite too."""
+    store = ParamStore()
+    leaf = store.param("x", constraint.default(shape, dtype), constraint).unconstrained()
+    numbers = st.floats(-(2.0**59), 2.0**59, width=32)
+    free = data.draw(st.lists(numbers, min_size=leaf.numel(), max_size=leaf.numel()))
+    with torch.no_grad():
+        leaf.copy_(torch.tensor(free, dtype=dtype).reshape(leaf.shape))
+    assert bool(constraint.check(store["x"]).all())
 
 
 @every_constraint
@@ -970,24 +988,55 @@ def test_a_file_cut_short_at_any_byte(tmp_path: Path) -> None:
             ParamStore().load(path)
 
 
+@pytest.mark.parametrize("kind", ["flipped", "cut", "longer"])
+@settings(max_examples=50)
 @given(data=st.data())
-def test_a_damaged_byte_never_does_more_than_a_param_error(
-    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+def test_a_damaged_file_is_one_error_or_the_same(
+    data: st.DataObject, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    store = ParamStore()
-    store.param("x", torch.full((3,), 0.25), constraints.interval(0, 1))
+    """The same: a space of the header's padding may become another white space."""
+    store = filled()
     path = tmp_path_factory.mktemp("files") / "a"
+    store.save(path, {"step": 3})
+    content = bytearray(path.read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    if kind == "flipped":
+        content[position] ^= data.draw(st.integers(1, 255))
+    elif kind == "cut":
+        del content[position : position + data.draw(st.integers(1, 40))]
+    else:
+        content[position:position] = data.draw(st.binary(min_size=1, max_size=40))
+    path.write_bytes(content)
+    empty, full = ParamStore(), filled()
+    try:
+        assert empty.load(path) == {"step": 3}
+        full.load(path)
+    except ParamError:
+        assert len(empty) == 0
+    else:
+        assert same(empty, store)
+    assert same(full, store)
+
+
+def test_a_changed_number_is_noticed(store: ParamStore, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    store.param("x", torch.ones(2))
     store.save(path)
     content = bytearray(path.read_bytes())
-    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content[-1] ^= 1
     path.write_bytes(content)
-    other = ParamStore()
-    try:
-        other.load(path)
-    except ParamError:
-        assert len(other) == 0
-    else:
-        assert all(bool(other.entry(name).constraint.check(other[name]).all()) for name in other)
+    with pytest.raises(ParamError, match="damaged: its content is not what was written"):
+        ParamStore().load(path)
+
+
+def test_a_safetensors_file_of_another_tool(store: ParamStore, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    save_file({"x": torch.ones(2)}, path, metadata={"format": "pt"})
+    store.param("x", torch.zeros(2))
+    for target in (store, ParamStore()):
+        with pytest.raises(ParamError, match="was not written by guidedsl"):
+            target.load(path)
+    assert store["x"].tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,7 @@ from guidedsl.runtime.distributions.positive import (
 from guidedsl.runtime.distributions.simplex import (
     Dirichlet,
 )
+from guidedsl.runtime.held import scorable
 
 __all__ = [
     "LKJ",
@@ -159,3 +160,7 @@ __all__ = [
     "ZeroInflatedNegativeBinomialLogits",
     "ZeroInflatedPoisson",
 ]
+
+for _family in (globals()[_name] for _name in __all__):
+    if "draw" in vars(_family):
+        _family.draw = staticmethod(scorable(_family.draw, _family.log_prob))
