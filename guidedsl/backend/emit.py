@@ -41,8 +41,8 @@ class Emitter:
     """Emits expressions of one model or guide.
 
     `local` spells the variables of the function; `full` reads data with all rows, for what is made once; `whole` says
-    that the data at hand has all rows. `named` are sizes that the function has a variable for. `spelled` are values that
-    stand for something else here, as in a scan; there some have particle axes at some steps only (`uneven`), so that
+    that the data at hand has all rows. `named` are sizes that the function has a variable for. `spelled` are values
+    that stand for something else here, as in a scan; there some have particle axes at some steps only (`uneven`), so that
     what is stacked is broadcast first.
     """
 

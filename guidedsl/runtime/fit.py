@@ -242,8 +242,8 @@ def fit(
     fixed noise, renewed until means and sds are settled within `tolerance` posterior sds. Otherwise, and where `steps`,
     `lr` or `num_particles` is given, Adam in phases of ever smaller steps. `auto laplace` is neither: the mode and the
     curvature there. The parameters are in `store`, by default a new one. `nets` are the modules of nets that are passed
-    in, by name; they are moved to the data's device and precision, and trained. The same seed gives the same result, bit
-    for bit, and leaves torch's global random state as it was. Ctrl-C ends the fit with the best so far. Raises
+    in, by name; they are moved to the data's device and precision, and trained. The same seed gives the same result,
+    bit for bit, and leaves torch's global random state as it was. Ctrl-C ends the fit with the best so far. Raises
     `InferenceError` where no start has a finite loss, and where a Laplace approximation finds no peak.
     """
     found = find_guide(guide)

@@ -176,8 +176,8 @@ class Guide:
     """A guide of a generated module. Calling it draws latents with their log density.
 
     `nets` names those of it and its model that the user passes in. `laplace` names the parameters of a Laplace
-    approximation, location and Cholesky factor of the covariance, which `fit` finds; None for a guide that maximises the
-    ELBO.
+    approximation, location and Cholesky factor of the covariance, which `fit` finds; None for a guide that maximises
+    the ELBO.
     """
 
     name: str
