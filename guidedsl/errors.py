@@ -540,13 +540,17 @@ def _batched(mode: str) -> str:
     return "subsampled" if mode == "subsample" else "minibatched"
 
 
-def all_rows_of_batch(expression: str, plate: str, mode: str, span: Span, declared: Span) -> Diagnostic:
+def all_rows_of_batch(
+    expression: str, plate: str, mode: str, of_params: bool, span: Span, declared: Span
+) -> Diagnostic:
+    """`of_params`: it is made of params and data, all rows of which are stored."""
+    mend = "read the rows of the params that it is made of" if of_params else "use a value that is not local to it"
     return Diagnostic(
         "E209",
         f"`{expression}` reads all rows of the {_batched(mode)} plate `{plate}`",
         Label(span, "needs every row"),
         Label(declared, f"`{plate}` is declared with {mode}"),
-        f"only this batch's rows exist: declare the plate without `{mode}(…)`, or use a value that is not local to it",
+        f"only this batch's rows exist: declare the plate without `{mode}(…)`, or {mend}",
     )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from guidedsl import ir
 from guidedsl.backend.emit import SUM, Code, Emitter, chain, summed
 from guidedsl.backend.model import ModelContext, Names, needed_lets, scaled, used_dims
-from guidedsl.backend.names import Module, local_name, snake_case
-from guidedsl.backend.statements import Statement, let_statement, param_statement
+from guidedsl.backend.names import Module, free_name, local_name, snake_case
+from guidedsl.backend.statements import Statement, let_statement, param_reads, param_statements
 from guidedsl.check.walk import variables
 from guidedsl.library import supports as s
 from guidedsl.sizes import Size, product
@@ -79,16 +79,15 @@ class _Writer:
         self.log_q: list[str] = []
         self.score: list[str] = []
         self.has_params = False
+        self.by_row: set[str] = set()
+        self.whole: set[str] = set()
 
     def local(self, name: str) -> str:
         return local_name(name)
 
     def fresh(self, wish: str) -> str:
         """A variable of our own that no declared name is."""
-        name, number = wish, 1
-        while name in self.taken:
-            number += 1
-            name = f"{wish}{number}"
+        name = free_name(wish, self.taken)
         self.taken.add(name)
         return name
 
@@ -97,13 +96,12 @@ class _Writer:
         return names + [s.name for s in self.guide.statements if not isinstance(s, ir.JointDraw)]
 
     def write(self) -> None:
-        self._model_params()
         lets = {s.name: s for s in self.guide.statements if isinstance(s, ir.Let)}
         draws = [s for s in self.guide.statements if isinstance(s, ir.Draw | ir.JointDraw)]
         needed = needed_lets(draws, lets)
-        read = {
-            var.name for node in (*draws, *(lets[n] for n in needed)) for var in variables(node) if var.role == "param"
-        }
+        self.by_row, self.whole = param_reads((*draws, *(lets[n] for n in needed)), self.emitter.plates)
+        self._model_params()
+        read = self.by_row | self.whole
         params = [st for st in self.guide.params if st.name in read]
         first = [param for param in params if not _reads_let(param)]
         for param in first:
@@ -121,11 +119,12 @@ class _Writer:
 
     def _param(self, param: ir.Param) -> None:
         self.has_params = True
-        self.body.append(param_statement(param, self.emitter))
+        by_row = param.name in self.by_row
+        whole = self.fresh(f"{self.local(param.name)}_all") if param.name in self.whole else None
+        self.body += param_statements(param, self.emitter, by_row=by_row, whole=whole)
 
     def _model_params(self) -> None:
-        own = {param.name for param in self.guide.params}
-        read = {var.name for var in variables(self.guide.statements) if var.role == "param"} - own
+        read = (self.by_row | self.whole) - {param.name for param in self.guide.params}
         for statement in self.model.statements:
             if isinstance(statement, ir.Param) and statement.name in read:
                 self._param(statement)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from guidedsl import ir
 from guidedsl.backend.emit import PRODUCT, SUM, UNARY, Code, Emitter, added, number, summed
-from guidedsl.backend.names import Module, data_attribute, field_name, local_name, snake_case
-from guidedsl.backend.statements import Statement, doc_type, let_statement, let_value, param_statement
+from guidedsl.backend.names import Module, data_attribute, field_name, free_name, local_name, snake_case
+from guidedsl.backend.statements import Statement, doc_type, let_statement, let_value, param_reads, param_statements
 from guidedsl.check.shapes import NEW
 from guidedsl.check.walk import variables
 from guidedsl.ir import Stage
@@ -62,7 +62,7 @@ def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext
     snake = snake_case(model.name)
     function = names.take(snake, f"{snake}_density")
     data_class = names.take(f"{model.name}Data")
-    declared = {z.name for z in model.latents} | {s.name for s in model.statements if not isinstance(s, ir.Term)}
+    declared = _declared(model)
     wish = f"{model.name}Latents"
     latents_class = names.take(f"{wish}_" if wish in declared else wish)
     body, dims, has_params = _density(model)
@@ -99,6 +99,11 @@ def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext
         metadata=_metadata(model, lets, quantities, derive, function, data_class, latents_class),
         span_line=model.span.line,
     )
+
+
+def _declared(model: ir.Model) -> set[str]:
+    """The names of latents, lets and params."""
+    return {z.name for z in model.latents} | {s.name for s in model.statements if not isinstance(s, ir.Term)}
 
 
 def _field_doc(field: ir.Field) -> str:
@@ -146,15 +151,13 @@ def _density(model: ir.Model) -> tuple[tuple[Statement, ...], Names, bool]:
     lets = {s.name: s for s in model.statements if isinstance(s, ir.Let)}
     terms = [s for s in model.statements if isinstance(s, ir.Term)]
     needed = needed_lets(terms, lets)
-    read = {var.name for s in (*terms, *(lets[name] for name in needed)) for var in variables(s) if var.role == "param"}
+    params = _params(model, (*terms, *(lets[name] for name in needed)), emitter)
     body: list[Statement] = []
-    has_params = False
     first = True
     for statement in model.statements:
         match statement:
-            case ir.Param() if statement.name in read:
-                has_params = True
-                body.append(param_statement(statement, emitter))
+            case ir.Param():
+                body += params.get(statement.name, [])
             case ir.Let() if statement.name in needed and statement.value.type.stage > Stage.DATA:
                 body.append(let_statement(statement, emitter))
             case ir.Term():
@@ -167,7 +170,21 @@ def _density(model: ir.Model) -> tuple[tuple[Statement, ...], Names, bool]:
                 first = False
     if first:
         body.append(Statement("log_p = data.new_full((), 0.0)", model.span.line))
-    return tuple(body), used_dims(emitter, model), has_params
+    return tuple(body), used_dims(emitter, model), bool(params)
+
+
+def _params(model: ir.Model, readers: Iterable[ir.ModelStatement], emitter: Emitter) -> dict[str, list[Statement]]:
+    """The statements of each param that the readers read."""
+    by_row, whole = param_reads(readers, emitter.plates)
+    taken = {local_name(name) for name in (*_declared(model), *(dim.name for dim in model.dims))}
+    found: dict[str, list[Statement]] = {}
+    for param in (s for s in model.statements if isinstance(s, ir.Param)):
+        name = param.name
+        if name in by_row | whole:
+            every = free_name(f"{local_name(name)}_all", taken) if name in whole else None
+            found[name] = param_statements(param, emitter, by_row=name in by_row, whole=every)
+            taken.add(every or name)
+    return found
 
 
 def term(term: ir.Term, emitter: Emitter, model: ir.Model) -> Code:
@@ -211,8 +228,7 @@ def scaled(code: Code, plates: tuple[str, ...], model: ir.Model, *factors: str) 
 
 def _quantities(model: ir.Model, lets: tuple[ir.Let, ...]) -> tuple[tuple[Statement, ...], Names, bool]:
     emitter = _emitter(model)
-    read = {var.name for let in lets for var in variables(let.value) if var.role == "param"}
-    body = [param_statement(s, emitter) for s in model.statements if isinstance(s, ir.Param) and s.name in read]
+    body = [statement for params in _params(model, lets, emitter).values() for statement in params]
     has_params = bool(body)
     body += [let_statement(let, emitter) for let in lets]
     return tuple(body), used_dims(emitter, model), has_params
