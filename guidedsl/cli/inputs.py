@@ -53,14 +53,16 @@ def runtime_guide(compiled: Compiled, name: str) -> Guide:
 
 
 def bind(model: Model, path: str | None, dims: Mapping[str, int], device: str | None, dtype: str | None) -> Any:
-    """The data of a file, bound. Raises DataError, each problem naming the file; stops with 2 for a bad device."""
+    """The data of a file, which has all rows, bound. Raises DataError, each problem naming the file; stops with 2 for a bad device."""
     import torch
 
     from guidedsl.runtime.errors import DataError
+    from guidedsl.runtime.feed import sizes_of_all_rows
     from guidedsl.runtime.load import load_fields
 
     _check_device(device)
     fields = {} if path is None else load_fields(path)
+    dims = sizes_of_all_rows(model, fields) | dict(dims)
     try:
         return model.data(fields, device=device, dtype=None if dtype is None else getattr(torch, dtype), **dims)
     except DataError as error:

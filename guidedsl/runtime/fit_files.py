@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guidedsl.runtime.errors import InferenceError, ParamError
+from guidedsl.runtime.feed import usable
 from guidedsl.runtime.model import Guide
 from guidedsl.runtime.params import ParamStore
 
@@ -80,7 +81,7 @@ def load(guide: Guide, path: str | Path, data: Data) -> Fit:
         raise InferenceError(f"{path} {problem}")
     names = set(store)
     try:
-        guide(data.full, particles=(1,), store=store)
+        guide(usable(data), particles=(1,), store=store)
     except ParamError as error:
         raise InferenceError(f"{path} does not fit this data: {error}") from error
     new = sorted(set(store) - names)
@@ -88,7 +89,7 @@ def load(guide: Guide, path: str | Path, data: Data) -> Fit:
         raise InferenceError(f"{path} lacks the parameters {', '.join(new)} of guide {guide.name}: fit again")
     return Fit(
         guide=guide,
-        data=data,
+        data=usable(data) if data.minibatched else data,
         store=store,
         elbo=_number(metadata, "elbo"),
         elbo_error=_number(metadata, "elbo_error"),

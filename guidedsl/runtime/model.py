@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, TracebackType
@@ -179,7 +179,7 @@ class Guide:
                 raise
             raise explained from error
 
-    def fit(self, data: Data, **options: Any) -> Fit:
+    def fit(self, data: Data | Mapping[str, object] | Iterable[object], **options: Any) -> Fit:
         """Fits the guide; see `guidedsl.fit` for the options."""
         from guidedsl.runtime.fit import fit
 
