@@ -284,6 +284,26 @@ def mixed_interface(name: str, span: Span, other: str, other_span: Span) -> Diag
     )
 
 
+def two_densities(name: str, span: Span, path: str, origin: Span) -> Diagnostic:
+    return Diagnostic(
+        "E109",
+        f"`{name}` has a distribution, and the model takes its density from {path}",
+        Label(span, "with a distribution"),
+        Label(origin, "the density of all sites"),
+        "leave `from` out, or every `~`",
+    )
+
+
+def factor_in_interface(name: str, span: Span, other: Span) -> Diagnostic:
+    return Diagnostic(
+        "E109",
+        f"a factor in an interface: `{name}` has no distribution, so the density is elsewhere",
+        Label(span, "counted by nobody"),
+        Label(other, "without a distribution"),
+        "give every site a distribution, or move the factor to where the density is",
+    )
+
+
 # E2xx: shapes, dims and plates
 
 

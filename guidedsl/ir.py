@@ -360,6 +360,7 @@ class Model:
     latents: tuple[Latent, ...]
     statements: tuple[ModelStatement, ...]
     span: Span
+    framework: str | None = None
 
     def plate(self, name: str) -> Plate:
         return next(plate for plate in self.plates if plate.name == name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -33,7 +34,6 @@ class ModelContext:
     name: str
     variable: str
     docstring: str | None
-    origin: str | None
     interface: bool
     function: str
     data_class: str
@@ -76,7 +76,6 @@ def model_context(model: ir.Model, variable: str, names: Module) -> ModelContext
         name=model.name,
         variable=variable,
         docstring=model.docstring,
-        origin=model.origin,
         interface=model.interface,
         function=function,
         data_class=data_class,
@@ -297,6 +296,10 @@ def _metadata(
         rows.append(f"quantity_sites=({_items(sites)})")
     if derive is not None:
         rows.append(f"derive={derive}")
+    if model.interface and model.origin is not None:
+        rows.append(f"origin={json.dumps(model.origin, ensure_ascii=False)}")
+    if model.interface and model.framework is not None:
+        rows.append(f'framework="{model.framework}"')
     return tuple(rows)
 
 

@@ -56,7 +56,8 @@ class Model:
     """A model of a generated module.
 
     Calling it evaluates the log joint density, one value a particle. `quantities` gives the model's lets as a dict of
-    tensors, shaped like latents. `lines` maps lines of the generated module to lines of `source`, sorted.
+    tensors, shaped like latents. `origin` is where an interface has its density, in `framework` or, without one, in a
+    function. `lines` maps lines of the generated module to lines of `source`, sorted.
     """
 
     name: str
@@ -70,6 +71,8 @@ class Model:
     quantities: Callable[..., dict[str, Tensor]] | None = field(default=None, repr=False)
     quantity_sites: tuple[Site, ...] = field(default=(), repr=False)
     derive: Callable[[Any], Any] | None = field(default=None, repr=False)
+    origin: str | None = None
+    framework: str | None = None
     source: str = ""
     source_sha256: str = field(default="", repr=False)
     lines: tuple[tuple[int, int], ...] = field(default=(), repr=False)
@@ -107,7 +110,10 @@ class Model:
             if note not in (*getattr(error, "__notes__", ()),):
                 error.add_note(note)
             return error
-        return InferenceError(f"{place}: {error or type(error).__name__}")
+        explained = InferenceError(f"{place}: {error or type(error).__name__}")
+        for note in getattr(error, "__notes__", ()):
+            explained.add_note(note)
+        return explained
 
     def data(
         self,

@@ -17,7 +17,7 @@ import torch
 import guidedsl
 from guidedsl.pipeline import compile_source
 from guidedsl.runtime.errors import DataError, InferenceError
-from guidedsl.runtime.feed import Bind, BatchFeed, RowFeed, elbo_of_a_pass, feed_of
+from guidedsl.runtime.feed import BatchFeed, Bind, RowFeed, elbo_of_a_pass, feed_of
 from guidedsl.source import Source
 
 N, P, B = 103, 2, 20
@@ -170,7 +170,7 @@ def generated(number: int) -> Iterator[dict[str, Any]]:
     ("data", "options", "message"),
     [
         (lambda: generated(4), {"N": N, "steps": 9}, "the batches ran dry after 4: .* a list, a DataLoader"),
-        (lambda: [], {"N": N}, "gives no batch"),
+        (list, {"N": N}, "gives no batch"),
         (lambda: [[1.0, 2.0]], {"N": N}, 'batch 1 is a list; Line takes batches as dicts .* {"x": …, "y": …}'),
         (
             lambda: batches(arrays()),
