@@ -390,6 +390,26 @@ def read_below_next(name: str, span: Span, updated: Span) -> Diagnostic:
     )
 
 
+def two_densities(name: str, span: Span, path: str, origin: Span) -> Diagnostic:
+    return Diagnostic(
+        "E109",
+        f"`{name}` has a distribution, and the model takes its density from {path}",
+        Label(span, "with a distribution"),
+        Label(origin, "the density of all sites"),
+        "leave `from` out, or every `~`",
+    )
+
+
+def factor_in_interface(name: str, span: Span, other: Span) -> Diagnostic:
+    return Diagnostic(
+        "E109",
+        f"a factor in an interface: `{name}` has no distribution, so the density is elsewhere",
+        Label(span, "counted by nobody"),
+        Label(other, "without a distribution"),
+        "give every site a distribution, or move the factor to where the density is",
+    )
+
+
 # E2xx: shapes, dims and plates
 
 
@@ -675,13 +695,17 @@ def _batched(mode: str) -> str:
     return "subsampled" if mode == "subsample" else "minibatched"
 
 
-def all_rows_of_batch(expression: str, plate: str, mode: str, span: Span, declared: Span) -> Diagnostic:
+def all_rows_of_batch(
+    expression: str, plate: str, mode: str, of_params: bool, span: Span, declared: Span
+) -> Diagnostic:
+    """`of_params`: it is made of params and data, all rows of which are stored."""
+    mend = "read the rows of the params that it is made of" if of_params else "use a value that is not local to it"
     return Diagnostic(
         "E209",
         f"`{expression}` reads all rows of the {_batched(mode)} plate `{plate}`",
         Label(span, "needs every row"),
         Label(declared, f"`{plate}` is declared with {mode}"),
-        f"only this batch's rows exist: declare the plate without `{mode}(…)`, or use a value that is not local to it",
+        f"only this batch's rows exist: declare the plate without `{mode}(…)`, or {mend}",
     )
 
 

@@ -567,6 +567,7 @@ class Model:
     statements: tuple[ModelStatement, ...]
     nets: tuple[Callee, ...]
     span: Span
+    framework: str | None = None
 
     def plate(self, name: str) -> Plate:
         return next(plate for plate in self.plates if plate.name == name)

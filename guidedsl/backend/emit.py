@@ -41,9 +41,9 @@ class Emitter:
     """Emits expressions of one model or guide.
 
     `local` spells the variables of the function; `full` reads data with all rows, for what is made once; `whole` says
-    that the data at hand has all rows. `named` are sizes that the function has a variable for. `spelled` are values
-    that stand for something else here, as in a scan; there some have particle axes at some steps only (`uneven`), so that
-    what is stacked is broadcast first.
+    that the data at hand has all rows. `named` are sizes that the function has a variable for; `all_rows` has, by param,
+    the variable that holds every row of it. `spelled` are values that stand for something else here, as in a scan; there
+    some have particle axes at some steps only (`uneven`), so that what is stacked is broadcast first.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Emitter:
         self.callees: dict[str, ir.Callee] = {}
         self.named: dict[Size, str] = {}
         self.init_shape = "()"
+        self.all_rows: Mapping[str, str] = {}
         self.spelled: Mapping[str, str] = {}
         self.uneven = False
 
@@ -64,7 +65,7 @@ class Emitter:
         """An emitter for the steps of a scan, or, with their axis, for all of them at once."""
         plates = dict(self.plates) if axis is None else {**self.plates, axis.name: axis}
         inner = Emitter(plates, self.local, full=self.full, whole=self.whole)
-        inner.dims, inner.callees, inner.named = self.dims, self.callees, self.named
+        inner.dims, inner.callees, inner.named, inner.all_rows = self.dims, self.callees, self.named, self.all_rows
         inner.spelled, inner.uneven = {**self.spelled, **spelled}, True
         return inner
 
@@ -303,15 +304,16 @@ class Emitter:
         inner = _indexed(self.emit(value), _new_axes(slots, Stage.LATENT))
         return Code(f"fn.expand({inner.text}, {self.shape(value.type.plates, event)})")
 
-    def _gather(self, expr: ir.Gather) -> Code:
+    def _gather(self, expr: ir.Gather, whole: tuple[str, ...] = ()) -> Code:
+        """`whole`: the plates of which the expression around this one takes all rows."""
         base, target = expr.base, expr.type
         present = [(plate, index) for plate, index in expr.indices if plate in base.type.plates]
         if not present:
-            return self.emit(base)
+            return Code(self._full_base(base, whole))
         if any(index.type.stage is Stage.LATENT for _, index in present):
-            return self._gather_random(base, present)
+            return self._gather_random(base, present, whole)
         indexed = dict(present)
-        read = self._full_base(base, [plate for plate, _ in present])
+        read = self._full_base(base, [*indexed, *whole])
         fixed = all(index.type.number for index in indexed.values())
         rows = []
         for plate in base.type.plates:
@@ -321,13 +323,14 @@ class Emitter:
                 rows.append(":")
             else:
                 after = len(target.plates) - 1 - target.plates.index(plate)
-                rows.append(f"fn.rows({self.length(plate)}, {after}, data)")
+                length = self.size(self.plates[plate].size) if plate in whole else self.length(plate)
+                rows.append(f"fn.rows({length}, {after}, data)")
         return _indexed(Code(read), [*rows, *[":"] * len(base.type.event)])
 
-    def _gather_random(self, base: ir.Expr, indices: list[tuple[str, ir.Expr]]) -> Code:
+    def _gather_random(self, base: ir.Expr, indices: list[tuple[str, ir.Expr]], whole: tuple[str, ...]) -> Code:
         """Rows that are themselves random differ from particle to particle: one plate at a time."""
         events = len(base.type.event)
-        code = Code(self._full_base(base, [plate for plate, _ in indices]))
+        code = Code(self._full_base(base, [*(plate for plate, _ in indices), *whole]))
         plates, stage = base.type.plates, base.type.stage
         order = tuple(self.plates)
         for plate, index in indices:
@@ -350,16 +353,33 @@ class Emitter:
         return row.text if index.type.support.target is not None else f"{row.at(ATOM)}.long()"
 
     def _full_base(self, base: ir.Expr, plates: Sequence[str]) -> str:
-        """Data of a subsampled plate is gathered from all of its rows."""
-        batched = any(self.plates[plate].batching is not None for plate in plates)
-        if batched and not self.whole and isinstance(base, ir.Var) and base.role in ("data", "observed", "derived"):
-            return f"data.full.{data_attribute(base.name)}"
-        return self.emit(base).at(ATOM)
+        """`base` with all rows of `plates`: data and params are at hand whole, though a step sees a batch of them."""
+        batched = {plate for plate in base.type.plates if self.plates[plate].batching is not None}
+        at_hand = self.whole or self.full or not batched.intersection(plates)
+        if at_hand or not isinstance(base, ir.Var):
+            return self.emit(base).at(ATOM)
+        if base.role in ("data", "observed", "derived"):
+            read = f"data.full.{data_attribute(base.name)}"
+        else:
+            read = self.all_rows[base.name]
+        after = len(base.type.event)
+        for plate in reversed(base.type.plates):
+            after += 1
+            if plate in batched and plate not in plates:
+                read = f"fn.batch_rows({read}, data.{data_attribute(plate)}, {-after})"
+        return read
 
-    def _all_rows(self, expr: ir.AllRows) -> Code:
+    def _all_rows(self, expr: ir.AllRows, whole: tuple[str, ...] = ()) -> Code:
         base = expr.base
         plates = list(base.type.plates)
-        read = Code(self._full_base(base, [expr.plate]))
+        whole = (expr.plate, *whole)
+        match base:
+            case ir.Gather():
+                read = self._gather(base, whole)
+            case ir.AllRows():
+                read = self._all_rows(base, whole)
+            case _:
+                read = Code(self._full_base(base, whole))
         if expr.plate not in plates:
             event = (self.plates[expr.plate].size, *base.type.event)
             slots = [*(True for _ in plates), False, *(True for _ in base.type.event)]

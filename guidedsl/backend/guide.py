@@ -11,7 +11,7 @@ from guidedsl.backend.names import Locals, Module, extern_name, local_name, snak
 from guidedsl.backend.nets import Names as Variables
 from guidedsl.backend.nets import net_statements
 from guidedsl.backend.scans import ScanWriter, closure, declared_names, definitions, read_behind
-from guidedsl.backend.statements import Statement, grouped, let_statements, param_statement
+from guidedsl.backend.statements import Statement, grouped, let_statements, param_reads, param_statements
 from guidedsl.check.walk import calls, variables
 from guidedsl.library import supports as s
 from guidedsl.sizes import Size, product
@@ -124,6 +124,8 @@ class _Writer:
         self.log_q: list[str] = []
         self.score: list[str] = []
         self.has_params = False
+        self.by_row: set[str] = set()
+        self.whole: set[str] = set()
 
     def local(self, name: str) -> str:
         return local_name(name)
@@ -146,13 +148,14 @@ class _Writer:
 
     def write(self) -> None:
         self._name_sizes()
-        self._model_params()
         made_of = definitions(self.guide.statements)
         inside = [s for scan in self.guide.statements if isinstance(scan, ir.Scan) for s in scan.statements]
         draws = [s for s in (*self.guide.statements, *inside) if isinstance(s, ir.Draw | ir.JointDraw)]
         needed = closure(draws, made_of)
         parts = (*draws, *(made_of[name] for name in needed))
-        read = {var.name for part in parts for var in variables(part) if var.role == "param"}
+        self.by_row, self.whole = param_reads(parts, self.emitter.plates)
+        self._model_params()
+        read = self.by_row | self.whole
         params = [st for st in self.guide.params if st.name in read]
         first = [param for param in params if not _reads_let(param)]
         for param in first:
@@ -175,11 +178,12 @@ class _Writer:
 
     def _param(self, param: ir.Param) -> None:
         self.has_params = True
-        self.body.append(param_statement(param, self.emitter))
+        by_row = param.name in self.by_row
+        whole = self.fresh(f"{self.local(param.name)}_all") if param.name in self.whole else None
+        self.body += param_statements(param, self.emitter, by_row=by_row, whole=whole)
 
     def _model_params(self) -> None:
-        own = {param.name for param in self.guide.params}
-        read = {var.name for var in variables(self.guide.statements) if var.role == "param"} - own
+        read = (self.by_row | self.whole) - {param.name for param in self.guide.params}
         for statement in self.model.statements:
             if isinstance(statement, ir.Param) and statement.name in read:
                 self._param(statement)

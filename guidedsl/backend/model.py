@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,15 @@ from guidedsl.backend.names import Locals, Module, data_attribute, extern_name, 
 from guidedsl.backend.nets import Names as Variables
 from guidedsl.backend.nets import net_statements
 from guidedsl.backend.scans import ScanWriter, closure, declared_names, definitions, mask_of_steps, read_behind
-from guidedsl.backend.statements import Statement, doc_type, grouped, let_statements, let_value, param_statement
+from guidedsl.backend.statements import (
+    Statement,
+    doc_type,
+    grouped,
+    let_statements,
+    let_value,
+    param_reads,
+    param_statements,
+)
 from guidedsl.backend.sums import classes_statement, sum_statements, summed_total
 from guidedsl.backend.terms import log_density
 from guidedsl.check.shapes import NEW
@@ -52,7 +61,6 @@ class ModelContext:
     name: str
     variable: str
     docstring: str | None
-    origin: str | None
     interface: bool
     function: str
     data_class: str
@@ -109,7 +117,6 @@ def model_context(
         name=model.name,
         variable=variable,
         docstring=model.docstring,
-        origin=model.origin,
         interface=model.interface,
         function=function,
         data_class=data_class,
@@ -233,17 +240,16 @@ def density(
 ) -> tuple[tuple[Statement, ...], Names, bool]:
     """The statements of a log density that adds the terms up in `log_p`, the dims they read, and whether params."""
     emitter = _emitter(model, statements)
+    names = model_locals(model)
     made_of = definitions(statements)
     sums = [s for s in statements if isinstance(s, ir.SumOut)]
     terms = (*ir.terms_of(statements), *(term for each in sums for term in each.terms))
     needed = closure(terms, made_of)
-    found = [var for part in (*terms, *(made_of[name] for name in needed)) for var in variables(part)]
-    read = {var.name for var in found if var.role == "param"}
-    used = {var.name for var in found}
+    parts = (*terms, *(made_of[name] for name in needed))
+    used = {var.name for var in variables(parts)}
+    params = _params(model, parts, emitter, names)
     body = [classes_statement(one, emitter) for one in classes if one.name in used]
-    has_params = False
     first = True
-    names = model_locals(model)
 
     def add(code: Code, line: int, *, constant: bool = False) -> None:
         nonlocal first
@@ -259,9 +265,8 @@ def density(
     for group in grouped(statements):
         statement = group[0]
         match statement:
-            case ir.Param() if statement.name in read:
-                has_params = True
-                body.append(param_statement(statement, emitter))
+            case ir.Param():
+                body += params.get(statement.name, [])
             case ir.Let() if statement.value.type.stage > Stage.DATA:
                 wanted = [let for let in group if isinstance(let, ir.Let) and let.name in needed]
                 body += let_statements(wanted, emitter) if wanted else []
@@ -281,7 +286,19 @@ def density(
     if first:
         body.append(Statement("log_p = data.new_full((), 0.0)", model.span.line))
     body = [*net_statements(emitter.callees.values(), callees, emitter), *body]
-    return tuple(body), used_dims(emitter, model), has_params
+    return tuple(body), used_dims(emitter, model), bool(params)
+
+
+def _params(model: ir.Model, readers: Iterable[object], emitter: Emitter, names: Locals) -> dict[str, list[Statement]]:
+    """The statements of each param that the readers read."""
+    by_row, whole = param_reads(readers, emitter.plates)
+    found: dict[str, list[Statement]] = {}
+    for param in (s for s in model.statements if isinstance(s, ir.Param)):
+        name = param.name
+        if name in by_row | whole:
+            every = names.fresh(f"{local_name(name)}_all") if name in whole else None
+            found[name] = param_statements(param, emitter, by_row=name in by_row, whole=every)
+    return found
 
 
 def term_code(term: ir.Term, emitter: Emitter) -> Code:
@@ -317,13 +334,12 @@ def _quantities(
 ) -> tuple[tuple[Statement, ...], Names, bool, str]:
     """Statements, dims, whether params, and what is returned. Lets that read what may be summed out come last."""
     emitter = _emitter(model)
+    names = model_locals(model)
     made_of = definitions(model.statements)
     needed = closure([let.value for let in lets], made_of) | {let.name for let in lets}
     parts = [part for name in needed for part in made_of[name]]
-    read = {var.name for part in parts for var in variables(part) if var.role == "param"}
-    body = [param_statement(s, emitter) for s in model.statements if isinstance(s, ir.Param) and s.name in read]
+    body = [statement for params in _params(model, parts, emitter, names).values() for statement in params]
     has_params = bool(body)
-    names = model_locals(model)
     unsure = {let.name: _optional_reads(let, made_of, optional) for let in lets}
     for group in grouped(model.statements):
         statement = group[0]
@@ -428,6 +444,10 @@ def _metadata(
         rows.append(f"derive={derive}")
     if single:
         rows.append("dtype=torch.float32")
+    if model.interface and model.origin is not None:
+        rows.append(f"origin={json.dumps(model.origin, ensure_ascii=False)}")
+    if model.interface and model.framework is not None:
+        rows.append(f'framework="{model.framework}"')
     return tuple(rows)
 
 

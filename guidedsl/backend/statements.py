@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from textwrap import indent
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from guidedsl import ir
 from guidedsl.backend.emit import Emitter, number
@@ -29,8 +29,54 @@ class Statement:
         return "\n".join([self.code, *(indent(inner.text, "    ") for inner in self.body)])
 
 
-def param_statement(param: ir.Param, emitter: Emitter) -> Statement:
-    """`w = param("Guide.w", …)`: stored shape, constraint, event_dim and plates in plain sight."""
+def param_reads(roots: Iterable[object], plates: Mapping[str, ir.Plate]) -> tuple[set[str], set[str]]:
+    """The params that are read at a step's rows, and those of which all rows of a batched plate are read."""
+    by_row: set[str] = set()
+    whole: set[str] = set()
+    pending: list[Any] = list(roots)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ir.Var):
+            if node.role == "param":
+                by_row.add(node.name)
+        elif isinstance(node, ir.Gather | ir.AllRows):
+            base: ir.Expr = node
+            taken: set[str] = set()
+            while isinstance(base, ir.Gather | ir.AllRows):
+                if isinstance(base, ir.Gather):
+                    pending.extend(index for _, index in base.indices)
+                taken |= {base.plate} if isinstance(base, ir.AllRows) else {plate for plate, _ in base.indices}
+                base = base.base
+            batched = {plate for plate in taken.intersection(base.type.plates) if plates[plate].batching is not None}
+            if batched and isinstance(base, ir.Var) and base.role == "param":
+                whole.add(base.name)
+            else:
+                pending.append(base)
+        elif isinstance(node, tuple):
+            pending.extend(node)
+        elif is_dataclass(node) and not isinstance(node, ir.Type | ir.Latent | ir.Callee):
+            pending.extend(getattr(node, field.name) for field in fields(node))
+    return by_row, whole
+
+
+def param_statements(
+    param: ir.Param, emitter: Emitter, *, by_row: bool = True, whole: str | None = None
+) -> list[Statement]:
+    """The param at the rows of a step, where read so, and all rows of it in the variable `whole`, where read so.
+
+    `w = param("Guide.w", …)`: stored shape, constraint, event_dim and plates in plain sight.
+    """
+    line = param.span.line
+    registered = _registered(param, emitter, rows=by_row)
+    statements = [Statement(f"{emitter.local(param.name)} = {registered}", line)] if by_row else []
+    if whole is not None:
+        emitter.all_rows = {**emitter.all_rows, param.name: whole}
+        code = f'param("{param.store_name}")' if by_row else registered
+        statements.append(Statement(f"{whole} = {code}", line))
+    return statements
+
+
+def _registered(param: ir.Param, emitter: Emitter, *, rows: bool) -> str:
     type = param.type
     rank = len(type.event)
     arguments = [
@@ -39,14 +85,14 @@ def param_statement(param: ir.Param, emitter: Emitter) -> Statement:
         f"constraint={stored_constraint(param, emitter)}",
         f"event_dim={rank}",
     ]
-    if type.plates:
+    if type.plates and rows:
         plates = ", ".join(f"data.{data_attribute(plate)}" for plate in type.plates)
         arguments.append(f"plates=({plates}{',' if len(type.plates) == 1 else ''})")
     if param.lr is not None:
         arguments.append(f"lr={number(param.lr)}")
     if param.frozen:
         arguments.append("frozen=True")
-    return Statement(f"{emitter.local(param.name)} = param({', '.join(arguments)})", param.span.line)
+    return f"param({', '.join(arguments)})"
 
 
 def _whole(emitter: Emitter) -> Emitter:

@@ -121,10 +121,12 @@ class Indexing:
             plate = self.scope.plates[name]
             if plate.batching is None:
                 continue
-            if symbol.type.stage > Stage.DATA or plate.batching == "minibatch":
+            stored = symbol.role == "param" or symbol.type.stage <= Stage.DATA
+            if not stored or plate.batching == "minibatch":
                 text = self.report.text(node.span)
+                of_params = symbol.type.stage is Stage.PARAM
                 self.report.add(
-                    errors.all_rows_of_batch(text, name, plate.batching, node.span, plate.span), symbol.name
+                    errors.all_rows_of_batch(text, name, plate.batching, of_params, node.span, plate.span), symbol.name
                 )
                 return False
         return True

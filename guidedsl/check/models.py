@@ -99,6 +99,7 @@ class ModelChecker:
             tuple(self.statements),
             tuple(callee for callee in self.callees.values() if callee.kind != "extern"),
             self.node.name.span,
+            origin.framework.text if origin is not None and origin.framework is not None else None,
         )
 
     def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
@@ -509,6 +510,15 @@ class ModelChecker:
     # The model as a whole
 
     def _interface(self) -> None:
+        origin, factor = self.node.origin, next((s for s in self.statements if isinstance(s, ir.Term)), None)
+        if origin is not None and origin.framework is not None and origin.framework.text != "pyro":
+            self.report.add(errors.unknown_option(origin.framework.text, "`from`", origin.framework.span, ("pyro",)))
+        if self.with_dist is not None and self.without_dist is None and origin is not None:
+            site = self.with_dist.name
+            self.report.add(errors.two_densities(site.text, site.span, origin.path.value, origin.span), site.text)
+        elif self.with_dist is None and self.without_dist is not None and factor is not None:
+            site = self.without_dist.name
+            self.report.add(errors.factor_in_interface(site.text, factor.span, site.span), site.text)
         if self.with_dist is not None and self.without_dist is not None:
             a, b = self.with_dist.name, self.without_dist.name
             self.report.add(errors.mixed_interface(a.text, a.span, b.text, b.span), a.text, b.text)

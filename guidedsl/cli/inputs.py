@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -48,19 +50,26 @@ def runtime_guide(compiled: Compiled, name: str) -> Guide:
     """The guide as the generated module has it."""
     from guidedsl.runtime.model import Guide
 
+    if any(model.origin is not None for model in compiled.program.models):
+        sys.path.insert(0, str(Path(compiled.source.name).resolve().parent))  # where the density's module is looked for
     module: ModuleType = load_module(compiled)
     return next(value for value in vars(module).values() if isinstance(value, Guide) and value.name == name)
 
 
 def bind(model: Model, path: str | None, dims: Mapping[str, int], device: str | None, dtype: str | None) -> Any:
-    """The data of a file, bound. Raises DataError, each problem naming the file; stops with 2 for a bad device."""
+    """The data of a file, which has all rows, bound.
+
+    Raises DataError, each problem naming the file; stops with 2 for a bad device.
+    """
     import torch
 
     from guidedsl.runtime.errors import DataError
+    from guidedsl.runtime.feed import sizes_of_all_rows
     from guidedsl.runtime.load import load_fields
 
     _check_device(device)
     fields = {} if path is None else load_fields(path)
+    dims = sizes_of_all_rows(model, fields) | dict(dims)
     try:
         return model.data(fields, device=device, dtype=None if dtype is None else getattr(torch, dtype), **dims)
     except DataError as error:

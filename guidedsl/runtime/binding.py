@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,9 +17,11 @@ from guidedsl.runtime.errors import DataError
 from guidedsl.runtime.metadata import Dim, Field, PlateSpec, Schema, attribute_of
 from guidedsl.runtime.plates import Plate
 from guidedsl.runtime.sizes import SizeError, bare_name, evaluate, names
+from guidedsl.runtime.unread import Unread, fed_axes, stays
 from guidedsl.runtime.values import value_problems
 
 _MAX_PROBLEMS = 50
+BoundData = TypeVar("BoundData", bound=Data)
 
 
 class Binding:
@@ -29,7 +32,7 @@ class Binding:
         self.dtype = dtype
         self.device = device
         self.problems: list[str] = []
-        self.raw: dict[str, Tensor] = {}
+        self.raw: dict[str, Tensor | Unread] = {}
         self.dims: dict[str, int] = {}
         self.conflicting: set[str] = set()
         self.sources: dict[str, list[tuple[int, str]]] = {dim.name: [] for dim in schema.dims}
@@ -49,8 +52,14 @@ class Binding:
                 if not entry.optional:
                     self.problems.append(self._missing(entry, extra))
                 continue
+            fed = fed_axes(entry, self.schema)
+            raw = given[entry.name]
+            value: Tensor | Unread
             try:
-                value = array(entry.name, given[entry.name])
+                if fed and stays(raw):
+                    value = Unread(entry.name, raw, next(iter(fed)))
+                else:
+                    value = array(entry.name, raw)
             except ArrayProblem as problem:
                 self.problems.append(str(problem))
                 continue
@@ -66,7 +75,7 @@ class Binding:
         message = f"{entry.name} is missing: {self.schema.model} needs it, {describe_shape(entry)}"
         return f"{message}; `{hint}` was given: did you mean `{entry.name}`?" if hint else message
 
-    def _axes_problem(self, entry: Field, value: Tensor) -> str:
+    def _axes_problem(self, entry: Field, value: Tensor | Unread) -> str:
         want = len(entry.plates) + len(entry.event)
         axes = f"{want} {'axis' if want == 1 else 'axes'}"
         if value.ndim == 0:
@@ -205,13 +214,21 @@ class Binding:
         plate = self.schema.plate(entry.index_of)
         return self._size(entry.index_of if plate is None else plate.size)
 
-    def values(self) -> dict[str, Tensor]:
-        """The fields in the data's dtype and in internal order, their values checked."""
-        found: dict[str, Tensor] = {}
+    def values(self) -> dict[str, Tensor | Unread]:
+        """The fields in the data's dtype and in internal order, their values checked.
+
+        Arrays that stay where they are come as they are, unless they are one batch of their plate.
+        """
+        found: dict[str, Tensor | Unread] = {}
         for entry in self.schema.fields:
             raw = self.raw.get(entry.name)
             if raw is None:
                 continue
+            if isinstance(raw, Unread):
+                if all(self.batch[plate][0] == self._plate_size(plate) for plate in fed_axes(entry, self.schema)):
+                    found[entry.name] = raw
+                    continue
+                raw = raw.take({})
             constraint = entry.constraint if isinstance(entry.constraint, Constraint) else None
             skip_nan = entry.nan_ok or entry.when is not None
             dtype = torch.int64 if entry.index_of is not None else self.dtype
@@ -224,6 +241,10 @@ class Binding:
                     value -= entry.index_base
                 found[entry.name] = entry.to_internal(value).contiguous()
         return found
+
+    def _plate_size(self, name: str) -> int | None:
+        spec = self.schema.plate(name)
+        return None if spec is None else self._size(spec.size)
 
     def plates(self) -> dict[str, Plate]:
         """The plates: with rows where the arrays are one batch that the caller drew."""
@@ -255,8 +276,8 @@ def describe_shape(entry: Field, schema: Schema | None = None, dims: Mapping[str
     return f"{axes} with {bound}" if bound else axes
 
 
-def _batches(schema: Schema, plates: Mapping[str, Plate], dims: Mapping[str, int]) -> Batches:
-    """What a step draws: the plates with all rows at hand whose declared batch is smaller."""
+def _batches(schema: Schema, plates: Mapping[str, Plate], dims: Mapping[str, int], unread: frozenset[str]) -> Batches:
+    """What a step draws: the plates with all rows at hand whose declared batch is smaller, or that are unread."""
     rows: list[tuple[str, str, int, int]] = []
     position: dict[str, int] = {}
     for spec in schema.plates:
@@ -265,9 +286,9 @@ def _batches(schema: Schema, plates: Mapping[str, Plate], dims: Mapping[str, int
         if declared is None or plate.rows is not None:
             continue
         count = declared if isinstance(declared, int) else evaluate(declared, dims)
-        if count < plate.size:
+        if count < plate.size or spec.name in unread:
             position[spec.name] = len(rows)
-            rows.append((attribute_of(spec.name), spec.name, plate.size, count))
+            rows.append((attribute_of(spec.name), spec.name, plate.size, min(count, plate.size)))
     axes = tuple(
         (entry.attribute, tuple((axis, position[plate]) for axis, plate in found))
         for entry in schema.fields
@@ -315,6 +336,34 @@ def _check_late(binding: Binding, data: Data) -> None:
         )
 
 
+def read_rows(data: BoundData, rows: Mapping[str, Tensor]) -> BoundData:
+    """`data`, a batch but for its unread fields, with these at `rows` of their plates. Raises `DataError`."""
+    schema = data.schema
+    binding = Binding(schema, data.dtype, data.device)
+    binding.dims = {dim.name: getattr(data, attribute_of(dim.name)) for dim in schema.dims}
+    for entry in schema.fields:
+        value = getattr(data, entry.attribute)
+        if isinstance(value, Unread):
+            binding.raw[entry.name] = value.take({axis: rows[plate] for plate, axis in fed_axes(entry, schema).items()})
+    values = binding.values()
+    try:
+        binding.finish()
+        changes = {entry.attribute: values[entry.name] for entry in schema.fields if entry.name in values}
+        return complete(binding, data._with(changes))
+    except DataError as error:
+        raise DataError(tuple(_placed(problem, schema, rows) for problem in error.problems)) from None
+
+
+def _placed(problem: str, schema: Schema, rows: Mapping[str, Tensor]) -> str:
+    """`problem`, which counts rows in a batch, with the row of all data that it means."""
+    found = re.match(r"(\w+)\[(\d+)", problem)
+    entry = next((entry for entry in schema.fields if found is not None and entry.name == found[1]), None)
+    if found is None or entry is None or entry.plates[0] not in rows:
+        return f"in a batch: {problem}"
+    row = int(rows[entry.plates[0]][int(found[2])])
+    return f"{problem}: row {found[2]} of this batch is row {row} of plate {entry.plates[0]}"
+
+
 def bind(
     schema: Schema,
     data_type: type[Data],
@@ -344,6 +393,12 @@ def bind(
     binding.finish()
     plates = binding.plates()
     absent = torch.empty(0, dtype=dtype, device=device)
+    unread = frozenset(
+        plate
+        for entry in schema.fields
+        if isinstance(values.get(entry.name), Unread)
+        for plate in fed_axes(entry, schema)
+    )
     fields: dict[str, Any] = {entry.attribute: values.get(entry.name, absent) for entry in schema.fields}
     fields |= {attribute_of(name): size for name, size in binding.dims.items()}
     fields |= {attribute_of(name): plate for name, plate in plates.items()}
@@ -353,11 +408,16 @@ def bind(
         device=device,
         schema=schema,
         missing=missing,
-        batches=_batches(schema, plates, binding.dims),
+        batches=_batches(schema, plates, binding.dims, unread),
         **fields,
     )
-    if schema.derive is not None:
-        data = schema.derive(data)
+    return data if unread else complete(binding, data)
+
+
+def complete(binding: Binding, data: BoundData) -> BoundData:
+    """`data` with its derived fields and its excused entries filled, and checked. Raises `DataError`."""
+    if data.schema.derive is not None:
+        data = data.schema.derive(data)
     excused: dict[str, Tensor] = {}
     _excuse_missing(binding, data, excused)
     binding.finish()

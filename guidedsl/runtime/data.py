@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from guidedsl.runtime.metadata import Dim, Field, PlateSpec, Role, Schema, Site
 from guidedsl.runtime.noise import Noise
 from guidedsl.runtime.plates import Plate
+from guidedsl.runtime.unread import Unread
 
 __all__ = ["Data", "Dim", "Field", "PlateSpec", "Role", "Schema", "Site"]
 
@@ -26,6 +27,15 @@ class Batches:
 
     rows: tuple[tuple[str, str, int, int], ...] = ()
     axes: tuple[tuple[str, tuple[tuple[int, int], ...]], ...] = ()
+
+    def within(self, plates: Collection[str]) -> Batches:
+        """The same for these plates alone."""
+        kept = [position for position, row in enumerate(self.rows) if row[1] in plates]
+        axes = (
+            (attribute, tuple((axis, kept.index(plate)) for axis, plate in found if plate in kept))
+            for attribute, found in self.axes
+        )
+        return Batches(tuple(self.rows[position] for position in kept), tuple(row for row in axes if row[1]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,17 +99,52 @@ class Data:
         """
         if not self.batches.rows or self.whole is not None:
             return self
-        rows = [noise.distinct_rows(size, count) for _, _, size, count in self.batches.rows]
+        if self.unread:
+            fed = {name: noise.distinct_rows(size, count) for name, size, count in self.minibatched}
+            return self.fed(fed).subsample(noise)
+        rows = {name: noise.distinct_rows(size, count) for _, name, size, count in self.batches.rows}
+        return self._with({**self._at(self.batches, rows), "whole": self})
+
+    @property
+    def minibatched(self) -> tuple[tuple[str, int, int], ...]:
+        """The minibatched plates with all rows at hand: name, size, rows a batch."""
+        rows = ((name, size, count) for _, name, size, count in self.batches.rows)
+        return tuple(
+            row for row in rows if (spec := self.schema.plate(row[0])) is not None and spec.minibatch is not None
+        )
+
+    @property
+    def unread(self) -> bool:
+        """Whether fields of minibatched plates are still where the caller has them."""
+        return any(isinstance(getattr(self, attribute), Unread) for attribute, _ in self.batches.axes)
+
+    def fed(self, rows: Mapping[str, Tensor]) -> Self:
+        """The data as if just these rows of its minibatched plates (all of those, by name) had been bound.
+
+        Raises `DataError` where rows that are read now do not fit the model.
+        """
+        batches = self.batches.within(rows)
+        others = [name for _, name, _, _ in self.batches.rows if name not in rows]
+        changes = self._at(batches, rows) | {"batches": self.batches.within(others)}
+        if not self.unread:
+            return self._with(changes)
+        from guidedsl.runtime.binding import read_rows
+
+        return read_rows(self._with(changes), rows)
+
+    def _at(self, batches: Batches, rows: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The plates and fields of `batches`, by attribute, at these rows; what is unread stays so."""
         changes: dict[str, Any] = {
-            attribute: Plate(name, size, rows=drawn)
-            for (attribute, name, size, _), drawn in zip(self.batches.rows, rows, strict=True)
+            attribute: Plate(name, size, rows=rows[name]) for attribute, name, size, _ in batches.rows
         }
-        for attribute, axes in self.batches.axes:
+        for attribute, axes in batches.axes:
             value: Tensor = getattr(self, attribute)
+            if isinstance(value, Unread) or not value.numel():  # filled when rows are read
+                continue
             for axis, plate in axes:
-                value = value.index_select(axis, rows[plate])
+                value = value.index_select(axis, rows[batches.rows[plate][1]])
             changes[attribute] = value
-        return self._with({**changes, "whole": self})
+        return changes
 
     def all_rows(self) -> Self:
         """The data of which every step sees all rows, whatever plates are subsampled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,8 +17,10 @@ from guidedsl.runtime import deterministic
 from guidedsl.runtime.classes import ClassTable, class_probabilities
 from guidedsl.runtime.deterministic import FixedNoiseFit, Outcome
 from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.feed import Bind, Feed, elbo_of_a_pass, fed_plates, feed_of, unknown_options
 from guidedsl.runtime.fixed_noise import FlatParameters
 from guidedsl.runtime.laplace import LaplaceFit
+from guidedsl.runtime.metadata import attribute_of
 from guidedsl.runtime.model import Guide, find_guide
 from guidedsl.runtime.nets import register
 from guidedsl.runtime.nonfinite import explain_nonfinite
@@ -27,6 +30,8 @@ from guidedsl.runtime.progress import Progress
 from guidedsl.runtime.stochastic import NET_PARTICLES, PARTICLES, StochasticFit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from guidedsl.runtime.data import Data
 
 ELBO_DRAWS = 1000
@@ -60,12 +65,19 @@ class Fit:
         generator.manual_seed(self.seed + 1 if seed is None else seed)
         return generator
 
-    def sample(self, n: int = 1000, *, seed: int | None = None) -> dict[str, Tensor]:
+    def sample(self, n: int = 1000, *, data: object = None, seed: int | None = None) -> dict[str, Tensor]:
         """`n` draws of latents and of the model's lets by name, [n, plates..., event...]; the same at each call.
 
-        Another `seed` gives other draws.
+        Another `seed` gives other draws. `data`, a mapping from field names to arrays or bound data, takes the place of
+        what was fitted, with the same sizes. What is in a minibatched plate is drawn for the rows of `data`, and left
+        out where none is given.
         """
-        return sample(self.guide, self.data.full, self.store, n, self._generator(seed))
+        model, used = self.guide.model, self.data
+        if data is not None:
+            dims = {dim.name: getattr(used, attribute_of(dim.name)) for dim in model.dims}
+            used = Bind(model, dims, used.dtype, used.device)(data, 1)
+        left_out = () if data is not None else fed_plates(model)
+        return sample(self.guide, used.full, self.store, n, self._generator(seed), left_out)
 
     def mean(self, num_draws: int = 4000, *, seed: int | None = None) -> dict[str, Tensor]:
         """Posterior means of latents and lets, [plates..., event...], from draws."""
@@ -134,12 +146,21 @@ def _check_start(guide: Guide, data: Any, store: ParamStore, generator: torch.Ge
 
 
 class _Run:
-    """One call of `fit`: which method, and what became of it."""
+    """One call of `fit`: which method, and what became of it.
+
+    `data` is what the guide is looked at on; steps are taken on the batches of `feed` where there is one.
+    """
 
     def __init__(
-        self, guide: Guide, data: Any, store: ParamStore, generator: torch.Generator, tolerance: float
+        self,
+        guide: Guide,
+        data: Any,
+        store: ParamStore,
+        generator: torch.Generator,
+        tolerance: float,
+        feed: Feed | None = None,
     ) -> None:
-        self.guide, self.data, self.store = guide, data, store
+        self.guide, self.data, self.store, self.feed = guide, data, store, feed
         self.generator, self.tolerance = generator, tolerance
         self.history: list[tuple[int, float]] = []
         self.steps = 0
@@ -189,6 +210,7 @@ class _Run:
             particles=particles,
             tolerance=self.tolerance,
             report=report,
+            feed=self.feed,
         )
         try:
             outcome = fit.adaptive(lr) if steps is None else fit.given(steps, lr)
@@ -223,7 +245,7 @@ def _checked(steps: int | None, lr: float | None, tolerance: float, num_particle
 
 def fit(
     guide: Guide | Callable[..., Any],
-    data: Data,
+    data: Data | Mapping[str, object] | Iterable[object],
     *,
     seed: int = 0,
     steps: int | None = None,
@@ -235,6 +257,7 @@ def fit(
     progress: bool | None = None,
     store: ParamStore | None = None,
     nets: Mapping[str, nn.Module] | None = None,
+    **sizes: int,
 ) -> Fit:
     """Fits a guide, with nothing to tune.
 
@@ -245,6 +268,10 @@ def fit(
     in, by name; they are moved to the data's device and precision, and trained. The same seed gives the same result,
     bit for bit, and leaves torch's global random state as it was. Ctrl-C ends the fit with the best so far. Raises
     `InferenceError` where no start has a finite loss, and where a Laplace approximation finds no peak.
+
+    A model with a minibatched plate is fed in batches: of bound data every row once an epoch, or what an iterable of
+    mappings (or bound data) gives, gone through again and again, with the sizes of dims that a batch does not tell:
+    `fit(loader, N=60_000)`.
     """
     found = find_guide(guide)
     if not isinstance(found, Guide):
@@ -254,26 +281,37 @@ def fit(
         raise InferenceError(
             f"{found.name} is a Laplace approximation, which has no steps, learning rate or particles: leave them out"
         )
+    problem = unknown_options(sizes, found.model, inspect.signature(fit).parameters)
+    if problem is not None:
+        raise InferenceError(problem)
     began = time.perf_counter()
-    bound = data.to(device, dtype)
+    source = feed_of(found, data, Bind(found.model, sizes, dtype, device))
+    feed = source if isinstance(source, Feed) else None
+    bound: Any = feed.reference if feed is not None else source
+    own = bound.generator
     generator = torch.Generator(bound.device)
     generator.manual_seed(seed)
     bound = bound.with_generator(generator)
     store = ParamStore() if store is None else store
     register(store, nets or {}, found.nets, bound, found.name)
-    run = _Run(found, bound, store, generator, tolerance)
+    run = _Run(found, bound, store, generator, tolerance, feed)
     bar = Progress(found.name, steps, progress)
     try:
         _check_start(found, bound, store, generator)
         outcome: Outcome | str = "steps, lr or num_particles was given"
-        if found.laplace is not None:
+        if feed is not None:
+            outcome = "the data is fed in batches"
+        elif found.laplace is not None:
             outcome = run.laplace(bar)
         elif steps is None and lr is None and num_particles is None:
             outcome = run.fixed_noise(bar)
         if isinstance(outcome, str):
             usual = NET_PARTICLES if store.modules else PARTICLES
             outcome = run.stochastic(bar, steps, lr, usual if num_particles is None else num_particles)
-        elbo, error = estimate_elbo(found, bound.full, store, generator)
+        if feed is None:
+            elbo, error = estimate_elbo(found, bound.full, store, generator)
+        else:
+            elbo, error = elbo_of_a_pass(found, feed, store, generator)
     finally:
         bar.close()
     converged, reason = outcome.converged, outcome.reason
@@ -281,7 +319,7 @@ def fit(
         converged, reason = False, f"the ELBO is not finite on fresh noise; {reason}"
     return Fit(
         guide=found,
-        data=bound.with_generator(data.generator),
+        data=bound.with_generator(own),
         store=store,
         elbo=elbo,
         elbo_error=error,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from guidedsl.runtime.errors import InferenceError, ParamError
+from guidedsl.runtime.feed import usable
 from guidedsl.runtime.model import Guide
 from guidedsl.runtime.nets import register
 from guidedsl.runtime.params import ParamStore
@@ -87,7 +88,7 @@ def load(guide: Guide, path: str | Path, data: Data, nets: Mapping[str, nn.Modul
     names = set(store)
     try:
         register(store, nets or {}, guide.nets, data, guide.name)
-        guide(data.full, particles=(1,), store=store)
+        guide(usable(data), particles=(1,), store=store)
     except ParamError as error:
         raise InferenceError(f"{path} does not fit this data: {error}") from error
     new = sorted(set(store) - names)
@@ -95,7 +96,7 @@ def load(guide: Guide, path: str | Path, data: Data, nets: Mapping[str, nn.Modul
         raise InferenceError(f"{path} lacks the parameters {', '.join(new)} of guide {guide.name}: fit again")
     return Fit(
         guide=guide,
-        data=data,
+        data=usable(data) if data.minibatched else data,
         store=store,
         elbo=_number(metadata, "elbo"),
         elbo_error=_number(metadata, "elbo_error"),

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from guidedsl.runtime.constraint_base import Constraint
-from guidedsl.runtime.errors import GuidedslError, InferenceError
+from guidedsl.runtime.errors import InferenceError
 
 if TYPE_CHECKING:
     from guidedsl.runtime.data import Data
+    from guidedsl.runtime.model import Model
     from guidedsl.runtime.plates import Plate
 
 Value = Tensor | float
@@ -217,23 +218,8 @@ def checked(value: Tensor, constraint: Constraint, name: str) -> Tensor:
     return value
 
 
-def external_density(path: str | None, model: str, data: Any, latents: Any) -> Tensor:
-    """The log density of an interface model, from the Python function that the `.guide` file names.
+def external_density(model: Model, data: Data, latents: Any) -> Tensor:
+    """The log density of an interface model, from the function that the `.guide` file names: see `interfaces`."""
+    from guidedsl.runtime.interfaces import log_density
 
-    Raises:
-        GuidedslError: no function is named, or it cannot be imported.
-    """
-    if path is None:
-        raise GuidedslError(
-            f'{model} is an interface without a density: declare `model {model} from "module:function" {{ … }}`, '
-            f"or give SVI a density of your own"
-        )
-    from importlib import import_module
-
-    module, _, name = path.partition(":")
-    try:
-        function = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise GuidedslError(f"{model} takes its density from {path}, which cannot be imported: {error}") from error
-    result: Tensor = function(latents, data)
-    return result
+    return log_density(model, data, latents)

@@ -192,9 +192,7 @@ def minimise(
         recent.append(value)
         if on_iteration is not None:
             on_iteration(iteration, value, x)
-        if len(recent) > patience and recent[0] - value <= max(
-            gain_tolerance, value_tolerance * (1.0 + abs(value))
-        ):
+        if len(recent) > patience and recent[0] - value <= max(gain_tolerance, value_tolerance * (1.0 + abs(value))):
             return ended(iteration, True, "the loss no longer decreases")
         if evaluations >= max_evaluations:
             return ended(iteration, False, f"{evaluations} evaluations were not enough")

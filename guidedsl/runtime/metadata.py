@@ -20,8 +20,10 @@ RESERVED_ATTRIBUTES = frozenset(
         "batches",
         "device",
         "dtype",
+        "fed",
         "full",
         "generator",
+        "minibatched",
         "missing",
         "new_eye",
         "new_full",
@@ -32,6 +34,7 @@ RESERVED_ATTRIBUTES = frozenset(
         "schema",
         "subsample",
         "to",
+        "unread",
         "whole",
         "with_generator",
     }
@@ -56,8 +59,8 @@ class Dim:
 class PlateSpec:
     """A plate. `size` is a size string; `subsample` and `minibatch` are rows a step (a number or a size string).
 
-    The arrays of a `minibatch` plate may be one batch that the caller drew, shorter than `size`, or all rows, from
-    which batches are then drawn as under `subsample`.
+    The arrays of a `minibatch` plate may be one batch that the caller drew, shorter than `size`, or all rows, which
+    `fit` then feeds in batches.
     """
 
     name: str

@@ -62,8 +62,9 @@ class Model:
     """A model of a generated module.
 
     Calling it evaluates the log joint density, one value a particle. `quantities` gives the model's lets as a dict of
-    tensors, shaped like latents. `dtype` is the default precision of its data. `lines` maps lines of the generated
-    module to lines of `source`, sorted.
+    tensors, shaped like latents. `dtype` is the default precision of its data. `origin` is where an interface has its
+    density, in `framework` or, without one, in a function. `lines` maps lines of the generated module to lines of
+    `source`, sorted.
     """
 
     name: str
@@ -78,6 +79,8 @@ class Model:
     quantity_sites: tuple[Site, ...] = field(default=(), repr=False)
     derive: Callable[[Any], Any] | None = field(default=None, repr=False)
     dtype: torch.dtype | None = None
+    origin: str | None = None
+    framework: str | None = None
     source: str = ""
     source_sha256: str = field(default="", repr=False)
     lines: tuple[tuple[int, int], ...] = field(default=(), repr=False)
@@ -115,7 +118,10 @@ class Model:
             if note not in (*getattr(error, "__notes__", ()),):
                 error.add_note(note)
             return error
-        return InferenceError(f"{place}: {error or type(error).__name__}")
+        explained = InferenceError(f"{place}: {error or type(error).__name__}")
+        for note in getattr(error, "__notes__", ()):
+            explained.add_note(note)
+        return explained
 
     def data(
         self,
@@ -204,7 +210,7 @@ class Guide:
                 raise
             raise explained from error
 
-    def fit(self, data: Data, **options: Any) -> Fit:
+    def fit(self, data: Data | Mapping[str, object] | Iterable[object], **options: Any) -> Fit:
         """Fits the guide; see `guidedsl.fit` for the options."""
         from guidedsl.runtime.fit import fit
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,16 +39,23 @@ def _entries(data: Any, shapes: Sequence[tuple[int, ...]]) -> int:
 
 
 @torch.no_grad()
-def sample(guide: Guide, data: Any, store: ParamStore, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+def sample(
+    guide: Guide,
+    data: Any,
+    store: ParamStore,
+    n: int,
+    generator: torch.Generator,
+    left_out: Collection[str] = (),
+) -> dict[str, Tensor]:
     """`n` draws of the latents and of the model's quantities: [n, plates..., event...] each, by name.
 
-    Without those that are summed out, and without quantities that read them. `data` with all rows. Drawn some at a
-    time, so that memory is bounded by the result.
+    Without those that are summed out, and without quantities that read them; what is in the plates `left_out` is left
+    out. `data` with all rows. Drawn some at a time, so that memory is bounded by the result.
     """
     if n < 1:
         raise InferenceError(f"sample({n}): at least one draw is needed")
     model = guide.model
-    sites = (*model.sites, *model.quantity_sites)
+    sites = [site for site in (*model.sites, *model.quantity_sites) if not set(site.plates).intersection(left_out)]
     shapes = {site.name: site_shape(site, data) for site in sites}
     chunk = max(1, int(CHUNK / _entries(data, list(shapes.values()))))
     noise = data.noise(generator)

@@ -29,6 +29,7 @@ from guidedsl.runtime.nonfinite import explain_nonfinite
 from guidedsl.runtime.optim import Adam
 
 if TYPE_CHECKING:
+    from guidedsl.runtime.feed import Feed
     from guidedsl.runtime.params import ParamStore
 
 FIRST_LR = 0.1
@@ -134,9 +135,12 @@ class StochasticFit:
         particles: int,
         tolerance: float,
         report: Callable[[int, float], None],
+        feed: Feed | None = None,
     ) -> None:
+        """`data` is what convergence is judged on, and what steps are taken on unless a `feed` gives their batches."""
         self.guide, self.data, self.store, self.flat, self.names = guide, data, store, flat, names
         self.generator, self.tolerance, self.report = generator, tolerance, report
+        self.source = data if feed is None else feed
         self.loss = ELBO(num_particles=particles)
         self.adam = Adam(lr=FIRST_LR)
         self.steps = 0
@@ -146,9 +150,10 @@ class StochasticFit:
 
     def _step(self) -> float:
         """One step; returns the loss before it. A step that is not finite is skipped and counted."""
+        noise = self.source.noise(self.generator)
+        batch = self.source.subsample(noise)
         state = self.generator.get_state()
-        noise = self.data.noise(self.generator)
-        objective, value = self.loss(self.guide.model, self.guide, self.data.subsample(noise), self.store, noise)
+        objective, value = self.loss(self.guide.model, self.guide, batch, self.store, noise)
         loss = value.item()
         gradients: tuple[Tensor | None, ...] = ()
         if math.isfinite(loss):
@@ -158,13 +163,13 @@ class StochasticFit:
             self.adam.step(self.store, self.names, self.flat.leaves, gradients)
             self._skipped_in_a_row = 0
         else:
-            self._skip(state, loss)
+            self._skip(batch, state, loss)
         if self.steps % 10 == 0:
             self.history.append((self.steps, loss))
             self.report(self.steps, loss)
         return loss
 
-    def _skip(self, state: Tensor, loss: float) -> None:
+    def _skip(self, batch: Any, state: Tensor, loss: float) -> None:
         self.skipped += 1
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row < MOST_SKIPPED_IN_A_ROW:
@@ -178,7 +183,7 @@ class StochasticFit:
         noise = self.data.noise(self.generator)
 
         def again() -> object:
-            return self.loss(self.guide.model, self.guide, self.data.subsample(noise), self.store, noise)
+            return self.loss(self.guide.model, self.guide, batch, self.store, noise)
 
         raise InferenceError(explain_nonfinite(again, self.guide.model, self.guide, self.store, loss))
 

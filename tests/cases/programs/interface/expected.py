@@ -63,7 +63,7 @@ def ratings(
     data: RatingsData, latents: RatingsLatents, *, store: ParamStore | None = None
 ) -> Tensor:
     """The log joint density of Ratings, one value a particle."""
-    return fn.external_density("ratings:model", "Ratings", data, latents)
+    return fn.external_density(Ratings, data, latents)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,7 +82,7 @@ class BareLatents(NamedTuple):
 
 def bare(data: BareData, latents: BareLatents, *, store: ParamStore | None = None) -> Tensor:
     """The log joint density of Bare, one value a particle."""
-    return fn.external_density(None, "Bare", data, latents)
+    return fn.external_density(Bare, data, latents)
 
 
 def structured(
@@ -204,7 +204,7 @@ LINES = (
     (155, 13),
     (159, 33),
     (210, 2),
-    (234, 29),
+    (236, 29),
 )
 
 Ratings = Model(
@@ -227,6 +227,8 @@ Ratings = Model(
         Site("tau", plates=(), event=("K",), constraint=constraints.positive),
         Site("u", plates=("user",), event=("K",), constraint=constraints.real),
     ),
+    origin="ratings:model",
+    framework="pyro",
     source="model.guide",
     source_sha256="33df8c0c67ec2e1b30cf28652daee05ec9044afddfb2d0ab017c8f92846e61c9",
     lines=LINES,
