@@ -10,13 +10,14 @@ from guidedsl.backend.emit import PRODUCT, UNARY, Code, Emitter, added, summed
 from guidedsl.backend.names import Locals, Module, data_attribute, field_name, local_name, snake_case
 from guidedsl.backend.scans import ScanWriter, closure, declared_names, definitions, mask_of_steps, read_behind
 from guidedsl.backend.statements import Statement, doc_type, let_statement, let_value, param_statement
-from guidedsl.backend.sums import classes_statement, sum_statements, summed_total
+from guidedsl.backend.sums import SumWriter, classes_statement
 from guidedsl.backend.terms import log_density
 from guidedsl.check.shapes import NEW
 from guidedsl.check.walk import variables
 from guidedsl.ir import Stage
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size
+from guidedsl.source import Span
 
 Names = tuple[tuple[str, str], ...]
 """Pairs of a name in one place and in another."""
@@ -84,7 +85,7 @@ def model_context(model: ir.Model, variable: str, names: Module, summed: Sequenc
     declared = {z.name for z in model.latents} | declared_names(model.statements)
     wish = f"{model.name}Latents"
     latents_class = names.take(f"{wish}_" if wish in declared else wish)
-    body, dims, has_params = density(model, model.statements)
+    body, dims, has_params = density(model)
     optional = {one.name: one for each in summed for one in each.classes}
     without = tuple(_summed(model, each, optional, function, names) for each in summed)
     lets = _quantity_lets(model)
@@ -127,7 +128,7 @@ def model_context(model: ir.Model, variable: str, names: Module, summed: Sequenc
 def _summed(
     model: ir.Model, summed: ir.Summed, optional: Collection[str], function: str, names: Module
 ) -> SummedContext:
-    body, dims, has_params = density(model, summed.statements, summed.classes)
+    body, dims, has_params = density(model, summed)
     read = {var.name for var in variables(summed.statements)} - set(summed.names)
     kept = [latent.name for latent in model.latents if latent.name in read]
     return SummedContext(
@@ -190,14 +191,11 @@ def model_locals(model: ir.Model) -> Locals:
     return Locals([*declared, *declared_names(model.statements)])
 
 
-def _emitter(model: ir.Model, statements: Iterable[object] = ()) -> Emitter:
-    """An emitter whose axes are the plates and, to their right, the latents that the statements sum out."""
-    axes = {plate.name: plate for plate in model.plates}
-    summed = {s.classes.name: s.classes for s in statements if isinstance(s, ir.SumOut)}
-    for latent in model.latents:
-        if latent.name in summed:
-            axes[latent.name] = ir.Plate(latent.name, summed[latent.name].size, None, None, latent.span)
-    return Emitter(axes, local_name)
+def _emitter(model: ir.Model, axes: Iterable[ir.Classes] = ()) -> Emitter:
+    """An emitter whose axes are the plates and, to their right, the latents that are summed out."""
+    plates = {plate.name: plate for plate in model.plates}
+    summed = {one.name: ir.Plate(one.name, one.size, None, None, one.latent.span) for one in axes}
+    return Emitter(plates | summed, local_name)
 
 
 def used_dims(emitter: Emitter, model: ir.Model) -> Names:
@@ -206,22 +204,26 @@ def used_dims(emitter: Emitter, model: ir.Model) -> Names:
     return tuple((local_name(name), data_attribute(name)) for name in read)
 
 
-def density(
-    model: ir.Model, statements: Sequence[ir.ModelStatement | ir.SumOut], classes: Sequence[ir.Classes] = ()
-) -> tuple[tuple[Statement, ...], Names, bool]:
+def density(model: ir.Model, summed: ir.Summed | None = None) -> tuple[tuple[Statement, ...], Names, bool]:
     """The statements of a log density that adds the terms up in `log_p`, the dims they read, and whether params."""
-    emitter = _emitter(model, statements)
+    axes = summed.axes if summed is not None else ()
+    everything = summed.statements if summed is not None else model.statements
+    sums = [s for s in everything if isinstance(s, ir.SumOut | ir.SumChain)]
+    statements = [s for s in everything if not isinstance(s, ir.SumOut | ir.SumChain)]
+    emitter = _emitter(model, axes)
     made_of = definitions(statements)
-    sums = [s for s in statements if isinstance(s, ir.SumOut)]
-    terms = (*ir.terms_of(statements), *(term for each in sums for term in each.terms))
-    needed = closure(terms, made_of)
-    found = [var for part in (*terms, *(made_of[name] for name in needed)) for var in variables(part)]
-    read = {var.name for var in found if var.role == "param"}
-    used = {var.name for var in found}
-    body = [classes_statement(one, emitter) for one in classes if one.name in used]
+    waiting = {term.span: term for each in sums for term in each.terms}
+    needed = closure((*ir.terms_of(statements), *sums), made_of)
+    found = [
+        var for part in (*ir.terms_of(statements), *sums, *(made_of[n] for n in needed)) for var in variables(part)
+    ]
+    used, read = {var.name for var in found}, {var.name for var in found if var.role == "param"}
+    body = [classes_statement(one, emitter) for one in axes if one.name in used]
     has_params = False
     first = True
     names = model_locals(model)
+    names.taken |= {local_name(each.message.name) for each in sums}
+    writers: dict[Span, ScanWriter] = {}
 
     def add(code: Code, line: int, *, constant: bool = False) -> None:
         nonlocal first
@@ -234,6 +236,9 @@ def density(
     def add_term(term: ir.Term, emitter: Emitter) -> None:
         add(term_code(term, emitter), term.span.line, constant=term.dist is None and term.value.type.number)
 
+    def resolve(term: ir.Term) -> tuple[ir.Term, Emitter]:
+        return writers[term.span].whole(term) if term.span in writers else (term, emitter)
+
     for statement in statements:
         match statement:
             case ir.Param() if statement.name in read:
@@ -243,17 +248,21 @@ def density(
                 body.append(let_statement(statement, emitter))
             case ir.Term():
                 add_term(statement, emitter)
-            case ir.SumOut():
-                body += sum_statements(statement, emitter)
-                total = summed_total(statement, emitter)
-                if total is not None:
-                    add(scaled(total, statement.classes.latent.plates, emitter), statement.span.line)
             case ir.Scan():
-                behind = read_behind(statements, statement, needed)
+                outside = [term for term in waiting.values() if statement.step not in term.plates]
+                behind = read_behind([*statements, *outside], statement, needed)
                 writer = ScanWriter(statement, emitter, names, body, behind, terms=True)
                 writer.write()
-                for term, inside in writer.density():
-                    add_term(term, inside)
+                writers |= {term.span: writer for term in writer.terms if term.span in waiting}
+                for term in writer.terms:
+                    if term.span not in waiting:
+                        add_term(*writer.whole(term))
+    sum_writer = SumWriter(emitter, names, body, resolve)
+    for each in sums:
+        total = sum_writer.write(each)
+        if total is not None:
+            rows = tuple(plate for plate in each.plates if plate in emitter.plates)
+            add(scaled(total, rows, emitter), each.span.line)
     if first:
         body.append(Statement("log_p = data.new_full((), 0.0)", model.span.line))
     return tuple(body), used_dims(emitter, model), has_params
@@ -320,9 +329,7 @@ def _quantities(
     return tuple(body), used_dims(emitter, model), has_params, result
 
 
-def _optional_reads(
-    let: ir.Let, made_of: dict[str, tuple[object, ...]], optional: Collection[str]
-) -> tuple[str, ...]:
+def _optional_reads(let: ir.Let, made_of: dict[str, tuple[object, ...]], optional: Collection[str]) -> tuple[str, ...]:
     """The latents that may be None which a let reads, through other lets too."""
     parts = [let.value, *(made_of[name] for name in closure((let.value,), made_of))]
     read = {var.name for part in parts for var in variables(part)}
