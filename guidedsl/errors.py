@@ -330,7 +330,7 @@ def read_below_next(name: str, span: Span, updated: Span) -> Diagnostic:
         f"`{name}` is read below its `next`, where it is still the old value",
         Label(span, "what the step before handed on"),
         Label(updated, "this is what the following step reads"),
-        f"move the `next` below this line; for the new value name it: `let {name}_new = …` and `next {name} = {name}_new`",
+        f"move the `next` below this line; for the new value: `let {name}_new = …` and `next {name} = {name}_new`",
     )
 
 
@@ -587,12 +587,12 @@ def wrong_index(what: str, found: str, plate: str, span: Span, other: Span | Non
     )
 
 
-def step_outside(text: str, why: str, span: Span) -> Diagnostic:
+def step_outside(text: str, why: str, span: Span, hint: str) -> Diagnostic:
     return Diagnostic(
         "E207",
         f"position `{text}` {why}",
         Label(span, "not within the axis at every step"),
-        hint="a value of the step before is handed on by a carry: `carry (before : real = 0)`, `next before = y`",
+        hint=hint,
     )
 
 

@@ -243,15 +243,17 @@ class Indexing:
         assert steps is not None
         assert offset is not None
         beyond = (offset + steps - size).constant
+        hint = f"an axis that a scan goes along has the {steps} entries of its steps, or more"
         if offset.constant is not None and offset.constant < 0:
             why = f"is {offset} at the first step"
+            hint = "a value of the step before is handed on by a carry: `carry (before : real = 0)`, `next before = y`"
         elif beyond is None or (offset.constant is None and beyond != 0):
             why = f"counts the {steps} steps of the scan, and the axis has {size} entries"
         elif beyond > 0:
             why = f"goes past the end of an axis of {size}: the scan has {steps} steps"
         else:
             return True
-        self.report.add(errors.step_outside(self.report.text(node.span), why, node.span))
+        self.report.add(errors.step_outside(self.report.text(node.span), why, node.span, hint))
         return False
 
     def _slice(self, node: ast.Slice, size: Size) -> tuple[ir.Range, Size] | None:

@@ -33,7 +33,7 @@ class _Carry:
 
 @dataclass
 class OpenScan:
-    """A scan whose body is being checked. `whole` holds what its names are behind it, `local` those that end with it."""
+    """A scan whose body is checked. `whole` holds what its names are behind it, `local` those that end with it."""
 
     node: ast.Scan
     size: Size
