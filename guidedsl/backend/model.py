@@ -309,24 +309,39 @@ def _quantities(
     has_params = bool(body)
     names = model_locals(model)
     unsure = {let.name: _optional_reads(let, made_of, optional) for let in lets}
+    guarded: list[Statement] = []
     for statement in model.statements:
-        if isinstance(statement, ir.Let) and statement in lets and not unsure[statement.name]:
-            body.append(let_statement(statement, emitter))
+        if isinstance(statement, ir.Let) and statement in lets:
+            written = let_statement(statement, emitter)
+            if unsure[statement.name]:
+                guarded.append(_guarded(unsure[statement.name], [statement.name], (written,), statement.span.line))
+            else:
+                body.append(written)
         elif isinstance(statement, ir.Scan):
-            behind = {emit.name for emit in statement.emits}
-            behind |= read_behind(model.statements, statement, needed, terms=False)
+            emits = [emit.name for emit in statement.emits]
+            sure = {name for name in emits if not unsure[name]}
+            behind = sure | read_behind(model.statements, statement, needed, terms=False)
             ScanWriter(statement, emitter, names, body, behind).write()
+            late = [name for name in emits if name not in sure]
+            if late:
+                inner: list[Statement] = []
+                ScanWriter(statement, emitter, names, inner, {*late}).write()
+                there = tuple(dict.fromkeys(site for name in late for site in unsure[name]))
+                guarded.append(_guarded(there, late, tuple(inner), statement.span.line))
     result = ", ".join(f'"{let.name}": {local_name(let.name)}' for let in lets if not unsure[let.name])
     result = f"{{{result}}}"
-    guarded = [let for let in lets if unsure[let.name]]
     if guarded:
         body.append(Statement(f"quantities: dict[str, Tensor] = {result}", model.span.line))
+        body += guarded
         result = "quantities"
-    for let in guarded:
-        there = " and ".join(f"{local_name(name)} is not None" for name in unsure[let.name])
-        kept = Statement(f'quantities["{let.name}"] = {local_name(let.name)}', let.span.line)
-        body.append(Statement(f"if {there}:", let.span.line, (let_statement(let, emitter), kept)))
     return tuple(body), used_dims(emitter, model), has_params, result
+
+
+def _guarded(there: Sequence[str], made: Sequence[str], written: tuple[Statement, ...], line: int) -> Statement:
+    """Quantities that are there where some latents have a value."""
+    kept = (Statement(f'quantities["{name}"] = {local_name(name)}', line) for name in made)
+    condition = " and ".join(f"{local_name(name)} is not None" for name in there)
+    return Statement(f"if {condition}:", line, (*written, *kept))
 
 
 def _optional_reads(let: ir.Let, made_of: dict[str, tuple[object, ...]], optional: Collection[str]) -> tuple[str, ...]:

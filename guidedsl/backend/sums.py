@@ -73,7 +73,8 @@ class SumWriter:
         line = summed.span.line
         if any(link.start is None for link in summed.links):
             states = [self._state(link, outer) for link in summed.links]
-            text = f"fn.first_move({moves}, ({', '.join(states)},))"
+            comma = "," if len(states) == 1 else ""
+            text = f"fn.first_move({moves}, ({', '.join(states)}{comma}))"
             self.body.append(Statement(f"{first} = {text}", line))
             return first
         for position, link in enumerate(summed.links):
