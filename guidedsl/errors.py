@@ -871,6 +871,27 @@ def classes_meet(
     )
 
 
+def carried_on(name: str, carry: str, span: Span, next: Span) -> Diagnostic:
+    return Diagnostic(
+        "E306",
+        f"`{name}` cannot be enumerated: carry `{carry}` hands on what is made of it, for every path of its own",
+        Label(span, "asked for here"),
+        Label(next, f"made of `{name}`"),
+        f"hand on `{name}` alone, `next {carry} = {name}`, or sample it: `{name} ~ …`",
+    )
+
+
+def read_behind(name: str, reads: str, span: Span, reader: Span) -> Diagnostic:
+    what = f"`{reads}`, made of `{name}`," if reads != name else f"`{name}`"
+    return Diagnostic(
+        "E306",
+        f"`{name}` cannot be enumerated: {what} is read behind its scan, where all steps meet",
+        Label(span, "asked for here"),
+        Label(reader, f"reads `{reads}`"),
+        f"read it in the scan alone, or sample it: `{name} ~ …`",
+    )
+
+
 def scale_inside(name: str, plate: str, mode: str, span: Span, term: Span) -> Diagnostic:
     return Diagnostic(
         "E306",

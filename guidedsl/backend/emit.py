@@ -186,7 +186,13 @@ class Emitter:
         return self.local(var.name)
 
     def _operand(self, expr: ir.Expr, type: Type) -> Code:
-        return self.aligned(expr, type.plates, len(type.event))
+        return self._computed(expr, self.aligned(expr, type.plates, len(type.event)))
+
+    def _computed(self, expr: ir.Expr, code: Code) -> Code:
+        """Code to compute with. Row numbers are integers, which torch multiplies with numbers in single precision."""
+        if expr.type.support.target is None or expr.type.number:
+            return code
+        return Code(f"{code.at(ATOM)}.to(data.dtype)")
 
     def _chain(self, expr: ir.Chain) -> Code:
         additive = expr.terms[-1][0] in "+-"
@@ -497,7 +503,7 @@ class Emitter:
             (
                 self._full_vector(argument, dist)
                 if rank and argument.type.number
-                else self.aligned(argument, plates, batch + rank).text
+                else self._computed(argument, self.aligned(argument, plates, batch + rank)).text
             )
             for argument, rank in zip(dist.arguments, dist.ranks, strict=True)
         ]

@@ -21,13 +21,14 @@ from guidedsl.backend.statements import (
     param_reads,
     param_statements,
 )
-from guidedsl.backend.sums import classes_statement, sum_statements, summed_total
+from guidedsl.backend.sums import SumWriter, classes_statement
 from guidedsl.backend.terms import log_density
 from guidedsl.check.shapes import NEW
 from guidedsl.check.walk import calls, variables
 from guidedsl.ir import Stage
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size
+from guidedsl.source import Span
 
 Names = tuple[tuple[str, str], ...]
 """Pairs of a name in one place and in another."""
@@ -104,7 +105,7 @@ def model_context(
     declared = {z.name for z in model.latents} | declared_names(model.statements)
     wish = f"{model.name}Latents"
     latents_class = names.take(f"{wish}_" if wish in declared else wish)
-    body, dims, has_params = density(model, model.statements, callees)
+    body, dims, has_params = density(model, callees)
     optional = {one.name: one for each in summed for one in each.classes}
     without = tuple(_summed(model, each, optional, function, names, callees) for each in summed)
     lets = _quantity_lets(model)
@@ -151,7 +152,7 @@ def _summed(
     names: Module,
     callees: Variables,
 ) -> SummedContext:
-    body, dims, has_params = density(model, summed.statements, callees, summed.classes)
+    body, dims, has_params = density(model, callees, summed)
     read = {var.name for var in variables(summed.statements)} - set(summed.names)
     kept = [latent.name for latent in model.latents if latent.name in read]
     return SummedContext(
@@ -216,14 +217,11 @@ def model_locals(model: ir.Model) -> Locals:
     return Locals([*declared, *declared_names(model.statements)])
 
 
-def _emitter(model: ir.Model, statements: Iterable[object] = ()) -> Emitter:
-    """An emitter whose axes are the plates and, to their right, the latents that the statements sum out."""
-    axes = {plate.name: plate for plate in model.plates}
-    summed = {s.classes.name: s.classes for s in statements if isinstance(s, ir.SumOut)}
-    for latent in model.latents:
-        if latent.name in summed:
-            axes[latent.name] = ir.Plate(latent.name, summed[latent.name].size, None, None, latent.span)
-    return Emitter(axes, local_name)
+def _emitter(model: ir.Model, axes: Iterable[ir.Classes] = ()) -> Emitter:
+    """An emitter whose axes are the plates and, to their right, the latents that are summed out."""
+    plates = {plate.name: plate for plate in model.plates}
+    summed = {one.name: ir.Plate(one.name, one.size, None, None, one.latent.span) for one in axes}
+    return Emitter(plates | summed, local_name)
 
 
 def used_dims(emitter: Emitter, model: ir.Model) -> Names:
@@ -233,23 +231,25 @@ def used_dims(emitter: Emitter, model: ir.Model) -> Names:
 
 
 def density(
-    model: ir.Model,
-    statements: Sequence[ir.ModelStatement | ir.SumOut],
-    callees: Variables,
-    classes: Sequence[ir.Classes] = (),
+    model: ir.Model, callees: Variables, summed: ir.Summed | None = None
 ) -> tuple[tuple[Statement, ...], Names, bool]:
     """The statements of a log density that adds the terms up in `log_p`, the dims they read, and whether params."""
-    emitter = _emitter(model, statements)
+    axes = summed.axes if summed is not None else ()
+    everything = summed.statements if summed is not None else model.statements
+    sums = [s for s in everything if isinstance(s, ir.SumOut | ir.SumChain)]
+    statements = [s for s in everything if not isinstance(s, ir.SumOut | ir.SumChain)]
+    emitter = _emitter(model, axes)
     names = model_locals(model)
     made_of = definitions(statements)
-    sums = [s for s in statements if isinstance(s, ir.SumOut)]
-    terms = (*ir.terms_of(statements), *(term for each in sums for term in each.terms))
-    needed = closure(terms, made_of)
-    parts = (*terms, *(made_of[name] for name in needed))
+    waiting = {term.span: term for each in sums for term in each.terms}
+    needed = closure((*ir.terms_of(statements), *sums), made_of)
+    parts = (*ir.terms_of(statements), *sums, *(made_of[name] for name in needed))
     used = {var.name for var in variables(parts)}
     params = _params(model, parts, emitter, names)
-    body = [classes_statement(one, emitter) for one in classes if one.name in used]
+    body = [classes_statement(one, emitter) for one in axes if one.name in used]
     first = True
+    names.taken |= {local_name(each.message.name) for each in sums}
+    writers: dict[Span, ScanWriter] = {}
 
     def add(code: Code, line: int, *, constant: bool = False) -> None:
         nonlocal first
@@ -262,6 +262,9 @@ def density(
     def add_term(term: ir.Term, emitter: Emitter) -> None:
         add(term_code(term, emitter), term.span.line, constant=term.dist is None and term.value.type.number)
 
+    def resolve(term: ir.Term) -> tuple[ir.Term, Emitter]:
+        return writers[term.span].whole(term) if term.span in writers else (term, emitter)
+
     for group in grouped(statements):
         statement = group[0]
         match statement:
@@ -272,17 +275,21 @@ def density(
                 body += let_statements(wanted, emitter) if wanted else []
             case ir.Term():
                 add_term(statement, emitter)
-            case ir.SumOut():
-                body += sum_statements(statement, emitter)
-                total = summed_total(statement, emitter)
-                if total is not None:
-                    add(scaled(total, statement.classes.latent.plates, emitter), statement.span.line)
             case ir.Scan():
-                behind = read_behind(statements, statement, needed)
+                outside = [term for term in waiting.values() if statement.step not in term.plates]
+                behind = read_behind([*statements, *outside], statement, needed)
                 writer = ScanWriter(statement, emitter, names, body, behind, terms=True)
                 writer.write()
-                for term, inside in writer.density():
-                    add_term(term, inside)
+                writers |= {term.span: writer for term in writer.terms if term.span in waiting}
+                for term in writer.terms:
+                    if term.span not in waiting:
+                        add_term(*writer.whole(term))
+    sum_writer = SumWriter(emitter, names, body, resolve)
+    for each in sums:
+        total = sum_writer.write(each)
+        if total is not None:
+            rows = tuple(plate for plate in each.plates if plate in emitter.plates)
+            add(scaled(total, rows, emitter), each.span.line)
     if first:
         body.append(Statement("log_p = data.new_full((), 0.0)", model.span.line))
     body = [*net_statements(emitter.callees.values(), callees, emitter), *body]
@@ -341,27 +348,43 @@ def _quantities(
     body = [statement for params in _params(model, parts, emitter, names).values() for statement in params]
     has_params = bool(body)
     unsure = {let.name: _optional_reads(let, made_of, optional) for let in lets}
+    guarded: list[Statement] = []
     for group in grouped(model.statements):
         statement = group[0]
         if isinstance(statement, ir.Let):
-            wanted = [s for s in group if isinstance(s, ir.Let) and s in lets and not unsure[s.name]]
-            body += let_statements(wanted, emitter) if wanted else []
+            lets_here = [s for s in group if isinstance(s, ir.Let) and s in lets]
+            sure_lets = [let for let in lets_here if not unsure[let.name]]
+            body += let_statements(sure_lets, emitter) if sure_lets else []
+            for let in lets_here:
+                if unsure[let.name]:
+                    written = tuple(let_statements([let], emitter))
+                    guarded.append(_guarded(unsure[let.name], [let.name], written, let.span.line))
         elif isinstance(statement, ir.Scan):
-            behind = {emit.name for emit in statement.emits}
-            behind |= read_behind(model.statements, statement, needed, terms=False)
+            emits = [emit.name for emit in statement.emits]
+            sure = {name for name in emits if not unsure[name]}
+            behind = sure | read_behind(model.statements, statement, needed, terms=False)
             ScanWriter(statement, emitter, names, body, behind).write()
+            late = [name for name in emits if name not in sure]
+            if late:
+                inner: list[Statement] = []
+                ScanWriter(statement, emitter, names, inner, {*late}).write()
+                there = tuple(dict.fromkeys(site for name in late for site in unsure[name]))
+                guarded.append(_guarded(there, late, tuple(inner), statement.span.line))
     result = ", ".join(f'"{let.name}": {local_name(let.name)}' for let in lets if not unsure[let.name])
     result = f"{{{result}}}"
-    guarded = [let for let in lets if unsure[let.name]]
     if guarded:
         body.append(Statement(f"quantities: dict[str, Tensor] = {result}", model.span.line))
+        body += guarded
         result = "quantities"
-    for let in guarded:
-        there = " and ".join(f"{local_name(name)} is not None" for name in unsure[let.name])
-        kept = Statement(f'quantities["{let.name}"] = {local_name(let.name)}', let.span.line)
-        body.append(Statement(f"if {there}:", let.span.line, (*let_statements([let], emitter), kept)))
     body = [*net_statements(emitter.callees.values(), callees, emitter), *body]
     return tuple(body), used_dims(emitter, model), has_params, result
+
+
+def _guarded(there: Sequence[str], made: Sequence[str], written: tuple[Statement, ...], line: int) -> Statement:
+    """Quantities that are there where some latents have a value."""
+    kept = (Statement(f'quantities["{name}"] = {local_name(name)}', line) for name in made)
+    condition = " and ".join(f"{local_name(name)} is not None" for name in there)
+    return Statement(f"if {condition}:", line, (*written, *kept))
 
 
 def _optional_reads(let: ir.Let, made_of: dict[str, tuple[object, ...]], optional: Collection[str]) -> tuple[str, ...]:

@@ -133,7 +133,7 @@ def _placed(body: list[ast.stmt], statements: tuple[Statement, ...]) -> Iterator
     """The lines of statements and of what stands in their blocks."""
     for child, statement in zip(body, statements, strict=False):
         yield child.lineno, statement.line
-        if statement.body and isinstance(child, ast.For):
+        if statement.body and isinstance(child, ast.For | ast.If):
             yield from _placed(child.body, statement.body)
 
 

@@ -165,12 +165,12 @@ class ScanWriter:
             left = self._all_at_once(others)
         assert not left, "this should never happen, please file a bug"
 
-    def density(self) -> Iterator[tuple[ir.Term, Emitter]]:
-        """The terms of the density over all steps, each with what emits it."""
-        for term in self.terms:
-            whole = replace(self.steps.at_once(term, self.moving), plates=(*term.plates, self.scan.step))
-            self._counted(whole, term.span.line)
-            yield whole, self._vector()
+    def whole(self, term: ir.Term) -> tuple[ir.Term, Emitter]:
+        """A term over all steps, and what emits it."""
+        plates = tuple(plate for plate in term.plates if plate != self.scan.step)
+        value = replace(self.steps.at_once(term, self.moving), plates=(*plates, self.scan.step))
+        self._counted(value, term.span.line)
+        return value, self._vector()
 
     def _all_at_once(self, nodes: list[Node]) -> list[Node]:
         """Write what is made of known values alone, for all steps at once; gives what is left."""

@@ -1,16 +1,20 @@
-"""The sum over one enumerated latent as Python: its terms added up on named axes, then log Σ exp over its own."""
+"""Sums over enumerated latents as Python: terms added up on named axes, then log Σ exp over some of these."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from guidedsl import ir
 from guidedsl.backend.emit import ATOM, PRODUCT, UNARY, Code, Emitter, added
+from guidedsl.backend.names import Locals
 from guidedsl.backend.statements import Statement
 from guidedsl.backend.terms import log_density
 from guidedsl.check.shapes import latest
 from guidedsl.ir import Stage
 from guidedsl.sizes import Size
+
+Resolve = Callable[[ir.Term], tuple[ir.Term, Emitter]]
+"""A term as it is emitted, one of a scan for all steps at once, and what emits it."""
 
 
 def classes_statement(classes: ir.Classes, emitter: Emitter) -> Statement:
@@ -22,38 +26,111 @@ def classes_statement(classes: ir.Classes, emitter: Emitter) -> Statement:
     return Statement(f"{emitter.local(classes.name)} = {value}", classes.latent.span.line)
 
 
-def sum_statements(summed: ir.SumOut, emitter: Emitter) -> list[Statement]:
-    """`log_c = …`, a line for each term and one for `tilt`; then the sum itself, where others are still in it."""
-    name, site = emitter.local(summed.message.name), summed.classes.name
-    plates = summed.classes.latent.plates
-    body: list[Statement] = []
-    reached: set[str] = set()
-    for term in summed.terms:
-        code, own = _term(term, summed.axes, emitter)
-        reached |= set(own)
-        text = f"{name} = {added(name, code)}" if body else f"{name} = {code.text}"
-        body.append(Statement(text, term.span.line))
-    if not reached >= set(plates):
-        shape = emitter.shape(summed.axes, ())
-        body.append(Statement(f"{name} = fn.expand({name}, {shape})", summed.span.line))
-    tilt = emitter.lifted(Code(f'tilt["{site}"]'), Stage.LATENT, (*plates, site), summed.axes)
-    body.append(Statement(f"if tilt is not None:\n    {name} = {name} + {tilt.text}", summed.span.line))
-    if summed.message.type.plates != plates:
-        body.append(Statement(f"{name} = {_over_classes(summed, name)}", summed.span.line))
-    return body
+class SumWriter:
+    """Writes the sums of one density into `body`."""
+
+    def __init__(self, emitter: Emitter, names: Locals, body: list[Statement], resolve: Resolve) -> None:
+        self.emitter, self.names, self.body, self.resolve = emitter, names, body, resolve
+
+    def write(self, summed: ir.SumOut | ir.SumChain) -> Code | None:
+        """Write a sum; gives what it adds to the density, or None where other latents are still in it."""
+        name = self.emitter.local(summed.message.name)
+        code = self._sum_out(summed, name) if isinstance(summed, ir.SumOut) else self._chain(summed, name)
+        if summed.message.type.plates != summed.plates:
+            self.body.append(Statement(f"{name} = {code.text}", summed.span.line))
+            return None
+        return _over(code, summed.plates, summed.plates)
+
+    def _sum_out(self, summed: ir.SumOut, name: str) -> Code:
+        inner = self._add(name, summed.terms, summed.axes, summed.plates, summed.span.line)
+        self._tilt(name, [summed.classes], summed.axes, inner)
+        place = summed.axes.index(summed.classes.name) - len(summed.axes)
+        return Code(f"fn.log_sum_exp({name}, {place})")
+
+    def _chain(self, summed: ir.SumChain, name: str) -> Code:
+        """First steps, moves from step to step, and what is seen of the classes at each; then the forward algorithm."""
+        sites, states = ([part.name for part in parts] for parts in zip(*_pairs(summed), strict=True))
+        step = summed.axes[-1]
+        line = summed.span.line
+        moving = [term for term in summed.terms if not set(states).isdisjoint(term.plates)]
+        seen = [term for term in summed.terms if term not in moving]
+        here = tuple(axis for axis in summed.axes if axis not in states)
+        moves = self.names.fresh(f"{name}_move")
+        if moving:
+            self._add(moves, moving, summed.axes, (), line)
+        else:
+            self.body.append(Statement(f"{moves} = data.new_zeros({(1,) * (2 * len(sites) + 1)})", line))
+        start = self._start(summed, name, moves, here[:-1])
+        inner = self._add(name, seen, here, (*summed.plates, step), line)
+        self._tilt(name, [link.site for link in summed.links], here, inner)
+        count = f", {len(sites)}" if len(sites) > 1 else ""
+        return Code(f"fn.forward({start}, {moves}, {name}{count})")
+
+    def _start(self, summed: ir.SumChain, name: str, moves: str, axes: Sequence[str]) -> str:
+        """The weights of the first classes: written apart, or the row of the moves from what the first step is handed."""
+        first = self.names.fresh(f"{name}_first")
+        outer = summed.message.type.plates
+        line = summed.span.line
+        if any(link.start is None for link in summed.links):
+            states = [self._state(link, outer) for link in summed.links]
+            comma = "," if len(states) == 1 else ""
+            text = f"fn.first_move({moves}, ({', '.join(states)}{comma}))"
+            self.body.append(Statement(f"{first} = {text}", line))
+            return first
+        for position, link in enumerate(summed.links):
+            assert link.start is not None
+            span = next(term.span for term in summed.terms if term.name == link.site.name)
+            term = ir.Term(None, link.start, None, None, True, link.start.type.plates, None, span)
+            whole, inner = self.resolve(term)
+            code, own = inner.emit(whole.value), whole.value.type.plates
+            if link.site.step in own:
+                code, own = Code(f"{code.at(ATOM)}[..., 0]"), own[:-1]
+            code = inner.lifted(code, whole.value.type.stage, own, axes)
+            text = f"{first} = {added(first, code)}" if position else f"{first} = {code.text}"
+            self.body.append(Statement(text, span.line))
+        return first
+
+    def _state(self, link: ir.Link, axes: Sequence[str]) -> str:
+        value = link.init.type.value
+        if value is not None:
+            return str(int(value) - link.site.low)
+        index = self.emitter.aligned(link.init, axes, 0)
+        return index.text if not link.site.low else f"{index.at(ATOM)} - {link.site.low}"
+
+    def _add(
+        self, name: str, terms: Sequence[ir.Term], axes: Sequence[str], needed: Iterable[str], line: int
+    ) -> Emitter:
+        """Add terms up on `axes`, with every row of those in `needed`; gives what emits values with these axes."""
+        reached: set[str] = set()
+        inner = self.emitter
+        for position, term in enumerate(terms):
+            whole, emitter = self.resolve(term)
+            inner = emitter if set(axes) <= {*emitter.plates} else inner
+            code, own = _term(whole, axes, emitter)
+            reached |= set(own)
+            self.body.append(
+                Statement(f"{name} = {added(name, code)}" if position else f"{name} = {code.text}", term.span.line)
+            )
+        if not terms:
+            self.body.append(Statement(f"{name} = data.new_zeros({inner.shape(axes, ())})", line))
+        elif not reached >= set(needed):
+            self.body.append(Statement(f"{name} = fn.expand({name}, {inner.shape(axes, ())})", line))
+        return inner
+
+    def _tilt(self, name: str, classes: Iterable[ir.Classes], axes: Sequence[str], emitter: Emitter) -> None:
+        """`if tilt is not None: …`: log weights on the classes, whose gradient is the probability of each."""
+        inner: list[Statement] = []
+        for one in classes:
+            site = one.latent.name
+            read = f'tilt["{site}"]' if one.step is None else f'tilt["{site}"].mT'
+            own = tuple(axis for axis in axes if axis in (*one.plates, site))
+            code = emitter.lifted(Code(read), Stage.LATENT, own, axes)
+            inner.append(Statement(f"{name} = {name} + {code.text}", one.latent.span.line))
+        self.body.append(Statement("if tilt is not None:", inner[0].line, tuple(inner)))
 
 
-def summed_total(summed: ir.SumOut, emitter: Emitter) -> Code | None:
-    """The sum over the latent's values and its rows; None where other latents are still in it."""
-    plates = summed.classes.latent.plates
-    if summed.message.type.plates != plates:
-        return None
-    return _over(Code(_over_classes(summed, emitter.local(summed.message.name))), plates, plates)
-
-
-def _over_classes(summed: ir.SumOut, name: str) -> str:
-    site = summed.classes.name
-    return f"fn.log_sum_exp({name}, {summed.axes.index(site) - len(summed.axes)})"
+def _pairs(summed: ir.SumChain) -> list[tuple[ir.Classes, ir.Classes]]:
+    return [(link.site, link.state) for link in summed.links]
 
 
 def _term(term: ir.Term, axes: Sequence[str], emitter: Emitter) -> tuple[Code, tuple[str, ...]]:

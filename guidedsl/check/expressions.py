@@ -385,7 +385,8 @@ class Expressions:
             result = _number(function, [v for v in literals if v is not None])
         range = s.point(result) if result is not None else function.range(*(v.type.support.range for v in values))
         number = type.number and bool(function.number_code or result is not None)
-        type = replace(type, support=s.elementwise(range), number=number, value=result)
+        whole = _chosen_whole(values) if function.name == "where" else None
+        type = replace(type, support=whole or s.elementwise(range), number=number, value=result)
         if result is not None:
             return ir.Const(result, type)
         return ir.Apply(function, tuple(values), None, (), type)
@@ -498,6 +499,16 @@ class Expressions:
             self.report.add(errors.empty_size(str(size), node.span))
             return None
         return size
+
+
+def _chosen_whole(values: list[ir.Expr]) -> s.Support | None:
+    """The structured support of `where(c, a, b)`, where one number chooses between two whole events."""
+    condition, yes, no = (value.type for value in values)
+    if condition.event or yes.event != no.event:
+        return None
+    wider = no.support if yes.support.within(no.support) else yes.support
+    both = yes.support.within(wider) and no.support.within(wider)
+    return wider if both and wider.structured else None
 
 
 _INTO = {"positive": "softplus({})", "unit": "inv_logit({})", "simplex": "softmax({})"}

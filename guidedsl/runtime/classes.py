@@ -27,13 +27,18 @@ ROWS_SHOWN = 20
 def class_count(site: Site, data: Any) -> int:
     """How many values a latent has that can be summed out."""
     assert site.classes is not None
-    return int(evaluate(site.classes, {dim.name: getattr(data, attribute_of(dim.name)) for dim in data.schema.dims}))
+    return int(evaluate(site.classes, _dims(data)))
+
+
+def _dims(data: Any) -> dict[str, int]:
+    return {dim.name: getattr(data, attribute_of(dim.name)) for dim in data.schema.dims}
 
 
 def _tilt_shape(site: Site, data: Any) -> tuple[int, ...]:
-    """[internal plates..., classes]."""
+    """[internal plates..., steps of its scan, classes]."""
     plates = site.plates if site.order is None else tuple(site.plates[axis] for axis in site.order)
-    return (*(getattr(data, attribute_of(name)).length for name in plates), class_count(site, data))
+    rows = (getattr(data, attribute_of(name)).length for name in plates)
+    return (*rows, *(evaluate(size, _dims(data)) for size in site.event), class_count(site, data))
 
 
 def class_probabilities(

@@ -180,6 +180,38 @@ def log_sum_exp(x: Tensor, axis: int) -> Tensor:
     return torch.where(possible.squeeze(axis), total, -torch.inf)
 
 
+def forward(start: Tensor, move: Tensor, seen: Tensor, chains: int = 1) -> Tensor:
+    """log Σ exp over all paths of one or more chains of classes: the forward algorithm (Baum et al. 1970).
+
+    `start` [..., K...]: log weights of the first classes; `move` [..., K..., K..., 1 or T]: of each class after each
+    other, one for all steps or one a step; `seen` [..., K..., T]: of the classes at each step. There are `chains` of K
+    in a row. The first entry of a `move` that has T is not used. Gives [...].
+    """
+    steps = seen.shape[-1]
+    moves = move.unbind(-1) if move.shape[-1] > 1 else (move[..., 0],) * steps
+    first, *later = seen.unbind(-1)
+    message = start + first
+    for weights, here in zip(moves[1:], later, strict=True):
+        paths = message[(..., *(None,) * chains)] + weights
+        message = log_sum_exp(paths.flatten(-2 * chains, -chains - 1), -chains - 1) + here
+    return log_sum_exp(message.flatten(-chains), -1)
+
+
+def first_move(move: Tensor, states: Sequence[Tensor | int]) -> Tensor:
+    """The row of the first step that a chain starts from: `move` [..., K..., K..., 1 or T] at `states`, [..., K...].
+
+    One state a chain, a number or [...].
+    """
+    row = move[..., 0]
+    for position, state in enumerate(states):
+        rank = 2 * len(states) - position - 1
+        if isinstance(state, Tensor):
+            row = gather(row, state, rank)
+        else:
+            row = row.select(-rank - 1, state if row.shape[-rank - 1] > 1 else 0)
+    return row
+
+
 def rows(length: int, after: int, data: Data) -> Tensor:
     """0, 1, …, length − 1 along an axis that has `after` axes to its right."""
     return torch.arange(length, device=data.device).reshape(-1, *(1,) * after)

@@ -53,7 +53,7 @@ def assignments(model: Model, latents: Any, data: Any) -> tuple[list[str], list[
     for name in names:
         site = sites[name]
         plates = site.plates if site.order is None else tuple(site.plates[axis] for axis in site.order)
-        shape = tuple(getattr(data, plate).length for plate in plates)
+        shape = (*(getattr(data, plate).length for plate in plates), *(getattr(data, size) for size in site.event))
         values = range(site.low, site.low + class_count(site, data))
         kind = torch.int64 if str(site.constraint) == "count" else data.dtype
         cells = itertools.product(values, repeat=torch.Size(shape).numel())
@@ -265,6 +265,138 @@ guide Q for M { auto enumerate for c, o  auto mean_field for rest }
         {"x": [[0.3, 1.0], [2.0, -1.0]], "y": [[0.1, 0.2], [1.0, 0.5]], "v": [0.2, 1.1]},
     ),
 }
+
+
+HMM = """
+model M {
+  dim T, K = 3
+  data q : simplex[K]
+  latent mu   : real[K]       ~ Normal(0, 1)
+  latent move : simplex[K, K] ~ Dirichlet(1)
+  scan t in T carry (state : index(K) = 0) {
+    latent   s : index(K) ~ Categorical(PRIOR)
+    observed y : real ~ Normal(mu[s], 1)
+    next state = s
+  }
+}
+guide Q for M { auto enumerate for s  auto mean_field for rest }
+"""
+SEEN = {"q": [0.2, 0.5, 0.3], "y": [0.3, -1.0, 2.0, 0.1, 0.5]}
+CHAINS = {
+    "first_step_apart": (HMM.replace("PRIOR", "where(t == 0, q, move[state])"), SEEN),
+    "known_start": (HMM.replace("PRIOR", "move[state]"), SEEN),
+    "moves_that_change": (HMM.replace("PRIOR", "logits = log(move[state]) + 0.1 * t * mu"), SEEN),
+    "one_step": (HMM.replace("PRIOR", "where(t == 0, q, move[state])"), {**SEEN, "y": [0.3]}),
+    "panel": (
+        """
+model M {
+  dim N, T, K = 2
+  latent mu   : real[K]       ~ Normal(0, 1)
+  latent move : simplex[K, K] ~ Dirichlet(1)
+  plate unit[N] {
+    data   x     : real[T]
+    data   begin : index(K)
+    latent shift : real ~ Normal(0, 1)
+    latent kind  : bool ~ Bernoulli(0.3)
+    scan t in T carry (state : index(K) = begin) {
+      latent   s : index(K) ~ Categorical(move[state])
+      let m = mu[s] + shift * x[t]
+      observed y : real ~ Normal(m, 1 + kind) when x[t] > 0
+      factor 0.2 * s * state
+      next state = s
+    }
+  }
+}
+guide Q for M { auto enumerate for s, kind  auto mean_field for rest }
+""",
+        {"begin": [1, 0], "x": [[0.1, -0.2, 1.0], [0.5, 1.0, 2.0]], "y": [[0.3, None, 2.0], [0.1, 0.5, 1.0]]},
+    ),
+    "factorial": (
+        """
+model M {
+  dim T, K = 2
+  latent mu : real[K, K] ~ Normal(0, 1)
+  latent pa : simplex[K, K] ~ Dirichlet(1)
+  latent pb : simplex[K, K] ~ Dirichlet(1)
+  scan t in T carry (sa : index(K) = 0, sb : index(K) = 0) {
+    latent a : index(K) ~ Categorical(pa[sa])
+    latent b : index(K) ~ Categorical(pb[sb])
+    observed y : real ~ Normal(mu[a, b], 1)
+    next sa = a
+    next sb = b
+  }
+}
+guide Q for M { auto enumerate for a, b  auto mean_field for rest }
+""",
+        {"y": [0.3, -1.0, 2.0]},
+    ),
+    "coupled_factorial": (
+        """
+model M {
+  dim T, K = 2
+  data q : simplex[K]
+  latent mu : real[K] ~ Normal(0, 1)
+  latent pa : simplex[K, K] ~ Dirichlet(1)
+  latent pb : simplex[K, K, K] ~ Dirichlet(1)
+  scan t in T carry (sa : index(K) = 0, sb : index(K) = 1) {
+    latent b : index(K) ~ Categorical(where(t == 0, q, pb[sa, sb]))
+    latent a : index(K) ~ Categorical(where(t == 0, q, pa[sa]))
+    observed y : real ~ Normal(mu[a] * mu[b], 1)
+    next sa = a
+    next sb = b
+  }
+}
+guide Q for M { auto enumerate for a, b  auto mean_field for rest }
+""",
+        {"q": [0.4, 0.6], "y": [0.3, -1.0, 2.0]},
+    ),
+    "mixture_in_a_chain": (
+        """
+model M {
+  dim T, K = 2, L = 2
+  data q : simplex[K]
+  latent mu   : real[K, L] ~ Normal(0, 1)
+  latent w    : simplex[K, L] ~ Dirichlet(1)
+  latent move : simplex[K, K] ~ Dirichlet(1)
+  latent fast : bool ~ Bernoulli(0.4)
+  latent rho  : unit ~ Beta(2, 2)
+  scan t in T carry (state : index(K) = 0, h : real = 0) {
+    let level = rho * h + 0.1
+    latent   s : index(K) ~ Categorical(where(t == 0, q, move[state]))
+    latent   u : index(L) ~ Categorical(w[s])
+    observed y : real ~ Normal(mu[s, u] + fast * level, 1)
+    next h = level + y
+    next state = s
+  }
+}
+guide Q for M { auto enumerate for s, u, fast  auto mean_field for rest }
+""",
+        {"q": [0.4, 0.6], "y": [0.3, -1.0, 2.0]},
+    ),
+    "no_chain": (
+        """
+model M {
+  dim T, L = 2
+  latent w  : simplex[L] ~ Dirichlet(1)
+  latent mu : real[L] ~ Normal(0, 1)
+  scan t in T carry (h : real = 0) {
+    latent   u : index(L) ~ Categorical(w)
+    observed y : real ~ Normal(mu[u] + 0.5 * h, 1)
+    next h = y
+  }
+}
+guide Q for M { auto enumerate for u  auto mean_field for rest }
+""",
+        {"y": [0.3, -1.0, 2.0]},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHAINS)
+def test_chains(case: str) -> None:
+    """Every path through the scan."""
+    text, fields = CHAINS[case]
+    compare(text, fields)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -27,14 +27,19 @@ class Refused(Exception):
 
 
 class Rewriter:
-    """Rewrites the statements of one model. `spans` are the places where a guide asks for each latent."""
+    """Rewrites the statements of one model.
+
+    `classes` are in the order of their axes; `spans` are the places where a guide asks for each latent.
+    """
 
     def __init__(self, model: ir.Model, classes: Iterable[ir.Classes], spans: Mapping[str, Span]) -> None:
         self.classes = {one.name: one for one in classes}
         self.spans = spans
         self.sizes = {plate.name: plate.size for plate in model.plates}
-        self._order = (*self.sizes, *self.classes)
+        steps = dict.fromkeys(one.step for one in self.classes.values() if one.step is not None)
+        self._order = (*self.sizes, *self.classes, *steps)
         self._lets: dict[str, ir.Var] = {}
+        self._closed: dict[str, str] = {}
         self._span = model.span
 
     def sort(self, axes: Iterable[str]) -> tuple[str, ...]:
@@ -46,6 +51,31 @@ class Rewriter:
         """The enumerated latents among axes."""
         return tuple(name for name in self.sort(axes) if name in self.classes)
 
+    def scan(self, scan: ir.Scan) -> ir.Scan:
+        """A scan without the sites and carries that are axes. A site may reach the next step as such a carry alone."""
+        statements = tuple(
+            self.let(statement) if isinstance(statement, ir.Let) else self.term(statement)
+            for statement in scan.statements
+            if isinstance(statement, ir.Let | ir.Term)
+        )
+        carries = tuple(self._carry(carry) for carry in scan.carries if carry.name not in self.classes)
+        for statement in statements:
+            if isinstance(statement, ir.Let) and statement.name in self._lets:
+                self._closed[statement.name] = self.read(self._lets.pop(statement.name).type.plates)[0]
+        closed = [one for one in self.classes.values() if one.step == scan.step]
+        self._closed |= {one.name: one.latent.name for one in closed if {one.name, one.latent.name} & {*scan.sites}}
+        sites = tuple(name for name in scan.sites if name not in self.classes)
+        return replace(scan, sites=sites, carries=carries, statements=statements)
+
+    def _carry(self, carry: ir.Carry) -> ir.Carry:
+        self._span = carry.next_span
+        changed = replace(carry, init=self.expr(carry.init), next=self.expr(carry.next))
+        read = self.read((*changed.init.type.plates, *changed.next.type.plates))
+        if read:
+            name = self.classes[read[0]].latent.name
+            raise Refused(errors.carried_on(name, carry.name, self.spans[name], carry.next_span))
+        return changed
+
     def let(self, let: ir.Let) -> ir.Let:
         """A let; one that reads an enumerated latent has its axis, and only those plates that it varies over."""
         self._span = let.span
@@ -55,7 +85,8 @@ class Rewriter:
         axes = value.type.plates
         type = replace(value.type, event=let.event, number=False, value=None)
         self._lets[let.name] = ir.Var(let.name, "let", type)
-        return replace(let, value=value, plates=axes, bounds=self._rebuilt(let.bounds), written=axes)
+        bounds = self._rebuilt(let.bounds)
+        return ir.Let(let.name, value, let.asserted, bounds, axes, let.event, let.span, axes)
 
     def term(self, term: ir.Term) -> ir.Term:
         """A term; one that reads enumerated latents has their axes to the right of its plates."""
@@ -76,8 +107,12 @@ class Rewriter:
             return None
         if one.low != 0 or dist.type.support.bounds != ("0", str(one.size - Size.of(1))):
             return None
-        type = replace(dist.type, event=(one.size,), support=s.support("real"))
-        return self._as_axis(ir.LogTable(dist, type), one.name)
+        return self.table(dist, one)
+
+    def table(self, dist: ir.Dist, one: ir.Classes) -> ir.Expr:
+        """The log probabilities of a family whose values are all those of an enumerated latent, along its axis."""
+        type = self._type(dist.type, dist.arguments)
+        return self._as_axis(ir.LogTable(dist, replace(type, event=(one.size,), support=s.support("real"))), one.name)
 
     def dist(self, dist: ir.Dist | None) -> ir.Dist | None:
         if dist is None:
@@ -113,6 +148,9 @@ class Rewriter:
                 return changed if changed is node else replace(changed, type=self._type(node.type, _children(changed)))
 
     def _var(self, var: ir.Var) -> ir.Expr:
+        if var.name in self._closed:
+            name = self._closed[var.name]
+            raise Refused(errors.read_behind(name, var.name, self.spans[name], self._span))
         if var.name in self.classes:
             return ir.Var(var.name, var.role, replace(var.type, plates=(var.name,), stage=Stage.PARAM))
         return self._lets.get(var.name, var)
@@ -179,7 +217,7 @@ class Rewriter:
             for name in self.read(base.type.plates):
                 latent = self.classes[name].latent
                 if plate in latent.plates:
-                    raise Refused(errors.other_rows(name, plate, self.spans[name], self._span))
+                    raise Refused(errors.other_rows(latent.name, plate, self.spans[latent.name], self._span))
 
     def _rebuilt(self, node: Any) -> Any:
         """The node with its parts rewritten; itself where none of them changes."""

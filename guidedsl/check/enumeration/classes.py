@@ -16,7 +16,7 @@ def classes_of(latent: ir.Latent, plates: Mapping[str, ir.Plate], span: Span) ->
     support = latent.type.support
     if not support.row.discrete:
         return errors.continuous_enumerated(latent.name, str(support), span, latent.span)
-    if latent.type.event:
+    if latent.type.event != (() if latent.steps is None else (latent.steps,)):
         shape = f"{support}{show(latent.type.event)}"
         return errors.event_enumerated(latent.name, support.kind, shape, span, latent.span)
     if support.target is not None:

@@ -93,9 +93,9 @@ def mixture(
         fn.gather(mu[..., None, :], z, 0) + (0.1 * (n + m + g + u))[..., None],
         (1.0 + on)[..., None],
     ).sum(-1)
-    log_p = log_p + dist.Normal.log_prob(beta, (mu + (0.1 * k)[..., None])[..., None], 1.0).sum(
-        (-2, -1)
-    )
+    log_p = log_p + dist.Normal.log_prob(
+        beta, (mu + (0.1 * k.to(data.dtype))[..., None])[..., None], 1.0
+    ).sum((-2, -1))
     log_p = log_p + dist.Normal.log_prob(
         data.x,
         fn.gather(beta.movedim(-2, -1), z, 0)

@@ -104,7 +104,7 @@ def nested(
     level = fn.gather(rate[..., None, :], z, 0) * data.length
     log_p = log_p + dist.Poisson.log_prob(data.size, level).sum(-1)
     log_p = log_p + dist.BernoulliLogits.log_prob(
-        typo, (slope[..., None] * z - 2.0)[..., None]
+        typo, (slope[..., None] * z.to(data.dtype) - 2.0)[..., None]
     ).sum((-2, -1))
     log_p = log_p + dist.Categorical.log_prob(
         data.x, fn.gather(theta[..., None, :, :], z, 1)[..., None, :]
@@ -112,7 +112,7 @@ def nested(
     log_p = log_p + dist.Normal.log_prob(
         data.score, slope[..., None, None] * typo, (1.0 + flip)[..., None, None]
     ).sum((-2, -1))
-    log_p = log_p + (-0.1 * z).sum(-1)
+    log_p = log_p + (-0.1 * z.to(data.dtype)).sum(-1)
     return log_p
 
 
@@ -134,9 +134,9 @@ def nested_without_flip_z_typo(
     log_p = log_p + dist.Dirichlet.log_prob(theta, data.new_full((V,), 1.0)).sum(-1)
     log_p = log_p + dist.Normal.log_prob(slope, 0.0, 1.0)
     level = rate[..., None, :] * data.length[..., None]
-    log_typo = dist.BernoulliLogits.log_prob(typo, (slope[..., None] * z - 2.0)[..., None])[
-        ..., None, None, None, :, :
-    ]
+    log_typo = dist.BernoulliLogits.log_prob(
+        typo, (slope[..., None] * z.to(data.dtype) - 2.0)[..., None]
+    )[..., None, None, None, :, :]
     log_typo = (
         log_typo
         + dist.Normal.log_prob(
@@ -156,7 +156,7 @@ def nested_without_flip_z_typo(
             ..., None, :
         ]
     )
-    log_z = log_z - 0.1 * z
+    log_z = log_z - 0.1 * z.to(data.dtype)
     log_z = log_z + log_typo.sum(-3)
     if tilt is not None:
         log_z = log_z + tilt["z"][..., None, :]
@@ -191,10 +191,10 @@ def nested_without_flip_typo(
     log_p = log_p + dist.Categorical.log_prob(
         data.x, fn.gather(theta[..., None, :, :], z, 1)[..., None, :]
     ).sum((-2, -1))
-    log_p = log_p + (-0.1 * z).sum(-1)
-    log_typo = dist.BernoulliLogits.log_prob(typo, (slope[..., None] * z - 2.0)[..., None])[
-        ..., None, None, :
-    ]
+    log_p = log_p + (-0.1 * z.to(data.dtype)).sum(-1)
+    log_typo = dist.BernoulliLogits.log_prob(
+        typo, (slope[..., None] * z.to(data.dtype) - 2.0)[..., None]
+    )[..., None, None, :]
     log_typo = log_typo + dist.Normal.log_prob(
         data.score[..., None, None],
         (slope[..., None] * typo)[..., None, None, None, :],
