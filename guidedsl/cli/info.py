@@ -54,10 +54,15 @@ def _model(model: dict[str, Any], color: bool) -> str:
 
 def _guide(guide: dict[str, Any], color: bool) -> str:
     head = paint(f"guide {guide['name']}", "bold", color) + f" for {guide['model']}"
+    flows = [
+        f"  {flow['name']}.…: {flow['kind']} flow over {flow['size']} coordinates, transforms = {flow['transforms']}, "
+        f"hidden = {flow['hidden']}"
+        for flow in guide["flows"]
+    ]
     if not guide["params"]:
-        return f"{head}\n  no parameters"
-    total = f"  {guide['unconstrained_size']} unconstrained numbers in all"
-    return "\n".join((head, _params(guide["params"]), total))
+        return "\n".join((head, *(flows or ["  no parameters"])))
+    total = f"  {guide['unconstrained_size']} unconstrained numbers in all{', without those of flows' if flows else ''}"
+    return "\n".join((head, _params(guide["params"]), *flows, total))
 
 
 def _params(params: list[dict[str, Any]]) -> str:
