@@ -111,7 +111,16 @@ def _guide(guide: ir.Guide, inits: _Inits) -> Record:
         "params": params,
         "nets": [_callee(net) for net in guide.nets],
         "unconstrained_size": str(total(sizes)),
+        "flows": [
+            _flow(s.dist) for s in guide.statements if isinstance(s, ir.JointDraw) if isinstance(s.dist, ir.Flow)
+        ],
     }
+
+
+def _flow(flow: ir.Flow) -> Record:
+    """A flow, whose weights are parameters too: how many, its library knows."""
+    sizes = {"size": flow.size, "transforms": flow.transforms, "hidden": flow.hidden}
+    return {"name": flow.store_name, "kind": flow.kind} | {name: str(size) for name, size in sizes.items()}
 
 
 def _param(param: ir.Param, model: ir.Model, init: str) -> Record:

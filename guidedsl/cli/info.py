@@ -56,14 +56,20 @@ def _model(model: dict[str, Any], color: bool) -> str:
 
 def _guide(guide: dict[str, Any], color: bool) -> str:
     head = paint(f"guide {guide['name']}", "bold", color) + f" for {guide['model']}"
+    flows = [
+        f"  {flow['name']}.…: {flow['kind']} flow over {flow['size']} coordinates, transforms = {flow['transforms']}, "
+        f"hidden = {flow['hidden']}"
+        for flow in guide["flows"]
+    ]
     if not guide["params"] and not guide["nets"]:
-        return f"{head}\n  no parameters"
+        return "\n".join((head, *(flows or ["  no parameters"])))
     params = [_params(guide["params"])] if guide["params"] else []
-    outside = any(not net["layers"] for net in guide["nets"])
-    total = f"  {guide['unconstrained_size']} unconstrained numbers in all" + (
-        ", and those of nets from outside" if outside else ""
-    )
-    return "\n".join((head, *params, *_nets(guide["nets"]), total))
+    unknown = ["those of flows"] if flows else []
+    unknown += ["those of nets from outside"] if any(not net["layers"] for net in guide["nets"]) else []
+    total = f"  {guide['unconstrained_size']} unconstrained numbers in all"
+    if unknown:
+        total += f", without {' and '.join(unknown)}"
+    return "\n".join((head, *params, *_nets(guide["nets"]), *flows, total))
 
 
 def _imports(found: list[dict[str, Any]]) -> str:

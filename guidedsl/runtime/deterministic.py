@@ -36,6 +36,8 @@ CHEAP_PASS = 1e5
 CHEAP_PARTICLES = 512
 MOST_PARAMETERS = 50_000
 MOST_JOINT_COORDINATES = 500
+OTHER_PARAMETERS = 100
+"""Parameters of a model, and coefficients in a written guide, beside those of a normal over its coordinates."""
 LARGEST_PASS = 2e7
 """Numbers in one array of one evaluation (particles × entries) above which stochastic gradients are cheaper."""
 LARGEST_SUBSAMPLED_PASS = 2e6
@@ -86,6 +88,9 @@ def plan(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator)
         return "there is no parameter to learn"
     if len(flat) > MOST_PARAMETERS:
         return f"{len(flat)} parameters are too many for a quasi-Newton method"
+    if len(flat) > shape.coordinates * (shape.coordinates + 3) + OTHER_PARAMETERS:
+        # More than a normal has, of whatever covariance: nets, which would learn the draws by heart.
+        return f"{len(flat)} parameters for {shape.coordinates} coordinates would be fitted to the draws themselves"
     if shape.coordinates == 0:
         return "the guide draws nothing"
     tensors = [value for value in vars(data).values() if isinstance(value, Tensor)]
@@ -97,8 +102,6 @@ def plan(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator)
         if shape.coordinates > MOST_JOINT_COORDINATES:
             return f"{shape.coordinates} correlated coordinates are too many for fixed noise"
         particles = max(particles, 2 * shape.coordinates + 16)
-    if len(flat) > particles * shape.coordinates:
-        return f"{particles} draws of {shape.coordinates} normals cannot tell {len(flat)} parameters apart"
     if particles * entries > (LARGEST_SUBSAMPLED_PASS if data.batches.rows else LARGEST_PASS):
         return "the data is too large to pass over with many particles"
     return Plan(shape, flat, particles, entries)

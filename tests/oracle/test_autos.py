@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from guidedsl.pipeline import compile_source
-from guidedsl.runtime import Noise, ParamStore
+from guidedsl.runtime import Noise, ParamStore, deterministic
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.optim import Adam
 from guidedsl.runtime.svi import SVI
@@ -321,3 +321,16 @@ def test_a_missing_zuko_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     module = build(GAMMA.replace("FLOW", "coupling"))
     with pytest.raises(InferenceError, match=r"pip install guidedsl\[flows\]"):
         module.F(module.M.data(y=COUNTS), store=ParamStore())
+
+
+@pytest.mark.parametrize(
+    ("family", "refused"),
+    [("structured", False), ("full_rank", False), ("low_rank(2)", False), ("flow(affine, 1, 8)", True)],
+)
+def test_what_is_fitted_on_fixed_noise(family: str, refused: bool) -> None:
+    """Normals are; nets would learn the draws by heart."""
+    module = build(TREE.replace("FAMILY", f"auto {family} for rest"))
+    data = module.M.data(w=[[0.4, 1.2], [-0.8, 0.3], [1.9, 1.4]])
+    plan = deterministic.plan(module.G, data, ParamStore(), torch.Generator().manual_seed(1))
+    assert isinstance(plan, str) == refused
+    assert not refused or "fitted to the draws" in str(plan)
