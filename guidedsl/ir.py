@@ -477,8 +477,8 @@ class Scan:
 
     All types inside are of one step, without the scan's dim: a site's `Var` is this step's value, `step` (role "step")
     the step's number, a carry (role "carry") what the step before handed on. Behind the scan a site or an emit (role
-    "let") has the scan's dim in front of its event, and a carry's name (role "let") is the last carry. `sites` names what
-    the scan of a model declares, latent or observed, and what that of a guide samples.
+    "let") has the scan's dim in front of its event, and a carry's name (role "let") is the last carry. `sites` names
+    what the scan of a model declares, latent or observed, and what that of a guide samples.
     """
 
     step: str

@@ -1,8 +1,8 @@
 """Scans as Python. What does not hang on the recurrence is computed for all steps at once, the rest in a loop.
 
 A carry that becomes a value of its own step, as in `next h = x`, is that value shifted by one: then nothing needs a
-loop. Otherwise the loop holds what the carries are made of and no more; it collects what is read behind, and the terms of
-the density are computed from that for all steps at once.
+loop. Otherwise the loop holds what the carries are made of and no more; it collects what is read behind, and the terms
+of the density are computed from that for all steps at once.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ class Latent:
     value: Value
     type: str
     kind: str
+    steps: str | None = None
 
 
 @dataclass
@@ -295,6 +296,37 @@ class Writer:
         self.put(plates, f"observed {name} : {kind}{self.brackets(event)} ~ {dist}{when}")
         self.values.append(Value(name, plates, event, kind))
 
+    def scan(self) -> None:
+        """A recurrence: one carry or two, a state, what is seen of it, and something emitted."""
+        plates, dim = self.subset(), self.text("K", "L")
+        z, y, h, g, m, path = (self.name(prefix) for prefix in ("z", "y", "h", "g", "m", "l"))
+        first = self.real(plates, ())
+        outside = self.values
+        rows = [Value(f"{v.name}[t]", v.plates, (), v.kind) for v in outside if self.goes_along(v, plates, dim)]
+        step = [Value(h, plates, (), "real"), Value(f"where(t == 0, 0.3, {g})", plates, (), "real")]
+        self.values = [*outside, *rows, *step]
+        mean, scale = self.real(plates, ()), self.positive(plates, ())
+        self.values = [*self.values, Value(m, plates, (), "real"), Value(z, plates, (), "real")]
+        seen, handed = self.real(plates, ()), self.real(plates, ())
+        handed = self.text(z, y, f"{m} + 0.1 * {z}", f"tanh({handed})")
+        factor = self.text("", f"factor -square({self.real(plates, ())})")
+        when = self.text("", "", " when t > 0")
+        self.values = outside
+        self.data[y] = self.array(plates, (dim,), lambda r: round(r.gauss(0, 1), 2))
+        self.put(
+            plates,
+            f"scan t in {dim} carry ({h} : real = {first}, {g} : positive = 1) {{ let {m} = {mean} + t / {dim} "
+            f"latent {z} : real ~ Normal({m}, {scale}) observed {y} : real ~ Normal({seen}, 1){when} {factor} "
+            f"emit {path} = {m} + {z} next {h} = {handed} next {g} = exp(tanh({z})) }}",
+        )
+        state = Value(z, plates, (dim,), "real")
+        self.values += [state, Value(y, plates, (dim,), "real"), Value(path, plates, (dim,), "real")]
+        self.values.append(Value(h, plates, (), "real"))
+        self.latents.append(Latent(state, "real", "real", dim))
+
+    def goes_along(self, value: Value, plates: tuple[str, ...], dim: str) -> bool:
+        return value.event == (dim,) and set(value.plates) <= set(plates) and value.index is None
+
     def model(self) -> str:
         for plate in list(SIZES)[: self.draw(st.integers(0, 3))]:
             self.plates[plate.lower()] = plate
@@ -302,7 +334,7 @@ class Writer:
             self.subsampled = self.text(*self.plates)
         self.latent()
         for _ in range(self.draw(st.integers(2, 8))):
-            statement = self.pick(self.datum, self.latent, self.latent, self.let, self.observed, self.factor)
+            statement = self.pick(self.datum, self.latent, self.latent, self.let, self.observed, self.factor, self.scan)
             statement()
         for plate in [p for p in self.plates if p not in self.declared]:
             self.put((plate,), f"data {plate}_ : real")
@@ -359,6 +391,14 @@ class Writer:
             elif self.chance(50):
                 lean = f" * tanh({self.real(plates, ())})"
             via = "" if latent.kind == "real" else " via type"
+            if latent.steps is not None and self.chance(60):
+                self.names += 1
+                carry = f"q{self.names}"
+                draw = f"{name} ~ Normal({loc}[t] + 0.3 * {carry}{self.text('', ' * t')}, {scale}[t])"
+                scan = f"scan t in {latent.steps} carry ({carry} : real = 0) {{ {draw} next {carry} = {name} }}"
+                lines.append(self.block(plates, f"{params} {scan}"))
+                self.values = [*self.values, value]
+                continue
             lines.append(self.block(plates, f"{params} {name} ~ Normal({loc}{lean}, {scale}){via}"))
             self.values = [*self.values, value]
         self.values = known

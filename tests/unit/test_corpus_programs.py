@@ -32,7 +32,7 @@ from guidedsl.runtime.noise import RecordedNoise, ReplayedNoise
 from guidedsl.runtime.optim import Adam
 from guidedsl.runtime.sizes import evaluate
 from guidedsl.runtime.svi import SVI
-from guidedsl.source import read_source
+from guidedsl.source import Source, read_source
 
 PROGRAMS = Path(__file__).resolve().parent.parent / "cases" / "programs"
 NAMES = sorted(path.parent.name for path in PROGRAMS.glob("*/model.guide"))
@@ -293,6 +293,45 @@ def test_a_nan_names_the_line_of_the_source() -> None:
     svi = SVI(found.Factors, found.G, Adam(lr=0.01), store=store, seed=1)
     with pytest.raises(InferenceError, match=rf"model\.guide:{_line_of('factors', '(c - a) ^ 2')}\b"):
         svi.step(data)
+
+
+@pytest.mark.parametrize("name", ["scan_arma", "scan_panel", "scan_guides", "scan_statements"])
+def test_statements_of_a_loop_have_their_lines(name: str) -> None:
+    """In a loop `x_t` comes from the line of `x`, and a carry from a line of its `next`."""
+    text = (PROGRAMS / name / "model.guide").read_text().split("\n")
+    python = (PROGRAMS / name / "expected.py").read_text().split("\n")
+    model = next(value for value in vars(module(name)).values() if isinstance(value, Model))
+    checked = 0
+    for number, line in enumerate(python, 1):
+        match = re.match(r"        (\w+?)(?:_t\d?(?:_free)?)?(?:, \w+)? = ", line)
+        if match is None or match[1] == "noise":
+            continue
+        source = text[(model.guide_line(number) or 0) - 1]
+        assert re.search(rf"\b{match[1]}\b", source), f"{number}: {line} comes from {source}"
+        checked += 1
+    assert checked >= 2
+
+
+def test_a_value_outside_an_asserted_type_in_a_loop_names_its_line() -> None:
+    text = """model M {
+  dim T
+  latent a : real ~ Normal(0, 1)
+  scan t in T carry (s : positive = 1) {
+    observed y : real ~ Normal(0, s)
+    let now : positive = a + y + s
+    next s = now
+  }
+}
+guide G for M { auto mean_field for rest }
+"""
+    loaded = ModuleType("corpus_asserted_in_loop")
+    sys.modules[loaded.__name__] = loaded
+    exec(compile(compile_source(Source("m.guide", text)).python, "<asserted>", "exec"), vars(loaded))
+    data = loaded.M.data(y=[0.5, -3.0, 0.1])
+    with pytest.raises(InferenceError) as caught:
+        loaded.M(data, loaded.M.latents_type(a=torch.tensor(0.1, dtype=data.dtype)))
+    assert "`now` is" in str(caught.value)
+    assert "m.guide:6" in "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
 
 
 @pytest.mark.parametrize("name", ["gathers", "subsample", "two_models", "lets"])
