@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable
 
 from guidedsl.diagnostics import Diagnostic, Label
+from guidedsl.library import foreign
 from guidedsl.source import Span
 
 
@@ -156,7 +157,10 @@ def init_not_known(name: str, text: str, span: Span) -> Diagnostic:
 
 
 def unknown_distribution(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
-    hint = _did_you_mean(name, candidates, "docs/reference.md lists the distributions")
+    by_plain = {foreign.plain(candidate): candidate for candidate in candidates}
+    known = foreign.DISTRIBUTIONS.get(foreign.plain(name))
+    close = known if known in by_plain.values() else by_plain.get(closest(foreign.plain(name), by_plain) or "")
+    hint = f"did you mean `{close}`?" if close else "docs/reference.md lists the distributions"
     return Diagnostic("E104", f"there is no distribution `{name}`", Label(span, "not known"), hint=hint)
 
 
@@ -264,12 +268,11 @@ def _signature_hint(signatures: tuple[str, ...]) -> str:
 
 def unknown_type(name: str, span: Span, candidates: Iterable[str]) -> Diagnostic:
     known = list(candidates)
-    return Diagnostic(
-        "E106",
-        f"unknown type `{name}`",
-        Label(span, "not a type"),
-        hint=_did_you_mean(name, known, f"the types are {', '.join(known)}"),
-    )
+    ours = foreign.TYPES.get(name.lower())
+    hint = _did_you_mean(name, known, f"the types are {', '.join(known)}")
+    if ours is not None and ours.partition("[")[0].partition("(")[0] in known:
+        hint = f"write `{ours}`" + ("; brackets are event dims, of any type" if ours.startswith("real[") else "")
+    return Diagnostic("E106", f"unknown type `{name}`", Label(span, "not a type"), hint=hint)
 
 
 def malformed_type(name: str, problem: str, span: Span, usage: str) -> Diagnostic:

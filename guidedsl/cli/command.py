@@ -13,7 +13,7 @@ from guidedsl.cli.render import FORMATS, Format
 from guidedsl.cli.session import Session
 from guidedsl.errors import closest
 
-COMMANDS = ("build", "check", "fmt", "expand", "info", "explain", "diff", "fit", "summary", "debug")
+COMMANDS = ("build", "check", "fmt", "expand", "info", "graph", "explain", "diff", "fit", "summary", "debug")
 """Each is a module of this package with a `command`, imported when it is asked for."""
 
 SETTINGS: dict[str, Any] = {"max_content_width": 100}
@@ -90,7 +90,8 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"context_settings": SETTINGS, "add_help_option": False, **kwargs})
-        self.params += _common()
+        own = {name for option in self.params for name in option.opts}
+        self.params += [option for option in _common() if own.isdisjoint(option.opts)]
 
 
 class Commands(click.Group):

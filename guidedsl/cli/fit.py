@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from guidedsl.cli.command import Command, Number, file_argument
 from guidedsl.cli.files import compiled
-from guidedsl.cli.session import FOUND, INTERRUPTED, OK, USAGE, Session, Stop
+from guidedsl.cli.session import FOUND, INTERRUPTED, OK, TERMINATED, USAGE, Session, Stop
 from guidedsl.cli.trust import no_extern_option, refuse_imports
 
 if TYPE_CHECKING:
@@ -70,7 +73,8 @@ def command(
     fitted = runtime_guide(result, chosen.name)
     data = bind(fitted.model, options["data"], sizes, options["device"], options["dtype"])
     show = session.stderr.isatty() and session.format == "text" and not quiet
-    fit = _fit(fitted, data, show, options)
+    with _terminable() as terminated:
+        fit = _fit(fitted, data, show, options)
     summary = fit.summary()
     if folder is not None:
         from guidedsl.cli.fit_folder import save
@@ -80,7 +84,33 @@ def command(
         session.say(str(summary))
         if folder is not None:
             session.note(f"\nwrote {folder / 'params.safetensors'} and {folder / 'fit.json'}")
-    return INTERRUPTED if fit.reason.endswith("interrupted") else OK
+    if not fit.reason.endswith("interrupted"):
+        return OK
+    return TERMINATED if terminated else INTERRUPTED
+
+
+@contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """Within it SIGTERM ends a fit as Ctrl-C does; the list then holds it."""
+    received: list[int] = []
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # handlers belong to the main thread
+        yield received
+        return
+    try:
+        yield received
+    except KeyboardInterrupt:
+        if received:
+            raise Stop(TERMINATED) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse_passed_nets(guide: ir.Guide) -> None:

@@ -18,6 +18,7 @@ USAGE = 2
 BUG = 70
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+TERMINATED = 143
 
 MAX_SHOWN = 100
 """Findings of one file that are printed for a person to read."""

@@ -181,6 +181,8 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
     foreign = next((_FOREIGN_WORDS[word] for word in (str(before), text) if word in _FOREIGN_WORDS), None)
     if foreign is not None and "FOR" not in accepted:
         return foreign
+    if text == "<" and position >= 2 and tokens[position - 2].type == "COLON":
+        return "bounds are part of a type: `positive`, `interval(0, 10)`, `int(0, 5)`; brackets are dims"
     if token.type in ("PLATE", "PARAM", "NET", "SCAN", "DATA", "JOINT", "AUTO") and "NEXT" in accepted:
         return _outside_scan(text)
     if token.type in ("NEXT", "EMIT") and "LET" in accepted:

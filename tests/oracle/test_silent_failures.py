@@ -18,6 +18,7 @@ import torch
 import guidedsl
 from guidedsl.pipeline import check, compile_source
 from guidedsl.runtime.errors import DataError, ParamError
+from guidedsl.runtime.param_files import read_file, write_file
 from guidedsl.source import Source
 
 
@@ -189,15 +190,39 @@ def test_9_a_param_of_one_row_is_not_stretched_over_a_plate() -> None:
         store.param("w", torch.zeros(1))
 
 
+def test_8_the_loss_itself_is_scaled() -> None:
+    """What a step minimises, over batches of 5 of 20 rows, averages to the loss of all rows: prior, guide and data."""
+    module = build(SUBSAMPLED)
+    data = module.M.data(x=[0.0] * 20, y=[float(i) for i in range(20)])
+    store = guidedsl.ParamStore()
+    generator = torch.Generator().manual_seed(2)
+    noise = data.noise(generator)
+    loss = guidedsl.ELBO()
+    with torch.no_grad():
+        sampled = torch.stack(
+            [loss(module.M, module.G, data.subsample(noise), store, noise).value for _ in range(1500)]
+        )
+        whole = torch.stack([loss(module.M, module.G, data, store, noise).value for _ in range(1500)])
+    error = math.hypot(float(sampled.std()), float(whole.std())) / math.sqrt(1500)
+    assert abs(float(sampled.mean() - whole.mean())) < 4 * error
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_10_parameters_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path: Path, bad: float) -> None:
     store = guidedsl.ParamStore()
     store.param("w", torch.zeros(3))
     store.save(tmp_path / "good.safetensors")
+    tensors, header = read_file(tmp_path / "good.safetensors")
+    write_file(tmp_path / "broken.safetensors", {"w": torch.tensor([0.0, bad, 0.0])}, header)
+    for into in (store, guidedsl.ParamStore()):
+        with pytest.raises(ParamError, match="w"):
+            into.load(tmp_path / "broken.safetensors")
+    assert torch.equal(store["w"], tensors["w"])
     with torch.no_grad():
         dict(store.named_parameters())["w"][1] = bad
     with pytest.raises(ParamError, match="w"):
         store.save(tmp_path / "bad.safetensors")
+    assert not (tmp_path / "bad.safetensors").exists()
 
 
 def test_12_every_latent_is_sampled() -> None:

@@ -1,4 +1,4 @@
-"""Interface models: a Python function's density is the written one's, scaled where rows are, and looked at when called."""
+"""Interface models: a Python function's density is the written one's, scaled where rows are, looked at when called."""
 
 from __future__ import annotations
 
@@ -222,6 +222,11 @@ def test_what_the_function_raises_keeps_its_traceback(
     assert caught.value.__cause__ is not None
 
 
+def steps(svi: guidedsl.SVI, data: Any, number: int) -> None:
+    for _ in range(number):
+        svi.step(data)
+
+
 def test_a_density_that_is_not_finite_later_is_explained(interface: Callable[..., Any]) -> None:
     """The watch over every operation looks at values, which vmap does not let it: the function is then looped."""
     module = interface(lambda z, data: scalar(z, data) + torch.where(z.mu > 0.2, math.nan, 0.0) * z.mu)
@@ -230,8 +235,7 @@ def test_a_density_that_is_not_finite_later_is_explained(interface: Callable[...
         module.Schools, module.G, guidedsl.optim.Adam(lr=1e-3), guidedsl.ELBO(8), store=guidedsl.ParamStore(), seed=0
     )
     with pytest.raises(InferenceError, match=r"p\.guide:2: .*gives NaN from finite inputs, so the loss is nan"):
-        for _ in range(50):
-            svi.step(data)
+        steps(svi, data, 50)
 
 
 @pytest.mark.parametrize(

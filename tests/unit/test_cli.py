@@ -79,7 +79,9 @@ def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # The frame
 
 
-@pytest.mark.parametrize("command", ["build", "check", "fmt", "expand", "info", "explain", "diff", "fit", "summary"])
+@pytest.mark.parametrize(
+    "command", ["build", "check", "fmt", "expand", "info", "graph", "explain", "diff", "fit", "summary"]
+)
 def test_every_command_has_help(command: str) -> None:
     done = run(command, "--help")
     assert (done.code, done.err) == (0, "")
@@ -718,3 +720,71 @@ def test_an_interrupt_while_fitting_keeps_the_best_so_far(good: Path, monkeypatc
     assert done.code == 130
     assert "NOT converged: interrupted" in done.out
     assert run("summary", "kept").code == 0
+
+
+TERMINATED = """
+import os, signal, sys
+from guidedsl.cli import main
+from guidedsl.runtime.stochastic import StochasticFit
+
+step = StochasticFit._step
+
+def fiftieth(fit):
+    if fit.steps == 50:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(fit)
+
+StochasticFit._step = fiftieth
+sys.exit(main(["fit", "good.guide", "--guide", "A", "--data", "data.json", "--steps", "1000", "--out", "kept"]))
+"""
+
+
+@pytest.mark.usefixtures("good")
+def test_a_fit_that_is_terminated_keeps_the_best_so_far() -> None:
+    write_data()
+    done = subprocess.run([sys.executable, "-c", TERMINATED], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (143, "")
+    assert "NOT converged: interrupted" in done.stdout
+    record = json.loads(Path("kept/fit.json").read_text(encoding="utf-8"))
+    assert record["reason"] == "interrupted"
+    assert 50 <= record["steps"] <= 51
+    assert run("summary", "kept").code == 0
+
+
+def test_fit_feeds_a_minibatched_model_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (
+        "model M { dim N latent w : real ~ Normal(0, 1) plate p[N] minibatch(2) { observed y : real ~ Normal(w, 1) } }"
+    )
+    Path("m.guide").write_text(f"{text}\nguide G for M {{ auto mean_field for rest }}\n", encoding="utf-8")
+    Path("y.json").write_text('{"y": [1, 2, 3, 4, 5]}', encoding="utf-8")
+    done = run("fit", "m.guide", "--data", "y.json", "--steps", "8", "--out", "kept")
+    assert (done.code, done.err) == (0, "")
+    assert "G for M: ELBO" in done.out
+    again = run("summary", "kept", "--data", "y.json", "--guide-file", "m.guide")
+    assert (again.code, again.err) == (0, "")
+    wrong = run("fit", "m.guide", "--data", "y.json", "--dim", "N=3")
+    assert wrong.code == 1
+    assert "y.json: y has 5 rows of plate p, which has 3" in wrong.err
+
+
+def test_fit_finds_a_density_beside_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = Path("sub")
+    folder.mkdir()
+    text = 'model M from "density_beside:log_joint" { dim N latent w : real plate p[N] { observed y : real } }\n'
+    (folder / "m.guide").write_text(f"{text}guide G for M {{ auto mean_field for rest }}\n", encoding="utf-8")
+    (folder / "density_beside.py").write_text(
+        "def log_joint(latents, data):\n    return -(latents.w ** 2) / 2 - ((data.y - latents.w) ** 2).sum() / 2\n",
+        encoding="utf-8",
+    )
+    Path("y.json").write_text('{"y": [1, 2]}', encoding="utf-8")
+    done = run("fit", "sub/m.guide", "--data", "y.json", "--seed", "1")
+    assert (done.code, done.err) == (0, "")
+    assert "\nconverged" in done.out
+    (folder / "density_beside.py").unlink()
+    sys.modules.pop("density_beside", None)
+    missing = run("fit", "sub/m.guide", "--data", "y.json")
+    assert missing.code == 1
+    assert "takes its density from density_beside:log_joint, which cannot be imported" in missing.err
