@@ -16,6 +16,7 @@ DOT_STYLES: dict[Kind, str] = {
     "aux": "shape=ellipse, style=dashed",
     "joint": "shape=box, style=rounded",
     "factor": "shape=box, style=filled, fillcolor=black, fontcolor=white",
+    "net": "shape=trapezium",
 }
 MERMAID_SHAPES: dict[Kind, tuple[str, str]] = {
     "data": ("[", "]"),
@@ -26,6 +27,7 @@ MERMAID_SHAPES: dict[Kind, tuple[str, str]] = {
     "aux": ("([", "])"),
     "joint": ("(", ")"),
     "factor": ("[", "]"),
+    "net": ("[/", "\\]"),
 }
 MERMAID_CLASSES = (
     "classDef data fill:#eeeeee,stroke:#555555,color:#000000",
@@ -36,6 +38,7 @@ MERMAID_CLASSES = (
     "classDef aux fill:#ffffff,stroke:#555555,stroke-dasharray:4,color:#000000",
     "classDef joint fill:#ffffff,stroke:#555555,color:#000000",
     "classDef factor fill:#000000,stroke:#000000,color:#ffffff",
+    "classDef net fill:#ffffff,stroke:#555555,color:#000000",
 )
 
 
