@@ -12,7 +12,7 @@ from guidedsl.backend.nets import Names as Variables
 from guidedsl.backend.nets import net_statements
 from guidedsl.backend.statements import Statement, doc_type, grouped, let_statements, let_value, param_statement
 from guidedsl.check.shapes import NEW
-from guidedsl.check.walk import variables
+from guidedsl.check.walk import calls, variables
 from guidedsl.ir import Stage
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size
@@ -166,7 +166,9 @@ def _density(model: ir.Model, callees: Variables) -> tuple[tuple[Statement, ...]
                 text = f"log_p = {added('log_p', code)}"
                 if first:
                     constant = statement.dist is None and statement.value.type.number
-                    text = f"log_p = {f'data.new_full((), {code.text})' if constant else code.text}"
+                    # What a net or an extern returns has no type, and a sum with it none either.
+                    target = "log_p: Tensor" if any(True for _ in calls(model.statements)) else "log_p"
+                    text = f"{target} = {f'data.new_full((), {code.text})' if constant else code.text}"
                 body.append(Statement(text, statement.span.line))
                 first = False
     if first:
