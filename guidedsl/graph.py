@@ -10,7 +10,7 @@ from guidedsl import ir
 from guidedsl.check.shapes import show
 from guidedsl.check.walk import calls, variables
 
-Kind = Literal["data", "observed", "latent", "param", "let", "aux", "joint", "factor", "net"]
+Kind = Literal["data", "observed", "latent", "param", "let", "aux", "joint", "factor", "net", "carry"]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class _Builder:
     def _scan(self, scan: ir.Scan) -> None:
         box = (self._box(scan),)
         for carry in scan.carries:
-            self._node(carry.name, "let", _typed(carry.name, carry.type), (*scan.plates, *box))
+            self._node(carry.name, "carry", _typed(carry.name, carry.type), (*scan.plates, *box))
             self._reads(carry.name, carry.init)
         for statement in scan.statements:
             self._statement(statement, box)

@@ -1,4 +1,4 @@
-"""Fit a Bayesian net to the diabetes data, a fifth of its rows held out, and score the predictions for those."""
+"""Fit a Bayesian net to simulated data with a gap, and look at its uncertainty inside the gap and outside."""
 
 import importlib
 import math
@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.datasets import load_diabetes
-from sklearn.linear_model import BayesianRidge
+from torch import Tensor
 
 HERE = Path(__file__).resolve().parent
+NOISE = 0.1
+STEPS = 1500
 
 
 def build() -> Any:
@@ -24,38 +24,35 @@ def build() -> Any:
     return importlib.import_module("bayesian_net_guide")
 
 
-def standardised() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs and outputs in sds of the rows that are seen, and which those are."""
-    x, y = load_diabetes(return_X_y=True)
-    known = np.random.default_rng(0).random(len(y)) < 0.8
-    x = (x - x[known].mean(0)) / x[known].std(0)
-    return x, (y - y[known].mean()) / y[known].std(), known
-
-
-def score(name: str, mean: torch.Tensor, log_density: torch.Tensor, y: torch.Tensor) -> None:
-    rmse = float((mean - y).square().mean().sqrt())
-    error = float(log_density.std() / math.sqrt(len(y)))
-    print(f"{name:28} rmse {rmse:.3f}   log density a row {float(log_density.mean()):.3f} ± {error:.3f}")
+def truth(x: Tensor) -> Tensor:
+    return torch.sin(3 * x)
 
 
 def main() -> None:
     nets = build()
-    x, y, known = standardised()
-    held_out = torch.tensor(y[~known])
-    data = nets.BayesianNet.data(x=x, y=np.where(known, y, np.nan), known=known.astype(float))
-    print(f"{known.sum()} rows seen, {(~known).sum()} held out")
-    for name in ("MeanField", "LowRank"):
-        start = time.perf_counter()
-        fit = getattr(nets, name).fit(data, seed=1)
-        print(f"\n{fit}\n{time.perf_counter() - start:.1f} s")
-        draws = fit.sample(4000)
-        f, sigma = draws["f"][:, torch.tensor(~known)], draws["sigma"][:, None]
-        each = torch.distributions.Normal(f, sigma).log_prob(held_out)
-        score(name, f.mean(0), each.logsumexp(0) - math.log(len(each)), held_out)
-    ridge = BayesianRidge().fit(x[known], y[known])
-    mean, sd = (torch.tensor(value) for value in ridge.predict(x[~known], return_std=True))
-    print()
-    score("Bayesian linear regression", mean, torch.distributions.Normal(mean, sd).log_prob(held_out), held_out)
+    generator = torch.Generator().manual_seed(0)
+    seen = torch.cat((torch.linspace(-1.5, -0.4, 25), torch.linspace(0.4, 1.5, 25)))
+    gap = torch.linspace(-0.3, 0.3, 13)
+    beyond = torch.linspace(1.8, 3.0, 13)
+    between = (seen[:-1] + seen[1:]) / 2
+    held_out = {"between seen points": between[between.abs() > 0.4], "in the gap": gap, "beyond": beyond}
+    x = torch.cat((seen, *held_out.values()))
+    y = truth(x) + NOISE * torch.randn(len(x), generator=generator)
+    known = torch.arange(len(x)) < len(seen)
+    data = nets.BayesianNet.data(x=x[:, None], y=y.where(known, torch.nan), known=known.double())
+    start = time.perf_counter()
+    fit = nets.MeanField.fit(data, seed=1, steps=STEPS, lr=0.02)
+    print(f"{fit}\n{time.perf_counter() - start:.1f} s, sigma {fit.mean()['sigma']:.3f} (true: {NOISE})")
+    draws = fit.sample(4000)
+    first = len(seen)
+    for what, points in held_out.items():
+        rows = slice(first, first + len(points))
+        first += len(points)
+        f = draws["f"][:, rows]
+        error = (f.mean(0) - truth(points)).square().mean().sqrt()
+        each = torch.distributions.Normal(f, draws["sigma"][:, None]).log_prob(y[rows])
+        density = (each.logsumexp(0) - math.log(len(each))).mean()
+        print(f"{what:20} sd of f {f.std(0).mean():.3f}   error of its mean {error:.3f}   log density {density:.2f}")
 
 
 if __name__ == "__main__":

@@ -255,7 +255,9 @@ def density(
         nonlocal first
         text = f"log_p = {added('log_p', code)}"
         if first:
-            text = f"log_p = {f'data.new_full((), {code.text})' if constant else code.text}"
+            # What a net or an extern returns has no type, and a sum with it none either.
+            target = "log_p: Tensor" if any(True for _ in calls(statements)) else "log_p"
+            text = f"{target} = {f'data.new_full((), {code.text})' if constant else code.text}"
         body.append(Statement(text, line))
         first = False
 

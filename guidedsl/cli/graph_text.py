@@ -17,6 +17,7 @@ DOT_STYLES: dict[Kind, str] = {
     "joint": "shape=box, style=rounded",
     "factor": "shape=box, style=filled, fillcolor=black, fontcolor=white",
     "net": "shape=trapezium",
+    "carry": 'shape=box, style="rounded,dotted"',
 }
 MERMAID_SHAPES: dict[Kind, tuple[str, str]] = {
     "data": ("[", "]"),
@@ -28,6 +29,7 @@ MERMAID_SHAPES: dict[Kind, tuple[str, str]] = {
     "joint": ("(", ")"),
     "factor": ("[", "]"),
     "net": ("[/", "\\]"),
+    "carry": ("(", ")"),
 }
 MERMAID_CLASSES = (
     "classDef data fill:#eeeeee,stroke:#555555,color:#000000",
@@ -39,6 +41,7 @@ MERMAID_CLASSES = (
     "classDef joint fill:#ffffff,stroke:#555555,color:#000000",
     "classDef factor fill:#000000,stroke:#000000,color:#ffffff",
     "classDef net fill:#ffffff,stroke:#555555,color:#000000",
+    "classDef carry fill:#ffffff,stroke:#555555,stroke-dasharray:2,color:#000000",
 )
 
 

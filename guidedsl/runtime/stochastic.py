@@ -40,6 +40,7 @@ LONGEST_WINDOW = 3200
 PARTICLES = 4
 NET_LR = 0.003
 NET_PHASES = 3
+NET_LONGEST_WINDOW = 1600
 NET_PARTICLES = 1
 SEEN = 2.0
 """A change of the mean loss is seen when it is this many of its standard errors."""
@@ -265,13 +266,13 @@ class StochasticFit:
         """The same for nets: windows until the loss no longer falls, then smaller steps until they no longer help."""
         self.adam.set_lr(rate)
         window = self._window(FIRST_WINDOW)
-        while window.gain().seen and window.length < LONGEST_WINDOW:
+        while window.gain().seen and window.length < NET_LONGEST_WINDOW:
             window = self._window(2 * window.length)
         gain = window.gain()
         for _ in range(NET_PHASES):
             rate *= LR_FACTOR
             self.adam.set_lr(rate)
-            before, window = window, self._window(min(2 * window.length, 2 * LONGEST_WINDOW))
+            before, window = window, self._window(min(2 * window.length, 2 * NET_LONGEST_WINDOW))
             gain = window.gain_over(before)
             if not gain.seen:
                 break

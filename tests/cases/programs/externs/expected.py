@@ -92,7 +92,7 @@ def externs(
 ) -> Tensor:
     """The log joint density of Externs, one value a particle."""
     a, z = latents
-    log_p = dist.Uniform.log_prob(
+    log_p: Tensor = dist.Uniform.log_prob(
         a, step(data, data.new_tensor(-1.0)), step(data, data.new_tensor(1.0))
     )
     log_p = log_p + dist.Normal.log_prob(z, data.p, 1.0).sum((-2, -1))
