@@ -7,7 +7,7 @@ the density are computed from that for all steps at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from typing import Protocol
 
