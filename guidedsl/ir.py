@@ -499,8 +499,8 @@ class Scan:
 class Classes:
     """A finite discrete latent as an axis of the values `low`, `low` + 1, …, `size` of them.
 
-    `step` is the axis of the scan that it is a site of. `carried` names the carry by which a step is handed the value of
-    the one before: then this is the axis of that.
+    `step` is the axis of the scan that it is a site of. `carried` names the carry by which a step is handed the value
+    of the one before: then this is the axis of that.
     """
 
     latent: Latent
@@ -558,8 +558,8 @@ class Link:
 class SumChain:
     """log Σ exp over all paths of one or more chains through a scan, of the sum of all terms that read them.
 
-    `axes` are the plates, the enumerated latents that are constant along the scan, the states that a step is handed, the
-    sites, and last the steps. `message` is what is left: a value with the plates and those latents.
+    `axes` are the plates, the enumerated latents that are constant along the scan, the states that a step is handed,
+    the sites, and last the steps. `message` is what is left: a value with the plates and those latents.
     """
 
     links: tuple[Link, ...]

@@ -67,7 +67,7 @@ class SumWriter:
         return Code(f"fn.forward({start}, {moves}, {name}{count})")
 
     def _start(self, summed: ir.SumChain, name: str, moves: str, axes: Sequence[str]) -> str:
-        """The weights of the first classes: written apart, or the row of the moves from what the first step is handed."""
+        """The weights of the first classes: written apart, or a row of the moves from what that step is handed."""
         first = self.names.fresh(f"{name}_first")
         outer = summed.message.type.plates
         line = summed.span.line

@@ -10,7 +10,7 @@ from guidedsl.check.enumeration.axes import Rewriter
 
 
 def placed(model: ir.Model, classes: Sequence[ir.Classes]) -> tuple[tuple[ir.Classes, ...], tuple[ir.Link, ...]]:
-    """All axes in their order, and the chains: what is no chain, the states that steps are handed, the chains' sites."""
+    """All axes in their order, and the chains: what is no chain, states that steps are handed, the chains' sites."""
     scans = [statement for statement in model.statements if isinstance(statement, ir.Scan)]
     within = {name: scan for scan in scans for name in scan.sites}
     known = [replace(one, step=within[one.name].step) if one.name in within else one for one in classes]

@@ -2,8 +2,8 @@
 
 The latent in the most plates goes first. All terms that read it are summed over the plates that it is not in, added up,
 and log Σ exp over its values leaves a term over its plates that the other latents there read. That is exact where the
-plates of the latents that meet in a term are nested (Obermeyer et al. 2019, tensor variable elimination). The steps of a
-scan are its innermost plate; the chains through it are summed out together, by the forward algorithm.
+plates of the latents that meet in a term are nested (Obermeyer et al. 2019, tensor variable elimination). The steps of
+a scan are its innermost plate; the chains through it are summed out together, by the forward algorithm.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Elimination:
         return sorted(group, key=lambda link: names.index(link.site.name))
 
     def _met(self, one: ir.Classes, terms: Sequence[ir.Term]) -> tuple[str, ...]:
-        """The enumerated latents in the terms, after verifying that the sum over one of them can be taken row by row."""
+        """The enumerated latents in the terms, after verifying that the sum over one can be taken row by row."""
         for term in terms:
             self._verify(one, term)
         return self.rewriter.read(axis for term in terms for axis in term.plates)
