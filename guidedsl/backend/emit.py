@@ -6,33 +6,16 @@ gives an expression the axes of its target by `[..., None]`, which is the only b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from guidedsl import ir
+from guidedsl.backend.code import ATOM, COMPARE, POWER, PRODUCT, SUM, UNARY, Code, axes, chain, indexed, number
+from guidedsl.backend.densities import log_prob
 from guidedsl.backend.names import data_attribute
 from guidedsl.check.shapes import NEW
 from guidedsl.ir import Bounds, Stage, Type
 from guidedsl.library.supports import Support, free_shape
 from guidedsl.sizes import Size
-
-COMPARE, SUM, PRODUCT, UNARY, POWER, ATOM = range(6)
-_INDEX = re.compile(r"(?<=\w)\[\.\.\., (?P<items>[^\[\]()]*)\]$")
-_CHUNK = 40
-"""Longer sums are bracketed in groups, which keeps Python's and black's own recursion shallow."""
-
-
-@dataclass(frozen=True)
-class Code:
-    """Python text and how tightly its outermost operator binds."""
-
-    text: str
-    level: int = ATOM
-
-    def at(self, level: int) -> str:
-        """The text, bracketed unless it binds at least as tightly as `level`."""
-        return self.text if self.level >= level else f"({self.text})"
 
 
 class Emitter:
@@ -87,7 +70,7 @@ class Emitter:
             return code
         own = len(type.event)
         slots = [*(plate in type.plates for plate in plates), *[False] * (rank - own), *[True] * own]
-        return _indexed(code, _new_axes(slots, type.stage))
+        return indexed(code, _new_axes(slots, type.stage))
 
     def materialised(self, expr: ir.Expr, plates: Sequence[str], event: Sequence[Size]) -> Code:
         """`expr` with every axis at full size, so that it can be indexed and summed."""
@@ -197,7 +180,7 @@ class Emitter:
                     return Code(f"{name}({', '.join(values)})")
                 plain = len(expr.arguments) > 1 and function.code.startswith("fn.")
                 operands = [(self._operand(a, expr.type).text, a) for a in expr.arguments]
-                values = [text if plain else self._tensor(text, a) for text, a in operands]
+                values = [text if plain else self.tensor(text, a) for text, a in operands]
                 return Code(f"{function.code}({', '.join(values)})")
             case "signature":
                 return self._signed(expr)
@@ -208,11 +191,11 @@ class Emitter:
             case _:
                 x = self.emit(expr.arguments[0])
                 event = len(expr.arguments[0].type.event)
-                axes = str(expr.axis) if expr.axis is not None else _axes(event)
+                over = str(expr.axis) if expr.axis is not None else axes(event)
                 level = ATOM if function.code.startswith("{x}.") else COMPARE
-                return Code(function.code.format(x=x.at(level), axes=axes))
+                return Code(function.code.format(x=x.at(level), axes=over))
 
-    def _tensor(self, text: str, expr: ir.Expr) -> str:
+    def tensor(self, text: str, expr: ir.Expr) -> str:
         """torch's functions do not take numbers."""
         return f"data.new_tensor({text})" if expr.type.number else text
 
@@ -242,7 +225,7 @@ class Emitter:
         if value.type.number:
             return Code(f"data.new_full({self.shape((), event)}, {self.emit(value).text})")
         slots = [*(True for _ in value.type.plates), *[False] * len(expr.sizes), *[True] * len(value.type.event)]
-        inner = _indexed(self.emit(value), _new_axes(slots, Stage.LATENT))
+        inner = indexed(self.emit(value), _new_axes(slots, Stage.LATENT))
         return Code(f"fn.expand({inner.text}, {self.shape(value.type.plates, event)})")
 
     def _gather(self, expr: ir.Gather) -> Code:
@@ -252,19 +235,19 @@ class Emitter:
             return self.emit(base)
         if any(index.type.stage is Stage.LATENT for _, index in present):
             return self._gather_random(base, present)
-        indexed = dict(present)
+        rows_of = dict(present)
         read = self._full_base(base, [plate for plate, _ in present])
-        fixed = all(isinstance(index, ir.Const) for index in indexed.values())
+        fixed = all(isinstance(index, ir.Const) for index in rows_of.values())
         rows = []
         for plate in base.type.plates:
-            if plate in indexed:
-                rows.append(self._row(indexed[plate], target.plates))
+            if plate in rows_of:
+                rows.append(self._row(rows_of[plate], target.plates))
             elif fixed:
                 rows.append(":")
             else:
                 after = len(target.plates) - 1 - target.plates.index(plate)
                 rows.append(f"fn.rows({self.length(plate)}, {after}, data)")
-        return _indexed(Code(read), [*rows, *[":"] * len(base.type.event)])
+        return indexed(Code(read), [*rows, *[":"] * len(base.type.event)])
 
     def _gather_random(self, base: ir.Expr, indices: list[tuple[str, ir.Expr]]) -> Code:
         """Rows that are themselves random differ from particle to particle: one plate at a time."""
@@ -281,7 +264,7 @@ class Emitter:
                 read = f"{read}.movedim({-(after + events + 1)}, {-(events + 1)})"
             slots = [*(name in left for name in target), *[True] * (events + 1)]
             row = self.aligned(index, target, 0).text
-            code = Code(f"fn.gather({_indexed(Code(read), _new_axes(slots, stage)).text}, {row}, {events})")
+            code = Code(f"fn.gather({indexed(Code(read), _new_axes(slots, stage)).text}, {row}, {events})")
             plates, stage = target, max(stage, index.type.stage)
         return code
 
@@ -305,7 +288,7 @@ class Emitter:
         if expr.plate not in plates:
             event = (self.plates[expr.plate].size, *base.type.event)
             slots = [*(True for _ in plates), False, *(True for _ in base.type.event)]
-            inner = _indexed(read, _new_axes(slots, Stage.LATENT))
+            inner = indexed(read, _new_axes(slots, Stage.LATENT))
             return Code(f"fn.expand({inner.text}, {self.shape(plates, event)})")
         events = len(base.type.event)
         source = -(len(plates) - plates.index(expr.plate) + events)
@@ -335,7 +318,7 @@ class Emitter:
             self._row(item, expr.type.plates) if _is_pick(item) else self._position(item)  # type: ignore[arg-type]
             for item in items
         ]
-        return _indexed(self.emit(base), [*positions, *[":"] * rest])
+        return indexed(self.emit(base), [*positions, *[":"] * rest])
 
     def _picked(self, expr: ir.Subscript, picks: list[bool]) -> Code:
         """Positions that differ from row to row: what is fixed first, then one axis at a time."""
@@ -345,7 +328,7 @@ class Emitter:
         rest = len(base.type.event) - used
         fixed = [":" if pick else self._position(item) for item, pick in zip(expr.items, picks, strict=True)]
         if any(text != ":" for text in fixed):
-            code = _indexed(code, [*fixed, *[":"] * rest])
+            code = indexed(code, [*fixed, *[":"] * rest])
         axes = [item for item, text in zip(expr.items, fixed, strict=True) if text in (":", "None") or ":" in text]
         events = len(axes) + rest
         for position in range(len(axes) - 1, -1, -1):
@@ -371,13 +354,13 @@ class Emitter:
 
     def _whole(self, expr: ir.Expr) -> str:
         value = expr.type.value
-        return str(int(value)) if value is not None else self.emit(expr).text
+        return number(value, whole=True) if value is not None else self.emit(expr).text
 
     def _stack(self, expr: ir.Stack) -> Code:
         if expr.type.stage <= Stage.DATA and _literal(expr):
             return Code(f"data.new_tensor({self._literal_rows(expr)})")
         rank = len(expr.type.event) - 1
-        parts = [self._tensor(self.aligned(item, expr.type.plates, rank).text, item) for item in expr.items]
+        parts = [self.tensor(self.aligned(item, expr.type.plates, rank).text, item) for item in expr.items]
         if len({(_random(item), item.type.plates, item.type.event, item.type.number) for item in expr.items}) == 1:
             return Code(f"torch.stack(({', '.join(parts)}{',' if len(parts) == 1 else ''}), {-1 - rank})")
         return Code(f"fn.stack(({', '.join(parts)}), {-1 - rank})")
@@ -414,9 +397,8 @@ class Emitter:
     def _log_prob(self, expr: ir.LogProb) -> Code:
         dist, plates = expr.dist, expr.type.plates
         batch = len(expr.type.event)
-        value = self._tensor(self.aligned(expr.value, plates, batch + dist.own).text, expr.value)
-        arguments = [value, *self.arguments(dist, plates, batch)]
-        return Code(f"dist.{dist.form.runtime}.log_prob({', '.join(arguments)})")
+        value = self.tensor(self.aligned(expr.value, plates, batch + dist.own).text, expr.value)
+        return log_prob(self, dist, Code(value), expr.value.type.support, plates, batch)
 
     def _free(self, expr: ir.Free) -> Code:
         latent = expr.latent
@@ -440,7 +422,7 @@ class Emitter:
         if not given:
             return f"constraints.{name}{via}"
         if row.discrete:
-            texts = [self._whole(bound) for bound in given]
+            texts = [self._whole(b) if b.type.number else self.aligned(b, plates, rank).text for b in given]
             return f"constraints.integer_interval({', '.join(texts)})"
         texts = [self.aligned(bound, plates, rank).text for bound in given]
         return f"constraints.{name}({', '.join(texts)}){via}"
@@ -455,46 +437,8 @@ def _new_axes(slots: Sequence[bool], stage: Stage) -> list[str]:
     return items if "None" in items else []
 
 
-def _indexed(code: Code, items: list[str]) -> Code:
-    """`code[..., items]`, in one pair of brackets with an index that stands there already."""
-    while items and items[0] == ":":
-        items = items[1:]
-    if not items:
-        return code
-    taken = sum(item != "None" for item in items)
-    match = _INDEX.search(code.text) if code.level == ATOM else None
-    if match is not None:
-        before = match["items"].split(", ")
-        kept = before[: len(before) - taken]
-        if before[len(before) - taken :] == [":"] * taken and "" not in before:
-            items = [*kept, *items]
-            code = Code(code.text[: match.start()])
-    return Code(f"{code.at(ATOM)}[..., {', '.join(items)}]")
-
-
-def _axes(count: int) -> str:
-    return "-1" if count == 1 else f"({', '.join(str(-k) for k in range(count, 0, -1))})"
-
-
-def added(total: str, code: Code) -> str:
-    """A term added to a running total."""
-    if code.text.startswith("-"):
-        return f"{total} - {code.text[1:]}"
-    return f"{total} + {code.text}"
-
-
-def summed(code: Code, count: int) -> Code:
-    """`code` summed over its last `count` axes."""
-    return code if count == 0 else Code(f"{code.at(ATOM)}.sum({_axes(count)})")
-
-
 def _number(value: float) -> Code:
     return Code(number(value), UNARY if value < 0 else ATOM)
-
-
-def number(value: float) -> str:
-    """A number as Python text."""
-    return {"inf": "math.inf", "-inf": "-math.inf"}.get(repr(float(value)), repr(float(value)))
 
 
 def _random(expr: ir.Expr) -> bool:
@@ -511,17 +455,3 @@ def _literal(expr: ir.Expr) -> bool:
     if isinstance(expr, ir.Stack):
         return all(_literal(item) for item in expr.items)
     return expr.type.number
-
-
-def chain(texts: list[str], operators: list[str]) -> str:
-    """Operands and the operators before them; a long chain in bracketed groups, signs on the operands."""
-    if len(texts) <= _CHUNK or "/" in operators:
-        text = texts[0]
-        for operator, operand in zip(operators[1:], texts[1:], strict=True):
-            text = f"{text} {operator} {operand}"
-        return text
-    joiner = "*" if operators[-1] == "*" else "+"
-    signed = [f"-{text}" if op == "-" else text for op, text in zip(operators, texts, strict=True)]
-    starts = range(0, len(signed), _CHUNK)
-    groups = [f"({f' {joiner} '.join(signed[start : start + _CHUNK])})" for start in starts]
-    return chain(groups, [joiner] * len(groups))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guidedsl import ir
-from guidedsl.backend.emit import SUM, Code, Emitter, chain, summed
+from guidedsl.backend.code import SUM, Code, chain, summed
+from guidedsl.backend.densities import draw as draw_code
+from guidedsl.backend.densities import log_prob, sample
+from guidedsl.backend.emit import Emitter
 from guidedsl.backend.model import ModelContext, Names, needed_lets, scaled, used_dims
 from guidedsl.backend.names import Module, local_name, snake_case
 from guidedsl.backend.statements import Statement, let_statement, param_statement
@@ -139,7 +142,7 @@ class _Writer:
         value = self.fresh(f"{name}_free") if pushed else name
         log_q = "_" if draw.latent is None else self.fresh(f"log_q_{value}")
         event = draw.dist.type.event
-        self._add(f"{value}, {log_q} = {self._call(draw.dist, draw.plates, event)}", line)
+        self._sample(value, log_q, draw.dist, draw.plates, event, line)
         if draw.latent is None:
             return
         batch = len(event) - draw.dist.own
@@ -149,10 +152,18 @@ class _Writer:
             terms.append(self._push(name, value, draw.via, draw.latent, line))
         self._record(terms, draw.plates, draw.dist)
 
-    def _call(self, dist: ir.Dist, plates: tuple[str, ...], event: tuple[Size, ...]) -> str:
-        shape = self.emitter.shape(plates, event, particles=True)
-        arguments = self.emitter.arguments(dist, plates, len(event) - dist.own)
-        return f"dist.{dist.form.runtime}.draw({', '.join(['noise', shape, *arguments])})"
+    def _sample(
+        self, value: str, log_q: str, dist: ir.Dist, plates: tuple[str, ...], event: tuple[Size, ...], line: int
+    ) -> None:
+        """Draw `value`, and `log_q`, its log density, which `_` asks not to know."""
+        if dist.row.rule is None:
+            self._add(f"{value}, {log_q} = {draw_code(self.emitter, dist, plates, event).text}", line)
+            return
+        self._add(f"{value} = {sample(self.emitter, dist, plates, event).text}", line)
+        if log_q != "_":
+            batch = len(event) - dist.own
+            density = log_prob(self.emitter, dist, Code(value), dist.type.support, plates, batch)
+            self._add(f"{log_q} = {density.text}", line)
 
     def _push(self, name: str, free: str, via: tuple[s.Support, ir.Bounds], latent: ir.Latent, line: int) -> Code:
         """Push unconstrained coordinates onto a support; gives the summed log-determinant."""
@@ -173,13 +184,13 @@ class _Writer:
         line = draw.span.line
         alone = len(draw.latents) == 1
         log_q = self.fresh(f"log_q_{self.local(draw.latents[0].name)}" if alone else "log_q_joint")
-        call = self._call(draw.dist, draw.plates, draw.dist.type.event)
+        event = draw.dist.type.event
         if alone:
             parts = [self._part(draw.latents[0], draw)]
-            self._add(f"{parts[0]}, {log_q} = {call}", line)
+            self._sample(parts[0], log_q, draw.dist, draw.plates, event, line)
         else:
             block = self.fresh("joint_free")
-            self._add(f"{block}, {log_q} = {call}", line)
+            self._sample(block, log_q, draw.dist, draw.plates, event, line)
             parts = self._split(block, draw)
         terms = [summed(Code(log_q), len(draw.plates) + 1 - draw.dist.own)]
         scalars = not alone and self._all_scalars(draw)

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from guidedsl import ir
-from guidedsl.backend.emit import PRODUCT, SUM, UNARY, Code, Emitter, added, number, summed
+from guidedsl.backend.code import PRODUCT, UNARY, Code, added, summed
+from guidedsl.backend.densities import log_prob
+from guidedsl.backend.emit import Emitter
 from guidedsl.backend.names import Module, data_attribute, field_name, local_name, snake_case
 from guidedsl.backend.statements import Statement, doc_type, let_statement, let_value, param_statement
 from guidedsl.check.shapes import NEW
@@ -176,13 +178,8 @@ def term(term: ir.Term, emitter: Emitter, model: ir.Model) -> Code:
         return _factor(term, emitter, model)
     dist = term.dist
     batch = len(term.value.type.event) - dist.own
-    arguments = emitter.arguments(dist, term.plates, batch)
-    value = emitter.aligned(term.value, term.plates, len(term.value.type.event)).text
-    runtime = f"dist.{dist.form.runtime}"
-    code = Code(f"{runtime}.log_prob({', '.join([value, *arguments])})")
-    if term.truncated is not None:
-        low, high = (number(bound) for bound in term.truncated)
-        code = Code(f"{code.text} - {runtime}.log_mass({', '.join([low, high, *arguments])})", SUM)
+    value = emitter.aligned(term.value, term.plates, len(term.value.type.event))
+    code = log_prob(emitter, dist, value, term.value.type.support, term.plates, batch)
     if term.when is not None:
         mask = emitter.aligned(term.when, term.plates, batch).text
         code = Code(f"fn.masked({mask}, {code.text})")
@@ -305,7 +302,7 @@ def _batch(plate: ir.Plate) -> str:
 
 def _field(field: ir.Field, model: ir.Model, emitter: Emitter) -> str:
     whole = Emitter(emitter.plates, lambda name: f"data.{data_attribute(name)}")
-    constraint = whole.constraint(field.type.support, field.bounds, None, field.plates, len(field.type.event))
+    constraint = whole.constraint(field.support, field.bounds, None, field.plates, len(field.type.event))
     if "data." in constraint:
         constraint = f"lambda data: {constraint}"
     parts = [

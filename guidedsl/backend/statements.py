@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guidedsl import ir
-from guidedsl.backend.emit import Emitter, number
+from guidedsl.backend.code import number
+from guidedsl.backend.emit import Emitter
 from guidedsl.backend.names import data_attribute
 from guidedsl.library.supports import support
 

@@ -250,7 +250,8 @@ class Expressions:
             range = s.union(range, item.type.support.range)
         plates = self.scope.sort(plate for item in items for plate in item.type.plates)
         event = (Size.of(len(items)), *items[0].type.event)
-        return ir.Stack(tuple(items), Type(event, s.elementwise(range), plates, latest(i.type for i in items)))
+        support = s.support("simplex") if _complements(items) else s.elementwise(range)
+        return ir.Stack(tuple(items), Type(event, support, plates, latest(i.type for i in items)))
 
     # Calls
 
@@ -479,6 +480,16 @@ class Expressions:
             self.report.add(errors.empty_size(str(size), node.span))
             return None
         return size
+
+
+def _complements(items: list[ir.Expr]) -> bool:
+    """Whether these are `p, 1 - p` of a unit."""
+    if len(items) != 2 or items[0].type.event or not items[0].type.support.range.within(s.UNIT):
+        return False
+    match items[1]:
+        case ir.Chain(terms=(("+", ir.Const(value=1.0)), ("-", other))):
+            return other == items[0]
+    return False
 
 
 _INTO = {"positive": "softplus({})", "unit": "inv_logit({})", "simplex": "softmax({})"}

@@ -36,6 +36,10 @@ class Range:
         )
         return (low or self.low == -INF == other.low) and (high or self.high == INF == other.high)
 
+    def apart(self, other: Range) -> bool:
+        """Whether no value here is in `other`, nor an end point."""
+        return self.low > other.high or self.high < other.low
+
     @property
     def empty(self) -> bool:
         return self.low > self.high or (self.low == self.high and not (self.low_closed and self.high_closed))

@@ -213,6 +213,8 @@ class Binding:
             if raw is None:
                 continue
             constraint = entry.constraint if isinstance(entry.constraint, Constraint) else None
+            if entry.when is not None:  # what does not count is replaced before the others are checked
+                constraint = None
             skip_nan = entry.nan_ok or entry.when is not None
             dtype = torch.int64 if entry.index_of is not None else self.dtype
             size = self.index_size(entry)
@@ -276,10 +278,14 @@ def _batches(schema: Schema, plates: Mapping[str, Plate], dims: Mapping[str, int
     return Batches(tuple(rows), axes)
 
 
+def _constraint(entry: Field, data: Data) -> Constraint:
+    return entry.constraint if isinstance(entry.constraint, Constraint) else entry.constraint(data)
+
+
 def _excuse_missing(binding: Binding, data: Data, changes: dict[str, Tensor]) -> None:
     """Replaces the entries that `when` excuses, and reports the NaNs that it does not."""
     for entry in binding.schema.fields:
-        if entry.when is None or not isinstance(entry.constraint, Constraint):
+        if entry.when is None:
             continue
         value: Tensor = getattr(data, entry.attribute)
         mask = entry.when(data).to(torch.bool)
@@ -288,7 +294,7 @@ def _excuse_missing(binding: Binding, data: Data, changes: dict[str, Tensor]) ->
         if len(unexcused):
             where = place(entry.name, unexcused[0].tolist())
             binding.problems.append(f"{where} is missing (NaN), but its `when` says that it counts")
-        inside = entry.constraint.default(tuple(value.shape), dtype=value.dtype, device=value.device)
+        inside = _constraint(entry, data).default(tuple(value.shape), dtype=value.dtype, device=value.device)
         changes[entry.attribute] = torch.where(mask, value, inside)
 
 
@@ -305,9 +311,9 @@ def _check_late(binding: Binding, data: Data) -> None:
                     f" = {want}: this is a bug of guidedsl, please report it"
                 )
                 continue
-        elif isinstance(entry.constraint, Constraint):
+        elif isinstance(entry.constraint, Constraint) and entry.when is None:
             continue
-        constraint = entry.constraint if isinstance(entry.constraint, Constraint) else entry.constraint(data)
+        constraint = _constraint(entry, data)
         size = binding.index_size(entry)
         skip_nan = entry.nan_ok or entry.when is not None
         binding.problems += value_problems(
@@ -361,6 +367,7 @@ def bind(
     excused: dict[str, Tensor] = {}
     _excuse_missing(binding, data, excused)
     binding.finish()
+    data = data._with(excused) if excused else data
     _check_late(binding, data)
     binding.finish()
-    return data._with(excused) if excused else data
+    return data

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,6 +45,16 @@ def indicator(condition: Tensor | bool, data: Data) -> Tensor:
 def masked(mask: Tensor, log_prob: Tensor) -> Tensor:
     """`log_prob` where `mask`, else 0. Gradients stay finite: masked data was replaced by a value inside its type."""
     return torch.where(mask.bool(), log_prob, torch.zeros_like(log_prob))
+
+
+def on_support(constraint: Constraint, log_prob: Callable[..., Tensor], x: Tensor, *arguments: Value) -> Tensor:
+    """`log_prob(x, *arguments)` where x lies in `constraint`, else -inf with gradient 0."""
+    bounds = (bound for bound in constraint.bounds if isinstance(bound, Tensor))
+    x = x.expand(torch.broadcast_shapes(x.shape, *(bound.shape for bound in bounds)))
+    inside = constraint.check(x)
+    own = inside.reshape(*inside.shape, *(1,) * constraint.event_dim)
+    safe = torch.where(own, x, constraint.default(tuple(x.shape), x.dtype, x.device).detach())
+    return torch.where(inside, log_prob(safe, *arguments), -math.inf)
 
 
 def where(condition: Value, yes: Value, no: Value) -> Tensor:

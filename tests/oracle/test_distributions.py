@@ -21,11 +21,19 @@ from guidedsl.library.distributions import DISTRIBUTIONS, Distribution, Form
 from guidedsl.runtime import distributions
 from guidedsl.runtime.noise import Noise
 
+
+def continuous(of: str) -> bool:
+    return re.split(r"[\[(]", of)[0] not in ("bool", "count", "int", "one_hot")
+
+
 K, R = 3, 2
 ROWS = 4
-FORMS = [pytest.param(row, form, id=form.runtime) for row in DISTRIBUTIONS.values() for form in row.forms]
+SIMPLE = [row for row in DISTRIBUTIONS.values() if row.rule is None]
+"""Those made of others: test_composites."""
+FORMS = [pytest.param(row, form, id=form.runtime) for row in SIMPLE for form in row.forms]
 PATHWISE = [p for p in FORMS if p.values[0].reparameterised and p.values[0].name != "Point"]  # type: ignore[union-attr]
-MASSES = [p for p in FORMS if p.values[0].has_mass]  # type: ignore[union-attr]
+MASSES = [p for p in FORMS if p.values[0].has_mass and continuous(p.values[0].support)]  # type: ignore[union-attr]
+WHOLE_MASSES = [p for p in FORMS if p.values[0].has_mass and not continuous(p.values[0].support)]  # type: ignore[union-attr]
 
 # The event of a draw, by the support's own type name; K - 1 and such stand for other sizes of the same rank.
 _RANKS = {"corr_cholesky": (K, K), "corr": (K, K), "cov": (K, K), "simplex": (K,), "one_hot": (K,)}
@@ -255,10 +263,6 @@ def free(arguments: list[Tensor]) -> list[Tensor]:
     return [a.clone().requires_grad_() for a in arguments]
 
 
-def continuous(of: str) -> bool:
-    return re.split(r"[\[(]", of)[0] not in ("bool", "count", "int", "one_hot")
-
-
 def free_arguments(form: Form, arguments: list[Tensor]) -> list[Tensor]:
     """Leaves for a gradient, but for whole numbers."""
     return [a.clone().requires_grad_(continuous(of.type)) for a, of in zip(arguments, form.arguments, strict=True)]
@@ -293,6 +297,7 @@ def test_registry_and_runtime_agree() -> None:
     assert runtimes == set(distributions.__all__)
     for row in DISTRIBUTIONS.values():
         assert not row.pyro or hasattr(pd, row.pyro), row.name
+    for row in SIMPLE:
         for form in row.forms:
             assert hasattr(runtime(form), "log_mass") == row.has_mass, form.runtime
 
@@ -530,6 +535,73 @@ def test_log_mass_gradients(row: Distribution, form: Form, generator: torch.Gene
             ]
             difference = (at[0] - 8.0 * at[1] + 8.0 * at[2] - at[3]) / (12.0 * step)
             torch.testing.assert_close(gradient, difference, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("row", "form"), WHOLE_MASSES)
+def test_log_mass_is_the_sum(row: Distribution, form: Form, generator: torch.Generator) -> None:
+    """Both ends are included; an end may lie beyond the support, or be a tensor."""
+    arguments = arguments_of(form, (ROWS,), generator)
+    low, high = (0.0, 400.0) if row.name != "DiscreteUniform" else (-3.0, 4.0)
+    x = torch.arange(low, high + 1.0, dtype=torch.float64)[:, None]
+    density = runtime(form).log_prob(x, *arguments)
+    if row.support == "int(0, total)":
+        density = torch.where(x <= arguments[0], density, -math.inf)
+    for a, b in [
+        (1.0, 4.0),
+        (0.0, 2.0),
+        (-2.0, 1.0),
+        (3.0, math.inf),
+        (-math.inf, 2.0),
+        (-math.inf, math.inf),
+        (2.0, 2.0),
+    ]:
+        exact = torch.where((x >= a) & (x <= b), density, -math.inf).logsumexp(0)
+        mass = torch.as_tensor(runtime(form).log_mass(a, b, *arguments)).double().expand(ROWS)
+        torch.testing.assert_close(mass, exact, rtol=1e-9, atol=1e-9)
+        ends = [torch.tensor(end, dtype=torch.float64) if math.isfinite(end) else end for end in (a, b)]
+        torch.testing.assert_close(
+            torch.as_tensor(runtime(form).log_mass(*ends, *arguments)).double().expand(ROWS), mass
+        )
+        numbers = [v[0].item() for v in arguments]
+        folded = runtime(form).log_mass(a, b, *numbers)
+        assert isinstance(folded, float)
+        assert folded == pytest.approx(float(mass[0]), rel=1e-9, abs=1e-9)
+        single = torch.as_tensor(runtime(form).log_mass(a, b, *[v.float() for v in arguments]))
+        torch.testing.assert_close(single.double().expand(ROWS), mass, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("row", "form"), WHOLE_MASSES)
+def test_whole_log_mass_gradients(row: Distribution, form: Form, generator: torch.Generator) -> None:
+    arguments = free_arguments(form, arguments_of(form, (), generator))
+    for low, high in [(1.0, 3.0), (1.0, math.inf), (-math.inf, 2.0)]:
+        mass = torch.as_tensor(runtime(form).log_mass(low, high, *arguments))
+        for i, gradient in enumerate(grads(mass, arguments)):
+            if not arguments[i].requires_grad:
+                continue
+            at = [
+                torch.as_tensor(
+                    runtime(form).log_mass(
+                        low, high, *(v.detach() + (k * 1e-5 if i == j else 0.0) for j, v in enumerate(arguments))
+                    )
+                )
+                for k in (-1.0, 1.0)
+            ]
+            torch.testing.assert_close(gradient, (at[1] - at[0]) / 2e-5, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("row", "form"), [p for p in MASSES if p.values[0].support in ("positive", "unit")])  # type: ignore[union-attr]
+def test_a_moving_end_may_leave_the_support(row: Distribution, form: Form, generator: torch.Generator) -> None:
+    arguments = arguments_of(form, (), generator)
+    end = torch.tensor([-1.0, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
+    for k, number in enumerate(end.tolist()):
+        for pair, of in (((end, math.inf), (number, math.inf)), ((-math.inf, end), (-math.inf, number))):
+            mass = runtime(form).log_mass(*pair, *arguments).detach()
+            if number == 0.5 or (row.support == "positive" and number > 0):
+                torch.testing.assert_close(mass[k], torch.as_tensor(runtime(form).log_mass(*of, *arguments)).double())
+            elif (pair[0] is end) == (number < 0):
+                assert float(mass[k]) == pytest.approx(0.0, abs=1e-9)
+            else:
+                assert float(mass[k]) < -30.0 or number > 1.0
 
 
 def test_student_mass_by_closed_forms() -> None:

@@ -31,6 +31,12 @@ from guidedsl.runtime.distributions.categorical import (
     OneHotCategoricalLogits,
     OrderedLogistic,
 )
+from guidedsl.runtime.distributions.composite import (
+    Mixture,
+    MixtureLogits,
+    Truncated,
+    ZeroInflated,
+)
 from guidedsl.runtime.distributions.continuous import (
     AsymmetricLaplace,
     Cauchy,
@@ -128,6 +134,8 @@ __all__ = [
     "Logistic",
     "LogitNormal",
     "LowRankMultivariateNormal",
+    "Mixture",
+    "MixtureLogits",
     "Multinomial",
     "MultinomialLogits",
     "MultivariateNormal",
@@ -149,12 +157,14 @@ __all__ = [
     "PoissonLog",
     "SoftLaplace",
     "StudentT",
+    "Truncated",
     "TruncatedNormal",
     "Uniform",
     "VonMises",
     "Weibull",
     "Wishart",
     "WishartCovariance",
+    "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedNegativeBinomialLogits",
     "ZeroInflatedPoisson",

@@ -45,8 +45,8 @@ def within(x: Tensor, low: Value, high: Value, density: Tensor) -> Tensor:
 
 def _unit_bounds(low: Value, high: Value) -> tuple[Value | None, Value | None]:
     """Bounds inside (0, 1), None for numbers at or beyond its ends."""
-    below = None if not isinstance(low, Tensor) and low <= 0.0 else low
-    return below, None if not isinstance(high, Tensor) and high >= 1.0 else high
+    below = inside_unit(low) if isinstance(low, Tensor) else None if low <= 0.0 else low
+    return below, inside_unit(high) if isinstance(high, Tensor) else None if high >= 1.0 else high
 
 
 def _log_beta(a: Value, b: Value) -> Value:

@@ -1,0 +1,154 @@
+"""Families on whole numbers, and on vectors of them."""
+
+from __future__ import annotations
+
+from guidedsl.library.distributions.rows import Distribution, form
+
+ROWS: tuple[Distribution, ...] = (
+    Distribution(
+        name="Bernoulli",
+        forms=(
+            form("Bernoulli", probs="unit"),
+            form("BernoulliLogits", logits="real"),
+        ),
+        support="bool",
+        reparameterised=False,
+        has_mass=False,
+        doc="True with probability probs, or inv_logit(logits).",
+        pyro="Bernoulli",
+    ),
+    Distribution(
+        name="Binomial",
+        forms=(
+            form("Binomial", total="count", probs="unit"),
+            form("BinomialLogits", total="count", logits="real"),
+        ),
+        support="int(0, total)",
+        reparameterised=False,
+        has_mass=True,
+        doc="Successes in total trials of probability probs, or inv_logit(logits).",
+        pyro="Binomial",
+    ),
+    Distribution(
+        name="BetaBinomial",
+        forms=(form("BetaBinomial", concentration1="positive", concentration0="positive", total="count"),),
+        support="int(0, total)",
+        reparameterised=False,
+        has_mass=False,
+        doc="Successes in total trials whose common probability is Beta(concentration1, concentration0).",
+        pyro="BetaBinomial",
+    ),
+    Distribution(
+        name="Geometric",
+        forms=(
+            form("Geometric", probs="unit"),
+            form("GeometricLogits", logits="real"),
+        ),
+        support="count",
+        reparameterised=False,
+        has_mass=True,
+        doc="Failures (0, 1, …) before the first success of probability probs, or inv_logit(logits).",
+        pyro="Geometric",
+    ),
+    Distribution(
+        name="Poisson",
+        forms=(
+            form("Poisson", rate="positive"),
+            form("PoissonLog", log_rate="real"),
+        ),
+        support="count",
+        reparameterised=False,
+        has_mass=True,
+        doc="Poisson with mean rate, or exp(log_rate).",
+        pyro="Poisson",
+    ),
+    Distribution(
+        name="NegativeBinomial",
+        forms=(
+            form("NegativeBinomial", total="positive", probs="unit"),
+            form("NegativeBinomialLogits", total="positive", logits="real"),
+            form("NegativeBinomialMean", mean="positive", dispersion="positive"),
+            form("NegativeBinomialLogMean", log_mean="real", dispersion="positive"),
+        ),
+        support="count",
+        reparameterised=False,
+        has_mass=True,
+        doc="Successes of probability probs before total failures; or by mean, variance mean + mean² / dispersion.",
+        pyro="NegativeBinomial",
+    ),
+    Distribution(
+        name="ZeroInflatedPoisson",
+        forms=(form("ZeroInflatedPoisson", gate="unit", rate="positive"),),
+        support="count",
+        reparameterised=False,
+        has_mass=False,
+        doc="0 with probability gate, else Poisson(rate).",
+        pyro="ZeroInflatedPoisson",
+    ),
+    Distribution(
+        name="ZeroInflatedNegativeBinomial",
+        forms=(
+            form("ZeroInflatedNegativeBinomial", gate="unit", total="positive", probs="unit"),
+            form("ZeroInflatedNegativeBinomialLogits", gate="unit", total="positive", logits="real"),
+        ),
+        support="count",
+        reparameterised=False,
+        has_mass=False,
+        doc="0 with probability gate, else NegativeBinomial(total, probs).",
+        pyro="ZeroInflatedNegativeBinomial",
+    ),
+    Distribution(
+        name="DiscreteUniform",
+        forms=(form("DiscreteUniform", low="int", high="int"),),
+        support="int(low, high)",
+        reparameterised=False,
+        has_mass=True,
+        doc="Each whole number from low to high, both included.",
+        pyro="",
+    ),
+    Distribution(
+        name="Categorical",
+        forms=(
+            form("Categorical", probs="simplex[K]"),
+            form("CategoricalLogits", logits="real[K]"),
+        ),
+        support="int(0, K - 1)",
+        reparameterised=False,
+        has_mass=False,
+        doc="Index k with probability probs[k], or softmax(logits)[k].",
+        pyro="Categorical",
+    ),
+    Distribution(
+        name="OrderedLogistic",
+        forms=(form("OrderedLogistic", predictor="real", cutpoints="ordered[K]"),),
+        support="int(0, K)",
+        reparameterised=False,
+        has_mass=False,
+        doc="Index of the interval between the cutpoints that a Logistic(predictor, 1) falls into.",
+        pyro="OrderedLogistic",
+    ),
+    Distribution(
+        name="OneHotCategorical",
+        forms=(
+            form("OneHotCategorical", probs="simplex[K]"),
+            form("OneHotCategoricalLogits", logits="real[K]"),
+        ),
+        support="one_hot[K]",
+        reparameterised=False,
+        has_mass=False,
+        doc="One 1 among zeros, at k with probability probs[k], or softmax(logits)[k].",
+        pyro="OneHotCategorical",
+    ),
+    Distribution(
+        name="Multinomial",
+        forms=(
+            form("Multinomial", total="count", probs="simplex[K]"),
+            form("MultinomialLogits", total="count", logits="real[K]"),
+        ),
+        support="count[K]",
+        reparameterised=False,
+        has_mass=False,
+        doc="Counts of total independent Categorical draws.",
+        pyro="Multinomial",
+    ),
+)

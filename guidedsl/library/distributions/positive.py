@@ -1,0 +1,102 @@
+"""Families on the positive half-line."""
+
+from __future__ import annotations
+
+from guidedsl.library.distributions.rows import Distribution, form
+
+ROWS: tuple[Distribution, ...] = (
+    Distribution(
+        name="LogNormal",
+        forms=(form("LogNormal", loc="real", scale="positive"),),
+        support="positive",
+        reparameterised=True,
+        has_mass=True,
+        doc="exp of a normal by that normal's mean and standard deviation.",
+        pyro="LogNormal",
+        scale_on_log="scale",
+    ),
+    Distribution(
+        name="HalfNormal",
+        forms=(form("HalfNormal", scale="positive"),),
+        support="positive",
+        reparameterised=True,
+        has_mass=True,
+        doc="Absolute value of a Normal(0, scale).",
+        pyro="HalfNormal",
+    ),
+    Distribution(
+        name="HalfCauchy",
+        forms=(form("HalfCauchy", scale="positive"),),
+        support="positive",
+        reparameterised=True,
+        has_mass=True,
+        doc="Absolute value of a Cauchy(0, scale); scale is the median.",
+        pyro="HalfCauchy",
+    ),
+    Distribution(
+        name="HalfStudentT",
+        forms=(form("HalfStudentT", df="positive", scale="positive"),),
+        support="positive",
+        reparameterised=True,
+        has_mass=True,
+        doc="Absolute value of a StudentT(df, 0, scale).",
+        pyro="",
+    ),
+    Distribution(
+        name="Exponential",
+        forms=(form("Exponential", rate="positive"),),
+        support="positive",
+        reparameterised=True,
+        has_mass=True,
+        doc="Exponential with mean 1 / rate.",
+        pyro="Exponential",
+    ),
+    Distribution(
+        name="Gamma",
+        forms=(
+            form("Gamma", concentration="positive", rate="positive"),
+            form("GammaScale", concentration="positive", scale="positive"),
+        ),
+        support="positive",
+        reparameterised=True,
+        has_mass=True,
+        doc="Gamma with mean concentration / rate, or concentration * scale.",
+        pyro="Gamma",
+    ),
+    Distribution(
+        name="InverseGamma",
+        forms=(form("InverseGamma", concentration="positive", rate="positive"),),
+        support="positive",
+        reparameterised=True,
+        has_mass=True,
+        doc="1 / x of a Gamma(concentration, rate): mean rate / (concentration - 1).",
+        pyro="InverseGamma",
+    ),
+    Distribution(
+        name="Chi2",
+        forms=(form("Chi2", df="positive"),),
+        support="positive",
+        reparameterised=True,
+        has_mass=True,
+        doc="Chi-square with df degrees of freedom: Gamma(df / 2, 1 / 2).",
+        pyro="Chi2",
+    ),
+    Distribution(
+        name="Weibull",
+        forms=(form("Weibull", scale="positive", concentration="positive"),),
+        support="positive",
+        reparameterised=True,
+        has_mass=True,
+        doc="Weibull with survival function exp(-(x / scale)^concentration).",
+        pyro="Weibull",
+    ),
+    Distribution(
+        name="Pareto",
+        forms=(form("Pareto", scale="positive", alpha="positive"),),
+        support="greater_than(scale)",
+        reparameterised=True,
+        has_mass=True,
+        doc="Pareto with survival function (scale / x)^alpha above scale.",
+        pyro="Pareto",
+    ),
+)

@@ -1,0 +1,90 @@
+"""Families on the real line."""
+
+from __future__ import annotations
+
+from guidedsl.library.distributions.rows import Distribution, form
+
+ROWS: tuple[Distribution, ...] = (
+    Distribution(
+        name="Normal",
+        forms=(form("Normal", loc="real", scale="positive"),),
+        support="real",
+        reparameterised=True,
+        has_mass=True,
+        doc="Normal by mean and standard deviation.",
+        pyro="Normal",
+    ),
+    Distribution(
+        name="Cauchy",
+        forms=(form("Cauchy", loc="real", scale="positive"),),
+        support="real",
+        reparameterised=True,
+        has_mass=True,
+        doc="Cauchy by median and half width at half maximum.",
+        pyro="Cauchy",
+    ),
+    Distribution(
+        name="StudentT",
+        forms=(form("StudentT", df="positive", loc=("real", 0.0), scale=("positive", 1.0)),),
+        support="real",
+        reparameterised=True,
+        has_mass=True,
+        doc="Student's t with df degrees of freedom, moved to loc and scaled by scale (not its standard deviation).",
+        pyro="StudentT",
+    ),
+    Distribution(
+        name="Laplace",
+        forms=(form("Laplace", loc="real", scale="positive"),),
+        support="real",
+        reparameterised=True,
+        has_mass=True,
+        doc="Double exponential by mean and mean absolute deviation.",
+        pyro="Laplace",
+    ),
+    Distribution(
+        name="AsymmetricLaplace",
+        forms=(form("AsymmetricLaplace", loc="real", scale="positive", asymmetry="positive"),),
+        support="real",
+        reparameterised=True,
+        has_mass=False,
+        doc="Exponential tails of mean scale * asymmetry left of loc and scale / asymmetry right of it.",
+        pyro="AsymmetricLaplace",
+    ),
+    Distribution(
+        name="SoftLaplace",
+        forms=(form("SoftLaplace", loc="real", scale="positive"),),
+        support="real",
+        reparameterised=True,
+        has_mass=True,
+        doc="Hyperbolic secant law, a Laplace smooth at loc: density 1 / (pi scale cosh((x - loc) / scale)).",
+        pyro="SoftLaplace",
+    ),
+    Distribution(
+        name="Logistic",
+        forms=(form("Logistic", loc="real", scale="positive"),),
+        support="real",
+        reparameterised=True,
+        has_mass=True,
+        doc="Logistic by mean and scale: its distribution function is inv_logit((x - loc) / scale).",
+        pyro="Logistic",
+    ),
+    Distribution(
+        name="Gumbel",
+        forms=(form("Gumbel", loc="real", scale="positive"),),
+        support="real",
+        reparameterised=True,
+        has_mass=True,
+        doc="Gumbel of largest values by mode and scale.",
+        pyro="Gumbel",
+    ),
+    Distribution(
+        name="Point",
+        forms=(form("Point", value="real"),),
+        support="real",
+        reparameterised=True,
+        has_mass=False,
+        doc="All mass at one value, as `auto map` uses it; log density 0 an element.",
+        pyro="Delta",
+        guide_only=True,
+    ),
+)
