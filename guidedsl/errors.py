@@ -959,6 +959,15 @@ def no_bijection(owner: str, name: str, type: str, span: Span, site: Span) -> Di
     )
 
 
+def no_param_bijection(name: str, type: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E506",
+        f"a param has no bijection for `{name} : {type}`",
+        Label(span, "cannot be optimised as it stands"),
+        hint=f"declare `{name}` real and write `normalize({name})` where the direction is needed",
+    )
+
+
 # W6xx: what is legal and likely not meant
 
 

@@ -272,7 +272,7 @@ class Field:
     """An input: data or observed. `written` is the order of its plates in the text.
 
     `support` and `bounds` are what its values are checked against: its type's, or the narrower ones of the
-    distribution that it is observed under.
+    distribution that it is observed under. `total` is what the entries of an event add up to.
     """
 
     name: str
@@ -285,6 +285,7 @@ class Field:
     default: Expr | None
     index_base: int
     span: Span
+    total: Expr | None = None
 
 
 @dataclass(frozen=True)

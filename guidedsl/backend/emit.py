@@ -204,7 +204,7 @@ class Emitter:
         if function.name == "dot":
             return self._dot(expr.arguments[0], expr.arguments[1], expr.type.plates)
         values = [self.aligned(argument, expr.type.plates, len(argument.type.event)) for argument in expr.arguments]
-        level = ATOM if function.code.startswith("{0}.") else COMPARE
+        level = ATOM if function.code.startswith(("{0}.", "(")) else COMPARE
         return Code(function.code.format(*(value.at(level) for value in values)))
 
     def _construct(self, expr: ir.Apply) -> Code:

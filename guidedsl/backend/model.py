@@ -318,6 +318,9 @@ def _field(field: ir.Field, model: ir.Model, emitter: Emitter) -> str:
         parts.append(f"index_base={field.index_base}")
     if field.type.support.target is not None:
         parts.append(f'index_of="{field.type.support.target}"')
+    if field.total is not None:
+        total = whole.aligned(field.total, field.plates, len(field.type.event) - 1).text
+        parts.append(f"total=lambda data: {total}")
     when = next(
         (s.when for s in model.statements if isinstance(s, ir.Term) and s.name == field.name and s.when is not None),
         None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from guidedsl import errors, ir
 from guidedsl.check import signatures
 from guidedsl.check.expressions import Expressions
-from guidedsl.check.shapes import Event, as_size, match, show, unify
+from guidedsl.check.shapes import Event, as_size, match, offset, show, unify
 from guidedsl.check.signatures import Notation
 from guidedsl.check.structured import is_literal, problem_of
 from guidedsl.check.walk import literals
@@ -164,13 +164,6 @@ def _bounded(notation: Notation, letters: dict[str, Size]) -> Support:
     size = offset(notation.bounds[0], letters)
     low = float(size.constant) if size.constant is not None else -s.INF
     return Support(notation.kind, s.Range(low, s.INF), (str(size),))
-
-
-def offset(text: str, letters: dict[str, Size]) -> Size:
-    """`K - 1`, for the size that K stands for."""
-    words = text.split()
-    size = letters.get(words[0], Size.of(words[0]))
-    return size - Size.of(int(words[2])) if len(words) == 3 else size
 
 
 def _warn_scale(call: Call, values: tuple[ir.Expr, ...], expressions: Expressions) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from guidedsl import errors, ir
 from guidedsl.check import signatures
-from guidedsl.check.arguments import Call, Fitted, bind, constant, fit, offset
+from guidedsl.check.arguments import Call, Fitted, bind, constant, fit
 from guidedsl.check.composites import Part, combine
 from guidedsl.check.expressions import Expressions
-from guidedsl.check.shapes import Event, latest, show
+from guidedsl.check.shapes import Event, latest, offset, show
 from guidedsl.check.signatures import Notation
 from guidedsl.check.types import NO_BOUNDS, bound_text
 from guidedsl.ir import Dist, Type

@@ -13,7 +13,7 @@ from guidedsl import errors, ir
 from guidedsl.check import signatures
 from guidedsl.check.indexing import Indexing
 from guidedsl.check.scope import Report, Scope
-from guidedsl.check.shapes import DIM_RANGE, as_size, latest, match, show, unify
+from guidedsl.check.shapes import DIM_RANGE, as_size, latest, match, offset, show, unify
 from guidedsl.check.special import Special
 from guidedsl.check.walk import references
 from guidedsl.ir import Stage, Type
@@ -272,6 +272,8 @@ class Expressions:
             return self.special.lags(function, node)
         if function.shape == "construct":
             return self._construct(function, node)
+        if function.shape == "signature":
+            return self._signed(function, node)
         arguments = self.bind(function, node)
         if arguments is None:
             return None
@@ -282,8 +284,6 @@ class Expressions:
         match function.shape:
             case "elementwise":
                 return self._elementwise(function, nodes, values)
-            case "signature":
-                return self._signed(function, node, nodes, values)
             case _:
                 return self._along_axes(function, node, values[0], axis)
 
@@ -322,7 +322,7 @@ class Expressions:
 
     def _domains(self, function: Function, nodes: tuple[ast.Expr, ...], values: list[ir.Expr]) -> bool:
         fine = True
-        for node, value in zip(nodes[:1], values[:1], strict=True):
+        for node, value in zip(nodes, values, strict=True):
             if not value.type.support.range.within(function.domain):
                 wanted = str(s.elementwise(function.domain))
                 fine = self.refuse(f"the argument of {function.name}", wanted, node, value)
@@ -367,7 +367,10 @@ class Expressions:
             result = _number(function, [v for v in literals if v is not None])
         range = s.point(result) if result is not None else function.range(*(v.type.support.range for v in values))
         number = type.number and bool(function.number_code or result is not None)
-        type = replace(type, support=s.elementwise(range), number=number, value=result)
+        support = s.elementwise(range)
+        if function.name == "where" and not values[0].type.event:
+            support = _kept(values[1].type.support, values[2].type.support) or support
+        type = replace(type, support=support, number=number, value=result)
         if result is not None:
             return ir.Const(result, type)
         return ir.Apply(function, tuple(values), None, (), type)
@@ -387,36 +390,54 @@ class Expressions:
         support = s.elementwise(range)
         from_right = None if axis is None else axis - len(event)
         if function.shape == "last":
-            if function.name == "softmax":
-                support = s.support("simplex")
+            if function.support is not None:
+                support = s.support(function.support)
             return ir.Apply(function, (value,), -1, (), replace(value.type, support=support, number=False))
         left = () if axis is None else (*event[:axis], *event[axis + 1 :])
         return ir.Apply(
             function, (value,), from_right, (), replace(value.type, event=left, support=support, number=False)
         )
 
-    def _signed(
-        self, function: Function, node: ast.Call, nodes: tuple[ast.Expr, ...], values: list[ir.Expr]
-    ) -> ir.Expr | None:
+    def _signed(self, function: Function, node: ast.Call) -> ir.Expr | None:
+        """The first of a function's signatures that fits."""
+        count = len(node.arguments)
+        overloads = [f for f in (function, *function.others) if len(f.parameters) == count] or [function]
+        bound = self.bind(overloads[0], node)
+        values = self.all(bound[0]) if bound is not None else None
+        if bound is None or values is None:
+            return None
+        fitting = [(f, letters) for f in overloads if (letters := _letters(f, values)) is not None]
+        if not fitting:
+            self._misfit(overloads, bound[0], values)
+            return None
+        for chosen, letters in fitting:
+            if all(value.type.support.within(wanted) for value, wanted in zip(values, _wanted(chosen), strict=True)):
+                assert chosen.signature is not None
+                result = signatures.read(chosen.signature[1])
+                event = tuple(offset(letter, letters) for letter in result.dims)
+                plates = self.scope.sort(plate for value in values for plate in value.type.plates)
+                type = Type(event, s.support(result.kind), plates, latest(v.type for v in values))
+                return ir.Apply(chosen, tuple(values), None, (), type)
+        for argument, value, kind in zip(bound[0], values, _wanted(fitting[-1][0]), strict=True):
+            if not value.type.support.within(kind):
+                self.refuse(f"an argument of {function.name}", kind.kind, argument, value)
+                break
+        return None
+
+    def _misfit(self, overloads: list[Function], nodes: tuple[ast.Expr, ...], values: list[ir.Expr]) -> None:
+        """Report the first argument whose shape is none that the function takes."""
+        function = overloads[0]
         assert function.signature is not None
         letters: dict[str, Size] = {}
+        takes = " or ".join(", ".join(f.signature[0]) for f in overloads if f.signature is not None)
         for argument, value, wanted in zip(nodes, values, function.signature[0], strict=True):
             notation = signatures.read(wanted)
             event = value.type.event
             if len(event) != len(notation.dims) or not match(notation.dims, event, letters):
                 want = show(tuple(letters.get(letter, Size.of(letter)) for letter in notation.dims))
-                what = f"the argument of {function.name}"
-                hint = f"{function.name} takes {', '.join(function.signature[0])}"
+                what, hint = f"the argument of {function.name}", f"{function.name} takes {takes}"
                 self.report.add(errors.wrong_shape(what, want, show(event), argument.span, hint))
-                return None
-            if not value.type.support.within(s.support(notation.kind)):
-                self.refuse(f"an argument of {function.name}", notation.kind, argument, value)
-                return None
-        result = signatures.read(function.signature[1])
-        event = tuple(letters[letter] for letter in result.dims)
-        plates = self.scope.sort(plate for value in values for plate in value.type.plates)
-        type = Type(event, s.support(result.kind), plates, latest(v.type for v in values))
-        return ir.Apply(function, tuple(values), None, (), type)
+                return
 
     def _construct(self, function: Function, node: ast.Call) -> ir.Expr | None:
         values = {"full": 1}.get(function.name, 0)
@@ -480,6 +501,29 @@ class Expressions:
             self.report.add(errors.empty_size(str(size), node.span))
             return None
         return size
+
+
+def _letters(function: Function, values: list[ir.Expr]) -> dict[str, Size] | None:
+    """The sizes of a signature's letters, where the arguments have its shapes."""
+    assert function.signature is not None
+    letters: dict[str, Size] = {}
+    for value, wanted in zip(values, function.signature[0], strict=True):
+        notation, event = signatures.read(wanted), value.type.event
+        if len(event) != len(notation.dims) or not match(notation.dims, event, letters):
+            return None
+    return letters
+
+
+def _wanted(function: Function) -> list[s.Support]:
+    assert function.signature is not None
+    return [s.support(signatures.read(wanted).kind) for wanted in function.signature[0]]
+
+
+def _kept(yes: s.Support, no: s.Support) -> s.Support | None:
+    """The structured support that two have in common."""
+    if yes.structured and yes.within(no):
+        return no
+    return yes if no.structured and no.within(yes) else None
 
 
 def _complements(items: list[ir.Expr]) -> bool:

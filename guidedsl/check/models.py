@@ -363,6 +363,8 @@ class ModelChecker:
         if isinstance(node, ast.Observed) and declared.support.target is None and _narrowed(known, dist):
             known = dist.type.support
             self.fields[-1] = replace(self.fields[-1], support=known, bounds=dist.bounds)
+        if isinstance(node, ast.Observed):
+            self.fields[-1] = replace(self.fields[-1], total=_total(dist))
         value = ir.Var(name, symbol.role, replace(symbol.type, support=known))
         self.statements.append(ir.Term(name, value, dist, normalised, scope.enclosing, when, node.span))
 
@@ -427,6 +429,13 @@ class ModelChecker:
 def _narrowed(declared: s.Support, dist: ir.Dist) -> bool:
     """Whether data of this type is checked against the narrower support of its distribution when it is bound."""
     return not declared.within(dist.type.support, almost=True) and moving_bound(dist.bounds) is None
+
+
+def _total(dist: ir.Dist) -> ir.Expr | None:
+    """What the entries of data under this distribution add up to, where that is known when it is bound."""
+    names = [argument.name for argument in dist.form.values]
+    value = dist.arguments[names.index(dist.row.sums_to)] if dist.row.sums_to is not None else None
+    return value if value is not None and value.type.stage <= Stage.DATA else None
 
 
 FLAT = "Flat"

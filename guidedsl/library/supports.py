@@ -119,6 +119,8 @@ _ROWS = (
         free=_same,
         initial="increasing",
     ),
+    Kind("zero_sum", "numbers that sum to zero", REAL, rank=1, free=_less_one, initial="0"),
+    Kind("unit_vector", "a direction: numbers whose squares sum to one", Range(-1, 1, True, True), rank=1, initial=""),
     Kind(
         "lower_cholesky",
         "a lower-triangular matrix with a positive diagonal",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.arrays import ArrayProblem, array, place, whole_number
+from guidedsl.runtime.arrays import ArrayProblem, array, number_text, place, whole_number
 from guidedsl.runtime.constraints import Constraint
 from guidedsl.runtime.data import Batches, Data
 from guidedsl.runtime.errors import DataError
@@ -321,6 +321,24 @@ def _check_late(binding: Binding, data: Data) -> None:
         )
 
 
+def _check_totals(binding: Binding, data: Data) -> None:
+    """Checks that the counts of each multinomial draw add up to its total."""
+    for entry in binding.schema.fields:
+        if entry.total is None:
+            continue
+        value: Tensor = getattr(data, entry.attribute)
+        total = torch.as_tensor(entry.total(data), dtype=value.dtype, device=value.device).expand(value.shape[:-1])
+        wrong = value.sum(-1) != total
+        if entry.when is not None:
+            mask = entry.when(data).to(torch.bool)
+            wrong &= mask.reshape((*mask.shape, *(1,) * (wrong.ndim - mask.ndim)))
+        if bool(wrong.any()):
+            at = wrong.nonzero()[0].tolist()
+            found, wanted = (number_text(float(v[tuple(at)])) for v in (value.sum(-1), total))
+            more = f" ({int(wrong.sum()) - 1} more like it)" if int(wrong.sum()) > 1 else ""
+            binding.problems.append(f"{place(entry.name, at)} sums to {found}, but its total is {wanted}{more}")
+
+
 def bind(
     schema: Schema,
     data_type: type[Data],
@@ -369,5 +387,6 @@ def bind(
     binding.finish()
     data = data._with(excused) if excused else data
     _check_late(binding, data)
+    _check_totals(binding, data)
     binding.finish()
     return data

@@ -9,11 +9,14 @@ from guidedsl.library.distributions.rows import Distribution, form
 ROWS: tuple[Distribution, ...] = (
     Distribution(
         name="Beta",
-        forms=(form("Beta", concentration1="positive", concentration0="positive"),),
+        forms=(
+            form("Beta", concentration1="positive", concentration0="positive"),
+            form("BetaMean", mean="unit", concentration="positive"),
+        ),
         support="unit",
         reparameterised=True,
         has_mass=True,
-        doc="Beta with mean concentration1 / (concentration1 + concentration0).",
+        doc="Beta with mean concentration1 / (concentration1 + concentration0), or by mean and their sum.",
         pyro="Beta",
     ),
     Distribution(
@@ -61,5 +64,29 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=False,
         doc="On the circle, from -pi to pi: density proportional to exp(concentration * cos(x - loc)).",
         pyro="VonMises",
+    ),
+    Distribution(
+        name="ContinuousBernoulli",
+        forms=(
+            form("ContinuousBernoulli", probs="unit"),
+            form("ContinuousBernoulliLogits", logits="real"),
+        ),
+        support="unit",
+        reparameterised=True,
+        has_mass=True,
+        doc="Density proportional to probs^x (1 - probs)^(1 - x).",
+        pyro="ContinuousBernoulli",
+    ),
+    Distribution(
+        name="RelaxedBernoulli",
+        forms=(
+            form("RelaxedBernoulli", temperature="positive", probs="unit"),
+            form("RelaxedBernoulliLogits", temperature="positive", logits="real"),
+        ),
+        support="unit",
+        reparameterised=True,
+        has_mass=False,
+        doc="A Bernoulli made continuous; the lower the temperature, the nearer to it.",
+        pyro="RelaxedBernoulli",
     ),
 )

@@ -87,4 +87,22 @@ ROWS: tuple[Distribution, ...] = (
         pyro="Delta",
         guide_only=True,
     ),
+    Distribution(
+        name="SkewNormal",
+        forms=(form("SkewNormal", loc="real", scale="positive", skew="real"),),
+        support="real",
+        reparameterised=True,
+        has_mass=False,
+        doc="Normal(loc, scale) weighted by the normal distribution function of skew * z: Stan's skew_normal.",
+        pyro="",
+    ),
+    Distribution(
+        name="ExponentiallyModifiedNormal",
+        forms=(form("ExponentiallyModifiedNormal", loc="real", scale="positive", rate="positive"),),
+        support="real",
+        reparameterised=True,
+        has_mass=False,
+        doc="Normal(loc, scale) plus an exponential of mean 1 / rate: Stan's exp_mod_normal.",
+        pyro="",
+    ),
 )

@@ -56,4 +56,37 @@ ROWS: tuple[Distribution, ...] = (
         doc="Dirichlet with mean concentration / sum(concentration).",
         pyro="Dirichlet",
     ),
+    Distribution(
+        name="RelaxedOneHotCategorical",
+        forms=(
+            form("RelaxedOneHotCategorical", temperature="positive", probs="simplex[K]"),
+            form("RelaxedOneHotCategoricalLogits", temperature="positive", logits="real[K]"),
+        ),
+        support="simplex[K]",
+        reparameterised=True,
+        has_mass=False,
+        doc="A OneHotCategorical made continuous; the lower the temperature, the nearer to it.",
+        pyro="RelaxedOneHotCategorical",
+    ),
+    Distribution(
+        name="ProjectedNormal",
+        forms=(form("ProjectedNormal", loc="real[K]"),),
+        support="unit_vector[K]",
+        reparameterised=True,
+        has_mass=False,
+        doc="Direction of a draw of Normal(loc, 1) in K dimensions; uniform on the sphere where loc is 0.",
+        pyro="ProjectedNormal",
+    ),
+    Distribution(
+        name="ZeroSumNormal",
+        forms=(
+            form("ZeroSumNormal", scale="positive"),
+            form("ZeroSumNormalLoc", loc="zero_sum[K]", scale="positive"),
+        ),
+        support="zero_sum[K]",
+        reparameterised=True,
+        has_mass=False,
+        doc="K Normal(0, scale) given that they sum to 0, with density in K - 1 dimensions; or moved to loc.",
+        pyro="",
+    ),
 )

@@ -79,6 +79,23 @@ class Beta:
         )
 
 
+class BetaMean:
+    """By mean and total concentration."""
+
+    @staticmethod
+    def log_prob(x: Tensor, mean: Value, concentration: Value) -> Tensor:
+        return Beta.log_prob(x, mean * concentration, (1.0 - mean) * concentration)
+
+    @staticmethod
+    def draw(noise: Noise, shape: Shape, mean: Value, concentration: Value) -> tuple[Tensor, Tensor]:
+        return Beta.draw(noise, shape, mean * concentration, (1.0 - mean) * concentration)
+
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, mean: Value, concentration: Value) -> Value:
+        return Beta.log_mass(low, high, mean * concentration, (1.0 - mean) * concentration)
+
+
 def inside_unit(x: Tensor) -> Tensor:
     """x in [0, 1] moved off the ends, where rounding put it there."""
     finfo = torch.finfo(x.dtype)

@@ -124,16 +124,14 @@ def whole_mass(
     middle: Value,
 ) -> Value:
     """log P(low <= X <= high) of a law on 0, 1, …, by log P(X <= k) and log P(X > k) for k from 0 on."""
-    if not isinstance(high, Tensor):
-        high = None if high == math.inf else torch.tensor(high, dtype=torch.float64)
-    if not isinstance(low, Tensor):
-        low = torch.tensor(max(low, 0.0), dtype=torch.float64)
-    last = None if high is None else high.clamp(min=0.0)
+    first = low if isinstance(low, Tensor) else torch.tensor(max(low, 0.0), dtype=torch.float64)
+    end = high if isinstance(high, Tensor) else torch.tensor(high, dtype=torch.float64)
+    last = None if is_infinity(high) else end.clamp(min=0.0)
     below = two_sided_mass(log_cdf, log_survival, None, last, middle)
-    between = two_sided_mass(log_cdf, log_survival, (low - 1.0).clamp(min=0.0), last, middle)
+    between = two_sided_mass(log_cdf, log_survival, (first - 1.0).clamp(min=0.0), last, middle)
     below, between = as_tensors(below, between)
-    mass = torch.where(low <= 0.0, below, between)
-    return mass if high is None else torch.where((high >= 0.0) & (high >= low), mass, -math.inf)
+    mass = torch.where(first <= 0.0, below, between)
+    return mass if is_infinity(high) else torch.where((end >= 0.0) & (end >= first), mass, -math.inf)
 
 
 def hazard_mass(low: Value, high: Value) -> Value:

@@ -34,7 +34,7 @@ def _is_zero(bound: Value) -> bool:
     return not isinstance(bound, Tensor) and bound <= 0.0
 
 
-def _log_bound(bound: Value) -> Value:
+def log_bound(bound: Value) -> Value:
     """log of a bound, -inf for a number that is not positive."""
     if isinstance(bound, Tensor):
         return bound.clamp(min=torch.finfo(bound.dtype).tiny).log()
@@ -58,7 +58,7 @@ class LogNormal:
     @staticmethod
     @fold_numbers
     def log_mass(low: Value, high: Value, loc: Value, scale: Value) -> Value:
-        return Normal.log_mass(_log_bound(low), _log_bound(high), loc, scale)
+        return Normal.log_mass(log_bound(low), log_bound(high), loc, scale)
 
 
 class HalfNormal:
