@@ -59,7 +59,7 @@ def on_support(constraint: Constraint, log_prob: Callable[..., Tensor], x: Tenso
     bounds = (bound for bound in constraint.bounds if isinstance(bound, Tensor))
     x = x.expand(torch.broadcast_shapes(x.shape, *(bound.shape for bound in bounds)))
     inside = constraint.check(x)
-    own = inside.reshape(*inside.shape, *(1,) * constraint.event_dim)
+    own = inside.reshape((*inside.shape, *(1,) * constraint.event_dim))
     safe = torch.where(own, x, constraint.default(tuple(x.shape), x.dtype, x.device).detach())
     return torch.where(inside, log_prob(safe, *arguments), -math.inf)
 

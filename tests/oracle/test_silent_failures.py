@@ -217,7 +217,7 @@ def test_12_an_observed_site_is_not_sampled() -> None:
 
 
 SITE = """
-model M {{ dim N, K = 2 latent p : unit ~ Beta(1, 1)
+model M {{ dim N latent p : unit ~ Beta(1, 1)
   plate row[N] {{ data n : count  data seen : bool = 1  {site} }} }}
 """
 
@@ -228,10 +228,10 @@ model M {{ dim N, K = 2 latent p : unit ~ Beta(1, 1)
         ("observed y : count ~ Binomial(n, p)", [3, 0], [3, 4], r"y\[1\] = 4 is not .* between 0 and 2"),
         ("observed y : real ~ Exponential(p)", [0.5, 2], [0.5, -2], r"y\[1\] = -2 is not positive"),
         ("observed y : count ~ Truncated(Poisson(p), low = 1)", [1, 2], [1, 0], r"y\[1\] = 0 is not"),
-        ("observed y : count[K] ~ Multinomial(n, [p, 1 - p])", [[1, 2], [0, 2]], [[1, 2], [1, 2]],
+        ("observed y : count[2] ~ Multinomial(n, [p, 1 - p])", [[1, 2], [0, 2]], [[1, 2], [1, 2]],
          r"y\[1\] sums to 3, but its total is 2"),
         ("observed y : count ~ Binomial(n, p) when seen", [3, None], [7, None], r"y\[0\] = 7 is not"),
-        ("observed y : count[K] ~ Multinomial(n, [p, 1 - p]) when seen", [[1, 2], [None, None]],
+        ("observed y : count[2] ~ Multinomial(n, [p, 1 - p]) when seen", [[1, 2], [None, None]],
          [[1, 1], [None, None]], r"y\[0\] sums to 2"),
     ],
 )  # fmt: skip

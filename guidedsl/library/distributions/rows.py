@@ -45,7 +45,8 @@ class Distribution:
 
     `support` is written like a type and may name arguments and event dims: `real`, `interval(low, high)`,
     `int(0, total)`, `int(0, K - 1)`, `simplex[K]`. Positional arguments belong to the first form; names pick the form.
-    `sums_to` is the argument that the entries of a draw add up to. A family of distributions has a `rule` instead, which says how its support and density come from theirs.
+    `sums_to` is the argument that the entries of a draw add up to. A family of distributions has a `rule` instead of a
+    support, which says how its support and density come from theirs.
     """
 
     name: str
