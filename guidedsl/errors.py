@@ -452,6 +452,16 @@ def wrong_shape(what: str, wanted: str, got: str, span: Span, hint: str) -> Diag
     )
 
 
+def components_differ(weights: str, wanted: str, got: str, span: Span, part: Span) -> Diagnostic:
+    return Diagnostic(
+        "E201",
+        f"{weights} of mixture have shape {wanted}, the components {got}",
+        Label(part, f"the last dim must be {wanted}"),
+        Label(span, "of this mixture"),
+        f"give an argument of the component the last dim {wanted}; for different families write `[D1, D2, …]`",
+    )
+
+
 def missing_event_dims(name: str, model: str, guide: str, span: Span, site: Span, hint: str) -> Diagnostic:
     return Diagnostic(
         "E202",
@@ -960,6 +970,54 @@ def literal_argument(argument: str, owner: str, wanted: str, problem: str, span:
     )
 
 
+def parts_differ(first: str, dist: str, first_support: str, support: str, span: Span, first_span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E402",
+        f"the components of mixture must be on values of one kind: {first} is on {first_support}, {dist} on {support}",
+        Label(span, f"on {support}"),
+        Label(first_span, f"on {first_support}"),
+        "mix distributions on numbers with each other, on counts with each other, or on one structured type",
+    )
+
+
+def not_on_counts(dist: str, support: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E402",
+        f"the base of ZeroInflated must be on counts; {dist} is on {support}",
+        Label(span, f"on {support}"),
+        hint="use a distribution on counts, such as Poisson; zeros among continuous values are data of their own",
+    )
+
+
+def no_distribution_function(dist: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E402",
+        f"the base of Truncated must have a distribution function; {dist} has none",
+        Label(span, "cannot be normalised"),
+        hint="docs/reference.md lists those that have one, under `mass`",
+    )
+
+
+def not_drawn(dist: str, name: str, support: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "E405",
+        f"{dist} cannot be drawn from: it has a density alone",
+        Label(span, "sampled here"),
+        Label(site, f"lives on {support}"),
+        f"use TruncatedNormal, another distribution on {support}, or `{name} ~ Normal(…) via type`",
+    )
+
+
+def outside_support(what: str, dist: str, support: str, got: str, span: Span, dist_span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E402",
+        f"{what} must be in the support of {dist}, {support}; it is {be(got)}",
+        Label(span, f"{be(got)}: its density is zero"),
+        Label(dist_span, f"on {support}"),
+        "check which value belongs to which distribution",
+    )
+
+
 def init_outside(value: str, support: str, span: Span, declared: Span) -> Diagnostic:
     return Diagnostic(
         "E403",
@@ -1025,6 +1083,15 @@ def no_density(dist: str, name: str, span: Span, site: Span, hint: str = "") -> 
         Label(span, "a single point"),
         Label(site, "continuous"),
         hint or f"for a point estimate write `auto map for {name}`",
+    )
+
+
+def point_as_part(dist: str, owner: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E405",
+        f"{dist} has no density that {owner} could be made of",
+        Label(span, "a single point"),
+        hint="for extra zeros among counts write `ZeroInflated(gate, D)`; else give the point a narrow scale",
     )
 
 
@@ -1260,6 +1327,15 @@ def no_bijection(owner: str, name: str, type: str, span: Span, site: Span) -> Di
         Label(span, "asked for here"),
         Label(site, f"declared {type}"),
         f"write the site with a distribution on {type}: `{name} ~ …`",
+    )
+
+
+def no_param_bijection(name: str, type: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E506",
+        f"a param has no bijection for `{name} : {type}`",
+        Label(span, "cannot be optimised as it stands"),
+        hint=f"declare `{name}` real and write `normalize({name})` where the direction is needed",
     )
 
 

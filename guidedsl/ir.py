@@ -298,11 +298,20 @@ Expr = (
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """The bounds of a support as expressions; (None, None) for a kind without."""
+
+    low: Expr | None
+    high: Expr | None
+
+
+@dataclass(frozen=True)
 class Dist:
     """A distribution with its arguments in the order of its form.
 
     `type` is what it is over: event dims (batch dims by brackets, then the family's own), support and plates.
-    `own` counts the family's own event dims; `ranks` those of each argument.
+    `own` counts the family's own event dims; `ranks` those of each argument; `bounds` are those of its support.
+    `parts` are the arguments that are distributions; `listed` says that they were written as a list.
     """
 
     row: Distribution
@@ -311,6 +320,21 @@ class Dist:
     ranks: tuple[int, ...]
     own: int
     type: Type
+    bounds: Bounds
+    parts: tuple[Dist, ...] = ()
+    listed: bool = False
+
+    @property
+    def has_mass(self) -> bool:
+        """Whether there is a distribution function."""
+        return self.row.has_mass and all(part.has_mass for part in self.parts)
+
+    @property
+    def not_drawn(self) -> Dist | None:
+        """What in it cannot be sampled."""
+        if self.row.model_only:
+            return self
+        return next((found for part in self.parts if (found := part.not_drawn) is not None), None)
 
 
 # Declarations and statements
@@ -333,26 +357,24 @@ class Plate:
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """The bounds of a support as expressions; (None, None) for a kind without."""
-
-    low: Expr | None
-    high: Expr | None
-
-
-@dataclass(frozen=True)
 class Field:
-    """An input: data or observed. `written` is the order of its plates in the text."""
+    """An input: data or observed. `written` is the order of its plates in the text.
+
+    `support` and `bounds` are what its values are checked against: its type's, or the narrower ones of the
+    distribution that it is observed under. `total` is what the entries of an event add up to.
+    """
 
     name: str
     role: Literal["data", "observed"]
     type: Type
+    support: Support
     bounds: Bounds
     plates: tuple[str, ...]
     written: tuple[str, ...]
     default: Expr | None
     index_base: int
     span: Span
+    total: Expr | None = None
 
 
 @dataclass(frozen=True)
@@ -402,12 +424,14 @@ class Let:
 
 @dataclass(frozen=True)
 class Term:
-    """A term of the log density: a site's, or a factor's (then `dist` is None and `value` the term)."""
+    """A term of the log density: a site's, or a factor's (then `dist` is None and `value` the term).
+
+    The support of `value` is where it is known to lie.
+    """
 
     name: str | None
     value: Expr
     dist: Dist | None
-    truncated: tuple[float, float] | None
     normalised: bool
     plates: tuple[str, ...]
     when: Expr | None

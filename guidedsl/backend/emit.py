@@ -6,11 +6,11 @@ gives an expression the axes of its target by `[..., None]`, which is the only b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from guidedsl import ir
+from guidedsl.backend.code import ATOM, COMPARE, POWER, PRODUCT, SUM, UNARY, Code, axes, chain, indexed, number
+from guidedsl.backend.densities import log_prob
 from guidedsl.backend.names import data_attribute, extern_name
 from guidedsl.check.indexing import step_offset
 from guidedsl.check.shapes import NEW
@@ -18,23 +18,6 @@ from guidedsl.check.walk import variables
 from guidedsl.ir import Bounds, Stage, Type
 from guidedsl.library.supports import Support, free_shape
 from guidedsl.sizes import Size
-
-COMPARE, SUM, PRODUCT, UNARY, POWER, ATOM = range(6)
-_INDEX = re.compile(r"(?<=\w)\[\.\.\., (?P<items>[^\[\]()]*)\]$")
-_CHUNK = 40
-"""Longer sums are bracketed in groups, which keeps Python's and black's own recursion shallow."""
-
-
-@dataclass(frozen=True)
-class Code:
-    """Python text and how tightly its outermost operator binds."""
-
-    text: str
-    level: int = ATOM
-
-    def at(self, level: int) -> str:
-        """The text, bracketed unless it binds at least as tightly as `level`."""
-        return self.text if self.level >= level else f"({self.text})"
 
 
 class Emitter:
@@ -106,11 +89,11 @@ class Emitter:
             return code
         own = len(type.event)
         slots = [*(plate in type.plates for plate in plates), *[False] * (rank - own), *[True] * own]
-        return _indexed(code, _new_axes(slots, type.stage))
+        return indexed(code, _new_axes(slots, type.stage))
 
     def lifted(self, code: Code, stage: Stage, own: Sequence[str], plates: Sequence[str]) -> Code:
         """`code`, a value with the axes `own`, with those of `plates` that it lacks of size 1."""
-        return _indexed(code, _new_axes([plate in own for plate in plates], stage))
+        return indexed(code, _new_axes([plate in own for plate in plates], stage))
 
     def materialised(self, expr: ir.Expr, plates: Sequence[str], event: Sequence[Size]) -> Code:
         """`expr` with every axis at full size, so that it can be indexed and summed."""
@@ -245,7 +228,7 @@ class Emitter:
                     return Code(f"{name}({', '.join(values)})")
                 plain = len(expr.arguments) > 1 and function.code.startswith("fn.")
                 operands = [(self._operand(a, expr.type).text, a) for a in expr.arguments]
-                values = [text if plain else self._tensor(text, a) for text, a in operands]
+                values = [text if plain else self.as_tensor(text, a) for text, a in operands]
                 return Code(f"{function.code}({', '.join(values)})")
             case "signature":
                 return self._signed(expr)
@@ -256,9 +239,9 @@ class Emitter:
             case _:
                 x = self.emit(expr.arguments[0])
                 event = len(expr.arguments[0].type.event)
-                axes = str(expr.axis) if expr.axis is not None else _axes(event)
+                over = str(expr.axis) if expr.axis is not None else axes(event)
                 level = ATOM if function.code.startswith("{x}.") else COMPARE
-                return Code(function.code.format(x=x.at(level), axes=axes))
+                return Code(function.code.format(x=x.at(level), axes=over))
 
     def _condition(self, expr: ir.Compare) -> str:
         """A comparison of a step's number, as Python decides it."""
@@ -277,7 +260,7 @@ class Emitter:
         values = [self.tensor(value, expr.type.plates, expr.type.event) for value in (yes, no)]
         return Code(f"({values[0]} if {test} else {values[1]})")
 
-    def _tensor(self, text: str, expr: ir.Expr) -> str:
+    def as_tensor(self, text: str, expr: ir.Expr) -> str:
         """torch's functions do not take numbers."""
         return f"data.new_tensor({text})" if expr.type.number else text
 
@@ -286,7 +269,7 @@ class Emitter:
         if function.name == "dot":
             return self._dot(expr.arguments[0], expr.arguments[1], expr.type.plates)
         values = [self.aligned(argument, expr.type.plates, len(argument.type.event)) for argument in expr.arguments]
-        level = ATOM if function.code.startswith("{0}.") else COMPARE
+        level = ATOM if function.code.startswith(("{0}.", "(")) else COMPARE
         return Code(function.code.format(*(value.at(level) for value in values)))
 
     def _construct(self, expr: ir.Apply) -> Code:
@@ -307,7 +290,7 @@ class Emitter:
         if value.type.number:
             return Code(f"data.new_full({self.shape((), event)}, {self.emit(value).text})")
         slots = [*(True for _ in value.type.plates), *[False] * len(expr.sizes), *[True] * len(value.type.event)]
-        inner = _indexed(self.emit(value), _new_axes(slots, Stage.LATENT))
+        inner = indexed(self.emit(value), _new_axes(slots, Stage.LATENT))
         return Code(f"fn.expand({inner.text}, {self.shape(value.type.plates, event)})")
 
     def _gather(self, expr: ir.Gather, whole: tuple[str, ...] = ()) -> Code:
@@ -318,20 +301,20 @@ class Emitter:
             return Code(self._full_base(base, whole))
         if any(index.type.stage is Stage.LATENT for _, index in present):
             return self._gather_random(base, present, whole)
-        indexed = dict(present)
-        read = self._full_base(base, [*indexed, *whole])
-        fixed = all(index.type.number for index in indexed.values())
+        rows_of = dict(present)
+        read = self._full_base(base, [*rows_of, *whole])
+        fixed = all(index.type.number for index in rows_of.values())
         rows = []
         for plate in base.type.plates:
-            if plate in indexed:
-                rows.append(self._row(indexed[plate], target.plates))
+            if plate in rows_of:
+                rows.append(self._row(rows_of[plate], target.plates))
             elif fixed:
                 rows.append(":")
             else:
                 after = len(target.plates) - 1 - target.plates.index(plate)
                 length = self.size(self.plates[plate].size) if plate in whole else self.length(plate)
                 rows.append(f"fn.rows({length}, {after}, data)")
-        return _indexed(Code(read), [*rows, *[":"] * len(base.type.event)])
+        return indexed(Code(read), [*rows, *[":"] * len(base.type.event)])
 
     def _gather_random(self, base: ir.Expr, indices: list[tuple[str, ir.Expr]], whole: tuple[str, ...]) -> Code:
         """Rows that are themselves random differ from particle to particle: one plate at a time."""
@@ -348,7 +331,7 @@ class Emitter:
                 read = f"{read}.movedim({-(after + events + 1)}, {-(events + 1)})"
             slots = [*(name in left for name in target), *[True] * (events + 1)]
             row = self.aligned(index, target, 0).text
-            code = Code(f"fn.gather({_indexed(Code(read), _new_axes(slots, stage)).text}, {row}, {events})")
+            code = Code(f"fn.gather({indexed(Code(read), _new_axes(slots, stage)).text}, {row}, {events})")
             plates, stage = target, max(stage, index.type.stage)
         return code
 
@@ -389,7 +372,7 @@ class Emitter:
         if expr.plate not in plates:
             event = (self.plates[expr.plate].size, *base.type.event)
             slots = [*(True for _ in plates), False, *(True for _ in base.type.event)]
-            inner = _indexed(read, _new_axes(slots, Stage.LATENT))
+            inner = indexed(read, _new_axes(slots, Stage.LATENT))
             return Code(f"fn.expand({inner.text}, {self.shape(plates, event)})")
         events = len(base.type.event)
         source = -(len(plates) - plates.index(expr.plate) + events)
@@ -419,7 +402,7 @@ class Emitter:
             self._row(item, expr.type.plates) if _is_pick(item) else self._position(item)  # type: ignore[arg-type]
             for item in items
         ]
-        return _indexed(self.emit(base), [*positions, *[":"] * rest])
+        return indexed(self.emit(base), [*positions, *[":"] * rest])
 
     def _picked(self, expr: ir.Subscript, picks: list[bool]) -> Code:
         """Positions that differ from row to row: what is fixed first, then one axis at a time."""
@@ -429,7 +412,7 @@ class Emitter:
         rest = len(base.type.event) - used
         fixed = [":" if pick else self._position(item) for item, pick in zip(expr.items, picks, strict=True)]
         if any(text != ":" for text in fixed):
-            code = _indexed(code, [*fixed, *[":"] * rest])
+            code = indexed(code, [*fixed, *[":"] * rest])
         axes = [item for item, text in zip(expr.items, fixed, strict=True) if text in (":", "None") or ":" in text]
         events = len(axes) + rest
         for position in range(len(axes) - 1, -1, -1):
@@ -456,7 +439,7 @@ class Emitter:
     def _whole(self, expr: ir.Expr) -> str:
         value = expr.type.value
         if value is not None:
-            return str(int(value))
+            return number(value, whole=True)
         offset = step_offset(expr)
         if offset is None or offset.constant == 0:
             return self.emit(expr).text
@@ -467,7 +450,7 @@ class Emitter:
         if expr.type.stage <= Stage.DATA and _literal(expr):
             return Code(f"data.new_tensor({self._literal_rows(expr)})")
         rank = len(expr.type.event) - 1
-        parts = [self._tensor(self.aligned(item, expr.type.plates, rank).text, item) for item in expr.items]
+        parts = [self.as_tensor(self.aligned(item, expr.type.plates, rank).text, item) for item in expr.items]
         kinds = {(_random(item), item.type.plates, item.type.event, item.type.number) for item in expr.items}
         if len(kinds) == 1 and not self.uneven:
             return Code(f"torch.stack(({', '.join(parts)}{',' if len(parts) == 1 else ''}), {-1 - rank})")
@@ -486,7 +469,7 @@ class Emitter:
         extern = callee.kind == "extern"
         arguments = ["data"] if extern else []
         for argument in expr.arguments:
-            arguments.append(self._tensor(self.aligned(argument, plates, len(argument.type.event)).text, argument))
+            arguments.append(self.as_tensor(self.aligned(argument, plates, len(argument.type.event)).text, argument))
         name = extern_name(callee.name) if extern else self.local(callee.name)
         return Code(f"{name}({', '.join(arguments)})")
 
@@ -515,9 +498,8 @@ class Emitter:
     def _log_prob(self, expr: ir.LogProb) -> Code:
         dist, plates = expr.dist, expr.type.plates
         batch = len(expr.type.event)
-        value = self._tensor(self.aligned(expr.value, plates, batch + dist.own).text, expr.value)
-        arguments = [value, *self.arguments(dist, plates, batch)]
-        return Code(f"dist.{dist.form.runtime}.log_prob({', '.join(arguments)})")
+        value = self.as_tensor(self.aligned(expr.value, plates, batch + dist.own).text, expr.value)
+        return log_prob(self, dist, Code(value), expr.value.type.support, plates, batch)
 
     def _free(self, expr: ir.Free) -> Code:
         latent = expr.latent
@@ -541,7 +523,7 @@ class Emitter:
         if not given:
             return f"constraints.{name}{via}"
         if row.discrete:
-            texts = [self._whole(bound) for bound in given]
+            texts = [self._whole(b) if b.type.number else self.aligned(b, plates, rank).text for b in given]
             return f"constraints.integer_interval({', '.join(texts)})"
         texts = [self.aligned(bound, plates, rank).text for bound in given]
         return f"constraints.{name}({', '.join(texts)}){via}"
@@ -558,49 +540,11 @@ def _new_axes(slots: Sequence[bool], stage: Stage) -> list[str]:
 
 def at(text: str, position: str, rank: int) -> str:
     """One entry of the axis in front of `rank` event axes."""
-    return _indexed(Code(text), [position, *[":"] * rank]).text
-
-
-def _indexed(code: Code, items: list[str]) -> Code:
-    """`code[..., items]`, in one pair of brackets with an index that stands there already."""
-    while items and items[0] == ":":
-        items = items[1:]
-    if not items:
-        return code
-    taken = sum(item != "None" for item in items)
-    match = _INDEX.search(code.text) if code.level == ATOM else None
-    if match is not None:
-        before = match["items"].split(", ")
-        kept = before[: len(before) - taken]
-        if before[len(before) - taken :] == [":"] * taken and "" not in before:
-            items = [*kept, *items]
-            code = Code(code.text[: match.start()])
-    return Code(f"{code.at(ATOM)}[..., {', '.join(items)}]")
-
-
-def _axes(count: int) -> str:
-    return "-1" if count == 1 else f"({', '.join(str(-k) for k in range(count, 0, -1))})"
-
-
-def added(total: str, code: Code) -> str:
-    """A term added to a running total."""
-    if code.text.startswith("-"):
-        return f"{total} - {code.text[1:]}"
-    return f"{total} + {code.text}"
-
-
-def summed(code: Code, count: int) -> Code:
-    """`code` summed over its last `count` axes."""
-    return code if count == 0 else Code(f"{code.at(ATOM)}.sum({_axes(count)})")
+    return indexed(Code(text), [position, *[":"] * rank]).text
 
 
 def _number(value: float) -> Code:
     return Code(number(value), UNARY if value < 0 else ATOM)
-
-
-def number(value: float) -> str:
-    """A number as Python text."""
-    return {"inf": "math.inf", "-inf": "-math.inf"}.get(repr(float(value)), repr(float(value)))
 
 
 def _reads_step(expr: ir.Expr) -> bool:
@@ -621,17 +565,3 @@ def _literal(expr: ir.Expr) -> bool:
     if isinstance(expr, ir.Stack):
         return all(_literal(item) for item in expr.items)
     return expr.type.number
-
-
-def chain(texts: list[str], operators: list[str]) -> str:
-    """Operands and the operators before them; a long chain in bracketed groups, signs on the operands."""
-    if len(texts) <= _CHUNK or "/" in operators:
-        text = texts[0]
-        for operator, operand in zip(operators[1:], texts[1:], strict=True):
-            text = f"{text} {operator} {operand}"
-        return text
-    joiner = "*" if operators[-1] == "*" else "+"
-    signed = [f"-{text}" if op == "-" else text for op, text in zip(operators, texts, strict=True)]
-    starts = range(0, len(signed), _CHUNK)
-    groups = [f"({f' {joiner} '.join(signed[start : start + _CHUNK])})" for start in starts]
-    return chain(groups, [joiner] * len(groups))

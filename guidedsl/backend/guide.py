@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guidedsl import ir
-from guidedsl.backend.emit import SUM, Code, Emitter, chain, summed
+from guidedsl.backend.code import SUM, Code, chain, summed
+from guidedsl.backend.densities import draw as draw_code
+from guidedsl.backend.densities import log_prob, sample
+from guidedsl.backend.emit import Emitter
 from guidedsl.backend.model import ModelContext, Names, scaled, used_dims
 from guidedsl.backend.names import Locals, Module, extern_name, local_name, snake_case
 from guidedsl.backend.nets import Names as Variables
@@ -213,7 +216,7 @@ class _Writer:
         value = self.fresh(f"{name}_free") if pushed else name
         log_q = "_" if draw.latent is None else self.fresh(f"log_q_{value}")
         event = draw.dist.type.event
-        body.append(Statement(f"{value}, {log_q} = {_call(draw.dist, draw.plates, event, emitter)}", line))
+        _sample(value, log_q, draw.dist, draw.plates, event, emitter, Place(body, line))
         terms = [summed(Code(log_q), plates + len(event) - draw.dist.own)]
         if pushed:
             assert draw.via is not None
@@ -249,16 +252,13 @@ class _Writer:
         line = draw.span.line
         alone = len(draw.latents) == 1
         log_q = self.fresh(f"log_q_{self.local(draw.latents[0].name)}" if alone else "log_q_joint")
-        if isinstance(draw.dist, ir.Flow):
-            call, batch = self._flow(draw.dist, line), 0
-        else:
-            call, batch = _call(draw.dist, draw.plates, draw.dist.type.event, self.emitter), 1 - draw.dist.own
+        batch = 0 if isinstance(draw.dist, ir.Flow) else 1 - draw.dist.own
         if alone:
             parts = [self._part(draw.latents[0], draw)]
-            self._add(f"{parts[0]}, {log_q} = {call}", line)
+            self._draw_joint(parts[0], log_q, draw)
         else:
             block = self.fresh("joint_free")
-            self._add(f"{block}, {log_q} = {call}", line)
+            self._draw_joint(block, log_q, draw)
             parts = self._split(block, draw)
         terms = [summed(Code(log_q), len(draw.plates) + batch)]
         scalars = not alone and self._all_scalars(draw)
@@ -273,6 +273,13 @@ class _Writer:
                 log_det = self._push(name, shaped, via, latent.plates, rank, self.emitter, Place(self.body, line))
                 terms.append(summed(log_det, len(latent.plates) + rank - latent.type.support.row.rank))
         self._record(terms, draw.plates, draw.dist, self.emitter)
+
+    def _draw_joint(self, value: str, log_q: str, draw: ir.JointDraw) -> None:
+        if isinstance(draw.dist, ir.Flow):
+            self._add(f"{value}, {log_q} = {self._flow(draw.dist, draw.span.line)}", draw.span.line)
+            return
+        place = Place(self.body, draw.span.line)
+        _sample(value, log_q, draw.dist, draw.plates, draw.dist.type.event, self.emitter, place)
 
     def _flow(self, flow: ir.Flow, line: int) -> str:
         """The draw of a flow: its nets first, with their weights from the store."""
@@ -328,10 +335,24 @@ class _Writer:
         return f"{text}.movedim({source}, {target})"
 
 
-def _call(dist: ir.Dist, plates: tuple[str, ...], event: tuple[Size, ...], emitter: Emitter) -> str:
-    shape = emitter.shape(plates, event, particles=True)
-    arguments = emitter.arguments(dist, plates, len(event) - dist.own)
-    return f"dist.{dist.form.runtime}.draw({', '.join(['noise', shape, *arguments])})"
+def _sample(
+    value: str,
+    log_q: str,
+    dist: ir.Dist,
+    plates: tuple[str, ...],
+    event: tuple[Size, ...],
+    emitter: Emitter,
+    place: Place,
+) -> None:
+    """Draw `value`, and `log_q`, its log density, which `_` asks not to know."""
+    if dist.row.rule is None:
+        text = f"{value}, {log_q} = {draw_code(emitter, dist, plates, event).text}"
+        place.body.append(Statement(text, place.line))
+        return
+    place.body.append(Statement(f"{value} = {sample(emitter, dist, plates, event).text}", place.line))
+    if log_q != "_":
+        density = log_prob(emitter, dist, Code(value), dist.type.support, plates, len(event) - dist.own)
+        place.body.append(Statement(f"{log_q} = {density.text}", place.line))
 
 
 def _difference(terms: list[Code]) -> Code:

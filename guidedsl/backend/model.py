@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from guidedsl import ir
-from guidedsl.backend.emit import PRODUCT, UNARY, Code, Emitter, added, summed
+from guidedsl.backend.code import PRODUCT, UNARY, Code, added, summed
+from guidedsl.backend.emit import Emitter
 from guidedsl.backend.names import Locals, Module, data_attribute, extern_name, field_name, local_name, snake_case
 from guidedsl.backend.nets import Names as Variables
 from guidedsl.backend.nets import net_statements
@@ -497,7 +498,7 @@ def _batch(plate: ir.Plate) -> str:
 
 def _field(field: ir.Field, model: ir.Model, emitter: Emitter) -> str:
     whole = Emitter(emitter.plates, lambda name: f"data.{data_attribute(name)}")
-    constraint = whole.constraint(field.type.support, field.bounds, None, field.plates, len(field.type.event))
+    constraint = whole.constraint(field.support, field.bounds, None, field.plates, len(field.type.event))
     if "data." in constraint:
         constraint = f"lambda data: {constraint}"
     parts = [
@@ -513,6 +514,9 @@ def _field(field: ir.Field, model: ir.Model, emitter: Emitter) -> str:
         parts.append(f"index_base={field.index_base}")
     if field.type.support.target is not None:
         parts.append(f'index_of="{field.type.support.target}"')
+    if field.total is not None:
+        total = whole.aligned(field.total, field.plates, len(field.type.event) - 1).text
+        parts.append(f"total=lambda data: {total}")
     when = _when(field, model, whole)
     if when is not None:
         parts.append(f"when=lambda data: {when}")

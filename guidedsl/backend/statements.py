@@ -8,7 +8,8 @@ from textwrap import indent
 from typing import Any, TypeVar
 
 from guidedsl import ir
-from guidedsl.backend.emit import Emitter, number
+from guidedsl.backend.code import number
+from guidedsl.backend.emit import Emitter
 from guidedsl.backend.names import data_attribute
 from guidedsl.library.supports import support
 

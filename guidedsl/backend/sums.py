@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from guidedsl import ir
-from guidedsl.backend.emit import ATOM, PRODUCT, UNARY, Code, Emitter, added
+from guidedsl.backend.code import ATOM, PRODUCT, UNARY, Code, added
+from guidedsl.backend.emit import Emitter
 from guidedsl.backend.names import Locals
 from guidedsl.backend.statements import Statement
 from guidedsl.backend.terms import log_density
@@ -45,7 +46,7 @@ class SumWriter:
         inner = self._add(name, summed.terms, summed.axes, summed.plates, summed.span.line)
         self._tilt(name, [summed.classes], summed.axes, inner)
         place = summed.axes.index(summed.classes.name) - len(summed.axes)
-        return Code(f"fn.log_sum_exp({name}, {place})")
+        return Code(f"fn.sum_out({name}, {place})")
 
     def _chain(self, summed: ir.SumChain, name: str) -> Code:
         """First steps, moves from step to step, and what is seen of the classes at each; then the forward algorithm."""
@@ -80,7 +81,7 @@ class SumWriter:
         for position, link in enumerate(summed.links):
             assert link.start is not None
             span = next(term.span for term in summed.terms if term.name == link.site.name)
-            term = ir.Term(None, link.start, None, None, True, link.start.type.plates, None, span)
+            term = ir.Term(None, link.start, None, True, link.start.type.plates, None, span)
             whole, inner = self.resolve(term)
             code, own = inner.emit(whole.value), whole.value.type.plates
             if link.site.step in own:

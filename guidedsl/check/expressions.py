@@ -14,7 +14,7 @@ from guidedsl.check import signatures
 from guidedsl.check.calls import one_value
 from guidedsl.check.indexing import Indexing
 from guidedsl.check.scope import Report, Scope
-from guidedsl.check.shapes import DIM_RANGE, as_size, latest, match, show, unify
+from guidedsl.check.shapes import DIM_RANGE, as_size, latest, match, offset, show, unify
 from guidedsl.check.special import Special
 from guidedsl.check.walk import references
 from guidedsl.ir import Stage, Type
@@ -258,7 +258,8 @@ class Expressions:
             range = s.union(range, item.type.support.range)
         plates = self.scope.sort(plate for item in items for plate in item.type.plates)
         event = (Size.of(len(items)), *items[0].type.event)
-        return ir.Stack(tuple(items), Type(event, s.elementwise(range), plates, latest(i.type for i in items)))
+        support = s.support("simplex") if _complements(items) else s.elementwise(range)
+        return ir.Stack(tuple(items), Type(event, support, plates, latest(i.type for i in items)))
 
     # Calls
 
@@ -279,6 +280,8 @@ class Expressions:
             return self.special.lags(function, node)
         if function.shape == "construct":
             return self._construct(function, node)
+        if function.shape == "signature":
+            return self._signed(function, node)
         arguments = self.bind(function, node)
         if arguments is None:
             return None
@@ -289,8 +292,6 @@ class Expressions:
         match function.shape:
             case "elementwise":
                 return self._elementwise(function, nodes, values)
-            case "signature":
-                return self._signed(function, node, nodes, values)
             case _:
                 return self._along_axes(function, node, values[0], axis)
 
@@ -340,7 +341,7 @@ class Expressions:
 
     def _domains(self, function: Function, nodes: tuple[ast.Expr, ...], values: list[ir.Expr]) -> bool:
         fine = True
-        for node, value in zip(nodes[:1], values[:1], strict=True):
+        for node, value in zip(nodes, values, strict=True):
             if not value.type.support.range.within(function.domain):
                 wanted = str(s.elementwise(function.domain))
                 fine = self.refuse(f"the argument of {function.name}", wanted, node, value)
@@ -385,8 +386,10 @@ class Expressions:
             result = _number(function, [v for v in literals if v is not None])
         range = s.point(result) if result is not None else function.range(*(v.type.support.range for v in values))
         number = type.number and bool(function.number_code or result is not None)
-        whole = _chosen_whole(values) if function.name == "where" else None
-        type = replace(type, support=whole or s.elementwise(range), number=number, value=result)
+        support = s.elementwise(range)
+        if function.name == "where" and not values[0].type.event:
+            support = _kept(values[1].type, values[2].type) or support
+        type = replace(type, support=support, number=number, value=result)
         if result is not None:
             return ir.Const(result, type)
         return ir.Apply(function, tuple(values), None, (), type)
@@ -406,36 +409,54 @@ class Expressions:
         support = s.elementwise(range)
         from_right = None if axis is None else axis - len(event)
         if function.shape == "last":
-            if function.name == "softmax":
-                support = s.support("simplex")
+            if function.support is not None:
+                support = s.support(function.support)
             return ir.Apply(function, (value,), -1, (), replace(value.type, support=support, number=False))
         left = () if axis is None else (*event[:axis], *event[axis + 1 :])
         return ir.Apply(
             function, (value,), from_right, (), replace(value.type, event=left, support=support, number=False)
         )
 
-    def _signed(
-        self, function: Function, node: ast.Call, nodes: tuple[ast.Expr, ...], values: list[ir.Expr]
-    ) -> ir.Expr | None:
+    def _signed(self, function: Function, node: ast.Call) -> ir.Expr | None:
+        """The first of a function's signatures that fits."""
+        count = len(node.arguments)
+        overloads = [f for f in (function, *function.others) if len(f.parameters) == count] or [function]
+        bound = self.bind(overloads[0], node)
+        values = self.all(bound[0]) if bound is not None else None
+        if bound is None or values is None:
+            return None
+        fitting = [(f, letters) for f in overloads if (letters := _letters(f, values)) is not None]
+        if not fitting:
+            self._misfit(overloads, bound[0], values)
+            return None
+        for chosen, letters in fitting:
+            if all(value.type.support.within(wanted) for value, wanted in zip(values, _wanted(chosen), strict=True)):
+                assert chosen.signature is not None
+                result = signatures.read(chosen.signature[1])
+                event = tuple(offset(letter, letters) for letter in result.dims)
+                plates = self.scope.sort(plate for value in values for plate in value.type.plates)
+                type = Type(event, s.support(result.kind), plates, latest(v.type for v in values))
+                return ir.Apply(chosen, tuple(values), None, (), type)
+        for argument, value, kind in zip(bound[0], values, _wanted(fitting[-1][0]), strict=True):
+            if not value.type.support.within(kind):
+                self.refuse(f"an argument of {function.name}", kind.kind, argument, value)
+                break
+        return None
+
+    def _misfit(self, overloads: list[Function], nodes: tuple[ast.Expr, ...], values: list[ir.Expr]) -> None:
+        """Report the first argument whose shape is none that the function takes."""
+        function = overloads[0]
         assert function.signature is not None
         letters: dict[str, Size] = {}
+        takes = " or ".join(", ".join(f.signature[0]) for f in overloads if f.signature is not None)
         for argument, value, wanted in zip(nodes, values, function.signature[0], strict=True):
             notation = signatures.read(wanted)
             event = value.type.event
             if len(event) != len(notation.dims) or not match(notation.dims, event, letters):
                 want = show(tuple(letters.get(letter, Size.of(letter)) for letter in notation.dims))
-                what = f"the argument of {function.name}"
-                hint = f"{function.name} takes {', '.join(function.signature[0])}"
+                what, hint = f"the argument of {function.name}", f"{function.name} takes {takes}"
                 self.report.add(errors.wrong_shape(what, want, show(event), argument.span, hint))
-                return None
-            if not value.type.support.within(s.support(notation.kind)):
-                self.refuse(f"an argument of {function.name}", notation.kind, argument, value)
-                return None
-        result = signatures.read(function.signature[1])
-        event = tuple(letters[letter] for letter in result.dims)
-        plates = self.scope.sort(plate for value in values for plate in value.type.plates)
-        type = Type(event, s.support(result.kind), plates, latest(v.type for v in values))
-        return ir.Apply(function, tuple(values), None, (), type)
+                return
 
     def _construct(self, function: Function, node: ast.Call) -> ir.Expr | None:
         values = {"full": 1}.get(function.name, 0)
@@ -501,14 +522,39 @@ class Expressions:
         return size
 
 
-def _chosen_whole(values: list[ir.Expr]) -> s.Support | None:
-    """The structured support of `where(c, a, b)`, where one number chooses between two whole events."""
-    condition, yes, no = (value.type for value in values)
-    if condition.event or yes.event != no.event:
+def _letters(function: Function, values: list[ir.Expr]) -> dict[str, Size] | None:
+    """The sizes of a signature's letters, where the arguments have its shapes."""
+    assert function.signature is not None
+    letters: dict[str, Size] = {}
+    for value, wanted in zip(values, function.signature[0], strict=True):
+        notation, event = signatures.read(wanted), value.type.event
+        if len(event) != len(notation.dims) or not match(notation.dims, event, letters):
+            return None
+    return letters
+
+
+def _wanted(function: Function) -> list[s.Support]:
+    assert function.signature is not None
+    return [s.support(signatures.read(wanted).kind) for wanted in function.signature[0]]
+
+
+def _kept(yes: Type, no: Type) -> s.Support | None:
+    """The structured support that two events of one shape have in common."""
+    if yes.event != no.event or not (yes.support.structured or no.support.structured):
         return None
-    wider = no.support if yes.support.within(no.support) else yes.support
-    both = yes.support.within(wider) and no.support.within(wider)
-    return wider if both and wider.structured else None
+    if yes.support.within(no.support):
+        return no.support
+    return yes.support if no.support.within(yes.support) else None
+
+
+def _complements(items: list[ir.Expr]) -> bool:
+    """Whether these are `p, 1 - p` of a unit."""
+    if len(items) != 2 or items[0].type.event or not items[0].type.support.range.within(s.UNIT):
+        return False
+    match items[1]:
+        case ir.Chain(terms=(("+", ir.Const(value=1.0)), ("-", other))):
+            return other == items[0]
+    return False
 
 
 _INTO = {"positive": "softplus({})", "unit": "inv_logit({})", "simplex": "softmax({})"}

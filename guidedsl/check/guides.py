@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from guidedsl import errors, ir
 from guidedsl.check.autos import LARGE, expand_auto, known_size
-from guidedsl.check.distributions import check_dist, comparable
+from guidedsl.check.distributions import check_dist, inner_values
 from guidedsl.check.enumeration import classes_of, sum_out
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.models import FLAT, check_let, declared_names, point_mass
@@ -405,7 +405,7 @@ class GuideChecker:
         enclosing = expressions.scope.enclosing
         latent = self.claim(node.name, in_auto=in_auto)
         if latent is None:
-            expressions.each(argument.value for argument in node.dist.arguments)
+            expressions.each(inner_values(node.dist))
             return
         if latent.plates != enclosing:
             self.report.add(
@@ -471,13 +471,9 @@ class GuideChecker:
     ) -> bool:
         """Whether the distribution has the latent's shape and support."""
         name, span = latent.name, node.dist.span
-        if dist.row.model_only:
-            hint = f"{dist.row.name} cannot be sampled: take another distribution on {latent.type.support}"
-            self.report.add(
-                errors.support_leaves(
-                    name, str(latent.type.support), dist.row.name, "nothing that can be drawn", span, latent.span, hint
-                )
-            )
+        if dist.not_drawn is not None:
+            density, support = dist.not_drawn.row.name, str(latent.type.support)
+            self.report.add(errors.not_drawn(density, name, support, span, latent.span), name)
             return False
         if not carries(dist.type.event, target):
             wanted, got = show(target), show(dist.type.event)
@@ -561,21 +557,14 @@ class GuideChecker:
         self.report.add(finding, latent.name)
 
     def _inside(self, support: Support, model: Support) -> bool:
-        return support.within(comparable(model, self._target_size(model)), almost=True)
+        return support.within(self.scope().positions(model), almost=True)
 
     def _smaller(self, latent: ir.Latent, support: Support, span: Span) -> None:
         model = latent.type.support
-        if not self._inside(model, support) and not comparable(model, self._target_size(model)).within(
-            support, almost=True
-        ):
+        if not self._inside(model, support) and not self.scope().positions(model).within(support, almost=True):
             self.report.add(
                 errors.support_smaller(latent.name, str(support), str(model), span, latent.span), latent.name
             )
-
-    def _target_size(self, support: Support) -> Size | None:
-        if support.target is None:
-            return None
-        return self.plates[support.target].size if support.target in self.plates else Size.of(support.target)
 
     def _joint(self, node: ast.Joint, expressions: Expressions, in_auto: bool) -> None:
         enclosing = expressions.scope.enclosing
@@ -602,6 +591,8 @@ class GuideChecker:
             support = str(dist.type.support)
             self.report.add(errors.joint_support(names, dist.row.name, support, node.dist.span, latents[0].span))
             return
+        if not dist.row.reparameterised:
+            self.report.add(errors.not_reparameterised(names, dist.row.name, node.dist.span), *names.split(", "))
         self.statements.append(ir.JointDraw(dist, tuple(latents), enclosing, node.span))
 
     def _may_join(self, node: ast.Joint, latents: list[ir.Latent], enclosing: tuple[str, ...]) -> bool:
@@ -640,6 +631,12 @@ class GuideChecker:
         if dist.row.guide_only:
             hint = f"what is known exactly is a value: `let {node.name.text} = …`"
             self.report.add(errors.no_density(dist.row.name, node.name.text, node.dist.span, node.name.span, hint))
+            return
+        if dist.not_drawn is not None:
+            density, support = dist.not_drawn.row.name, str(declared.support)
+            self.report.add(
+                errors.not_drawn(density, node.name.text, support, node.dist.span, node.type.span), node.name.text
+            )
             return
         target = declared.event
         if not carries(dist.type.event, target):

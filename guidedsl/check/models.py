@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Literal
 
 from guidedsl import errors, ir
-from guidedsl.check.distributions import check_dist, comparable
+from guidedsl.check.composites import restrict
+from guidedsl.check.distributions import check_dist
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.nets import IGNORED, check_net, check_unpack
 from guidedsl.check.params import check_param
@@ -30,7 +31,6 @@ from guidedsl.check.walk import references, substitute, variables
 from guidedsl.ir import Stage
 from guidedsl.library import supports as s
 from guidedsl.library.distributions import DISTRIBUTIONS
-from guidedsl.sizes import Size
 from guidedsl.source import Span
 from guidedsl.syntax import ast
 
@@ -348,7 +348,18 @@ class ModelChecker:
         type = type if self.open is None else self.open.whole[name.text].type
         base = declared.index_base
         self.fields.append(
-            ir.Field(name.text, role, type, declared.bounds, plates, tuple(self.path), default, base, name.span)
+            ir.Field(
+                name.text,
+                role,
+                type,
+                declared.support,
+                declared.bounds,
+                plates,
+                tuple(self.path),
+                default,
+                base,
+                name.span,
+            )
         )
         return True
 
@@ -450,54 +461,48 @@ class ModelChecker:
         name = node.name.text
         symbol = self.symbols[name]
         assert node.dist is not None
-        restricted = self._supports(node, node.dist, declared, dist, scope)
+        restricted = self._supports(node, node.dist, declared, dist)
         if restricted is None:
             self.report.doubt(name)
             return
-        truncated, normalised = restricted
-        value = ir.Var(name, symbol.role, symbol.type)
-        self.statements.append(ir.Term(name, value, dist, truncated, normalised, scope.enclosing, when, node.span))
+        dist, normalised = restricted
+        known = scope.positions(declared.support)
+        if isinstance(node, ast.Observed) and declared.support.target is None and _narrowed(known, dist):
+            known = dist.type.support
+            self.fields[-1] = replace(self.fields[-1], support=known, bounds=dist.bounds)
+        if isinstance(node, ast.Observed):
+            self.fields[-1] = replace(self.fields[-1], total=_total(dist))
+        value = ir.Var(name, symbol.role, replace(symbol.type, support=known))
+        self.statements.append(ir.Term(name, value, dist, normalised, scope.enclosing, when, node.span))
 
     def _supports(
-        self, node: ast.Latent | ast.Observed, at: ast.DistExpr, declared: Declared, dist: ir.Dist, scope: Scope
-    ) -> tuple[tuple[float, float] | None, bool] | None:
-        """How the declared type restricts the distribution: (bounds, normalised), or None when it may not."""
-        size = self._target_size(declared.support)
-        site, family = comparable(declared.support, size), dist.type.support
-        shown = at.name.text
-        name, span = node.name.text, at.span
+        self, node: ast.Latent | ast.Observed, at: ast.DistExpr, declared: Declared, dist: ir.Dist
+    ) -> tuple[ir.Dist, bool] | None:
+        """The distribution as the declared type restricts it and whether it is normalised; None when it may not."""
+        site = self.scope().positions(declared.support)
+        family = dist.type.support
+        shown, name, span = at.name.text, node.name.text, at.span
+        places = span, node.type.span
         if isinstance(node, ast.Observed):
-            if not family.within(site, almost=True):
-                self.report.add(
-                    errors.observed_narrower(name, str(declared.support), shown, str(family), span, node.type.span),
-                    name,
-                )
-                return None
-            return None, True
+            if family.within(site, almost=True):
+                return dist, True
+            self.report.add(errors.observed_narrower(name, str(declared.support), shown, str(family), *places), name)
+            return None
         if not site.within(family, almost=True):
-            self.report.add(
-                errors.latent_wider(name, str(declared.support), shown, str(family), span, node.type.span), name
-            )
+            self.report.add(errors.latent_wider(name, str(declared.support), shown, str(family), *places), name)
             return None
         if family.within(site, almost=True):
-            return None, True
+            return dist, True
+        if not site.structured and not dist.own and dist.has_mass:
+            return restrict(dist, site, declared.bounds), True
         bounds = [b for b in (declared.bounds.low, declared.bounds.high) if b is not None]
         if any(b.type.stage > Stage.DATA for b in bounds):
-            self.report.add(errors.bounds_restrict(name, str(declared.support), shown, span, node.type.span), name)
+            self.report.add(errors.bounds_restrict(name, str(declared.support), shown, *places), name)
             return None
-        constant = all(value.type.stage <= Stage.DATA for value in dist.arguments)
-        bounds_known = all(b.type.value is not None for b in bounds)
-        if not site.structured and dist.row.has_mass and bounds_known and not site.row.discrete:
-            return (site.range.low, site.range.high), True
-        if constant:
-            return None, False
-        self.report.add(errors.cannot_restrict(name, str(declared.support), shown, span, node.type.span), name)
+        if dist.type.stage <= Stage.DATA:
+            return dist, False
+        self.report.add(errors.cannot_restrict(name, str(declared.support), shown, *places), name)
         return None
-
-    def _target_size(self, support: s.Support) -> Size | None:
-        if support.target is None:
-            return None
-        return self.plates[support.target].size if support.target in self.plates else Size.of(support.target)
 
     def _factor(self, node: ast.Factor, expressions: Expressions) -> None:
         value = expressions.check(node.value)
@@ -505,7 +510,7 @@ class ModelChecker:
             self.report.add(errors.factor_shape(show(value.type.event), node.value.span))
         elif value is not None:
             enclosing = expressions.scope.enclosing
-            self.statements.append(ir.Term(None, value, None, None, True, enclosing, None, node.span))
+            self.statements.append(ir.Term(None, value, None, True, enclosing, None, node.span))
 
     # The model as a whole
 
@@ -535,6 +540,18 @@ class ModelChecker:
             known = dim.default is not None or dim.name in bound or dim.name in fed
             if not known and (local or dim.name in read) and not self.report.skipped and not self.report.failed:
                 self.report.add(errors.unbound_dim(dim.name, dim.span), dim.name)
+
+
+def _narrowed(declared: s.Support, dist: ir.Dist) -> bool:
+    """Whether data of this type is checked against the narrower support of its distribution when it is bound."""
+    return not declared.within(dist.type.support, almost=True) and moving_bound(dist.bounds) is None
+
+
+def _total(dist: ir.Dist) -> ir.Expr | None:
+    """What the entries of data under this distribution add up to, where that is known when it is bound."""
+    names = [argument.name for argument in dist.form.values]
+    value = dist.arguments[names.index(dist.row.sums_to)] if dist.row.sums_to is not None else None
+    return value if value is not None and value.type.stage <= Stage.DATA else None
 
 
 FLAT = "Flat"

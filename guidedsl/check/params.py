@@ -37,7 +37,11 @@ def check_param(node: ast.Param, owner: str, expressions: Expressions) -> tuple[
         report.add(errors.bounds_move("param", node.name.text, moving.name, node.type.span, known))
         return None
     if declared.support.row.free is None:
-        report.add(errors.not_optimised(node.name.text, str(declared.support), node.type.span))
+        support = declared.support
+        if support.row.discrete:
+            report.add(errors.not_optimised(node.name.text, str(support), node.type.span))
+        else:
+            report.add(errors.no_param_bijection(node.name.text, str(support), node.type.span))
         return None
     transform = _transform(node, declared, expressions)
     init = _init(node, declared, expressions)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from guidedsl import errors, ir
-from guidedsl.check.distributions import comparable
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.scope import Report, Symbol
 from guidedsl.check.shapes import as_size, show
@@ -116,7 +115,7 @@ def _inside(value: ir.Expr, declared: Declared, expressions: Expressions) -> boo
         if number is not None and number.constant is not None:
             beyond = (number - size).constant
             return number.constant >= 0 and (beyond is None or beyond < 0)
-        support = comparable(support, size)
+        support = scope.positions(support)
         return value.type.support.within(declared.support) or value.type.support.within(support)
     return value.type.support.within(support)
 

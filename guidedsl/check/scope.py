@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from guidedsl import ir
 from guidedsl.diagnostics import Diagnostic
+from guidedsl.library.supports import COUNT, Support
 from guidedsl.sizes import Size
 from guidedsl.source import Source, Span
 
@@ -88,6 +89,13 @@ class Scope:
         """Plate names without repetition in the order of axes."""
         wanted = set(names)
         return tuple(name for name in self.plates if name in wanted)
+
+    def positions(self, support: Support) -> Support:
+        """An index as the integers that it stands for, so that it compares with a distribution's support."""
+        if support.target is None:
+            return support
+        size = self.plates[support.target].size if support.target in self.plates else Size.of(support.target)
+        return Support("int", COUNT, ("0", str(size - Size.of(1))))
 
     def candidates(self) -> list[str]:
         return [*self.symbols, *self.dims]

@@ -68,3 +68,10 @@ def as_size(expr: ir.Expr) -> Size | None:
     if expr.type.value is not None and expr.type.value.is_integer() and abs(expr.type.value) < 2**53:
         return Size.of(int(expr.type.value))
     return None
+
+
+def offset(text: str, letters: dict[str, Size]) -> Size:
+    """`K - 1`, for the size that K stands for."""
+    words = text.split()
+    size = letters.get(words[0], Size.of(words[0]))
+    return size - Size.of(int(words[2])) if len(words) == 3 else size

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from guidedsl import errors, ir
 from guidedsl.check.shapes import DIM_RANGE, NEW, as_size, latest, show, unify
+from guidedsl.check.walk import references
 from guidedsl.ir import Type
 from guidedsl.library import supports as s
 from guidedsl.library.functions import SPECIAL, Function
@@ -101,10 +102,32 @@ class Special:
             shapes = show(dist.type.event), show(value.type.event)
             self.report.add(errors.shapes_differ(shapes[0], given[0].span, shapes[1], given[1].span))
             return None
+        known = self.scope.positions(value.type.support)
+        if not self._may_lie(dist, known, value, given):
+            return None
+        value = replace(value, type=replace(value.type, support=known))
         plates = self.scope.sort((*dist.type.plates, *value.type.plates))
         stage = max(dist.type.stage, value.type.stage)
         left = event[: len(event) - dist.own]
         return ir.LogProb(dist, value, Type(left, s.support("real"), plates, stage))
+
+    def _may_lie(self, dist: ir.Dist, known: s.Support, value: ir.Expr, given: tuple[ast.Expr, ...]) -> bool:
+        """Whether the value can be in the support; what is not shown to be is checked element by element as it runs."""
+        wanted = dist.type.support
+        if wanted.structured and not known.within(wanted, almost=True):
+            return self.expressions.refuse(f"what {dist.row.name} is over", str(wanted), given[1], value)
+        if not wanted.structured and known.range.apart(wanted.range):
+            finding = errors.outside_support(
+                f"`{self.report.text(given[1].span)}`",
+                dist.row.name,
+                str(wanted),
+                str(known),
+                given[1].span,
+                given[0].span,
+            )
+            self.report.add(finding, *references(given[1]))
+            return False
+        return True
 
     def _concat(self, node: ast.Call, given: tuple[ast.Expr, ...], usage: tuple[str, ...]) -> ir.Expr | None:
         parts = self.expressions.all(given)

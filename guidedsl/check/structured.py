@@ -19,11 +19,13 @@ def is_literal(expr: ir.Expr) -> bool:
 
 def problem_of(kind: str, init: ir.Expr) -> str:
     """What keeps a literal from being of a structured kind, or nothing."""
+    if kind == "zero_sum" and init.type.value == 0:
+        return ""
     if not init.type.event:
         return f"one number is not a {kind}"
     values = literals(init)
     rows = _matrix(init)
-    if kind in ("simplex", "ordered", "positive_ordered"):
+    if kind in ("simplex", "ordered", "positive_ordered", "zero_sum", "unit_vector"):
         return _vector_problem(kind, init, values)
     if rows and kind in ("lower_cholesky", "unit_lower_cholesky", "corr_cholesky"):
         return _triangular(kind, rows)
@@ -41,6 +43,8 @@ def _vector_problem(kind: str, init: ir.Expr, values: list[float]) -> str:
         return next((problem for problem in problems if problem), "")
     if not values:
         return ""
+    if kind in ("zero_sum", "unit_vector"):
+        return _sum_problem(kind, init, values)
     if kind in ("simplex", "positive_ordered") and min(values) <= 0:
         return f"{min(values):g} is not above 0"
     if kind == "simplex":
@@ -59,6 +63,18 @@ def _vector_problem(kind: str, init: ir.Expr, values: list[float]) -> str:
         if before >= after:
             return f"{after:g} does not come after {before:g}"
     return ""
+
+
+def _sum_problem(kind: str, init: ir.Expr, values: list[float]) -> str:
+    wanted = 0 if kind == "zero_sum" else 1
+    size = 1 if isinstance(init, ir.Stack) else init.type.event[-1].constant
+    if isinstance(init, ir.Stack) and len(values) != len(init.items):
+        return ""
+    if size is None:
+        return "" if kind == "zero_sum" and not any(values) else "its entries are all equal"
+    total = size * sum(value if kind == "zero_sum" else value * value for value in values)
+    of = "entries" if kind == "zero_sum" else "squared entries"
+    return f"its {of} sum to {total:g}, not {wanted}" if abs(total - wanted) > 1e-6 else ""
 
 
 def _matrix(init: ir.Expr) -> list[list[float]]:

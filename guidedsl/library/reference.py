@@ -46,13 +46,14 @@ def _lines() -> Iterator[str]:
     for row in DISTRIBUTIONS.values():
         forms = "<br>".join(f"`{signature(row, form)}`" for form in row.forms)
         pathwise, mass = ("yes" if flag else "" for flag in (row.reparameterised, row.has_mass))
-        yield f"| {forms} | `{row.support}` | {pathwise} | {mass} | {row.doc} |"
+        support = f"`{row.support}`" if row.support else "of its parts"
+        yield f"| {forms} | {support} | {pathwise} | {mass} | {row.doc} |"
     yield ""
     yield "## Functions"
     yield ""
     yield "| function | |"
     yield "|---|---|"
-    for function in FUNCTIONS.values():
+    for function in (f for row in FUNCTIONS.values() for f in (row, *row.others)):
         parameters = ", ".join(function.signature[0] if function.signature else function.parameters)
         result = f" → {function.signature[1]}" if function.signature else ""
         axis = ", axis = k" if function.shape == "reduce" else ""

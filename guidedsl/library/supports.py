@@ -36,6 +36,10 @@ class Range:
         )
         return (low or self.low == -INF == other.low) and (high or self.high == INF == other.high)
 
+    def apart(self, other: Range) -> bool:
+        """Whether no value here is in `other`, nor an end point."""
+        return self.low > other.high or self.high < other.low
+
     @property
     def empty(self) -> bool:
         return self.low > self.high or (self.low == self.high and not (self.low_closed and self.high_closed))
@@ -115,6 +119,8 @@ _ROWS = (
         free=_same,
         initial="increasing",
     ),
+    Kind("zero_sum", "numbers that sum to zero", REAL, rank=1, free=_less_one, initial="0"),
+    Kind("unit_vector", "a direction: numbers whose squares sum to one", Range(-1, 1, True, True), rank=1, initial=""),
     Kind(
         "lower_cholesky",
         "a lower-triangular matrix with a positive diagonal",

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.arrays import ArrayProblem, array, place, whole_number
+from guidedsl.runtime.arrays import ArrayProblem, array, number_text, place, whole_number
 from guidedsl.runtime.constraints import Constraint
 from guidedsl.runtime.data import Batches, Data
 from guidedsl.runtime.errors import DataError
@@ -230,6 +230,8 @@ class Binding:
                     continue
                 raw = raw.take({})
             constraint = entry.constraint if isinstance(entry.constraint, Constraint) else None
+            if entry.when is not None:  # what does not count is replaced before the others are checked
+                constraint = None
             skip_nan = entry.nan_ok or entry.when is not None
             dtype = torch.int64 if entry.index_of is not None else self.dtype
             size = self.index_size(entry)
@@ -297,10 +299,14 @@ def _batches(schema: Schema, plates: Mapping[str, Plate], dims: Mapping[str, int
     return Batches(tuple(rows), axes)
 
 
+def _constraint(entry: Field, data: Data) -> Constraint:
+    return entry.constraint if isinstance(entry.constraint, Constraint) else entry.constraint(data)
+
+
 def _excuse_missing(binding: Binding, data: Data, changes: dict[str, Tensor]) -> None:
     """Replaces the entries that `when` excuses, and reports the NaNs that it does not."""
     for entry in binding.schema.fields:
-        if entry.when is None or not isinstance(entry.constraint, Constraint):
+        if entry.when is None:
             continue
         value: Tensor = getattr(data, entry.attribute)
         mask = entry.when(data).to(torch.bool)
@@ -309,7 +315,7 @@ def _excuse_missing(binding: Binding, data: Data, changes: dict[str, Tensor]) ->
         if len(unexcused):
             where = place(entry.name, unexcused[0].tolist())
             binding.problems.append(f"{where} is missing (NaN), but its `when` says that it counts")
-        inside = entry.constraint.default(tuple(value.shape), dtype=value.dtype, device=value.device)
+        inside = _constraint(entry, data).default(tuple(value.shape), dtype=value.dtype, device=value.device)
         changes[entry.attribute] = torch.where(mask, value, inside)
 
 
@@ -326,14 +332,32 @@ def _check_late(binding: Binding, data: Data) -> None:
                     f" = {want}: this is a bug of guidedsl, please report it"
                 )
                 continue
-        elif isinstance(entry.constraint, Constraint):
+        elif isinstance(entry.constraint, Constraint) and entry.when is None:
             continue
-        constraint = entry.constraint if isinstance(entry.constraint, Constraint) else entry.constraint(data)
+        constraint = _constraint(entry, data)
         size = binding.index_size(entry)
         skip_nan = entry.nan_ok or entry.when is not None
         binding.problems += value_problems(
             entry.name, value, value.dtype, constraint, skip_nan, 0, size, entry.index_of
         )
+
+
+def _check_totals(binding: Binding, data: Data) -> None:
+    """Checks that the counts of each multinomial draw add up to its total."""
+    for entry in binding.schema.fields:
+        if entry.total is None:
+            continue
+        value: Tensor = getattr(data, entry.attribute)
+        total = torch.as_tensor(entry.total(data), dtype=value.dtype, device=value.device).expand(value.shape[:-1])
+        wrong = value.sum(-1) != total
+        if entry.when is not None:
+            mask = entry.when(data).to(torch.bool)
+            wrong &= mask.reshape((*mask.shape, *(1,) * (wrong.ndim - mask.ndim)))
+        if bool(wrong.any()):
+            at = wrong.nonzero()[0].tolist()
+            found, wanted = (number_text(float(v[tuple(at)])) for v in (value.sum(-1), total))
+            more = f" ({int(wrong.sum()) - 1} more like it)" if int(wrong.sum()) > 1 else ""
+            binding.problems.append(f"{place(entry.name, at)} sums to {found}, but its total is {wanted}{more}")
 
 
 def read_rows(data: BoundData, rows: Mapping[str, Tensor]) -> BoundData:
@@ -421,6 +445,8 @@ def complete(binding: Binding, data: BoundData) -> BoundData:
     excused: dict[str, Tensor] = {}
     _excuse_missing(binding, data, excused)
     binding.finish()
+    data = data._with(excused) if excused else data
     _check_late(binding, data)
+    _check_totals(binding, data)
     binding.finish()
-    return data._with(excused) if excused else data
+    return data

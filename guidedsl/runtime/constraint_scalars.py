@@ -216,8 +216,8 @@ class Integer(Discrete):
 class IntegerInterval(Discrete):
     """Whole numbers from `low` to `high`, both included."""
 
-    low: int | Tensor
-    high: int | Tensor
+    low: float | Tensor
+    high: float | Tensor
 
     name, notation, meaning = "integer_interval", "int", "a whole number between the bounds"
     bound_names = ("low", "high")
@@ -226,9 +226,10 @@ class IntegerInterval(Discrete):
         return _is_whole(value) & (value >= self.low) & (value <= self.high)
 
     def default(self, shape: Shape, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
-        if isinstance(self.low, Tensor):
-            return self.low.to(device, dtype).expand(shape).clone()
-        return torch.full(shape, self.low, dtype=dtype, device=device)
+        near = self.high if not isinstance(self.low, Tensor) and self.low == -math.inf else self.low
+        if isinstance(near, Tensor):
+            return near.to(device, dtype).expand(shape).clone()
+        return torch.full(shape, near, dtype=dtype, device=device)
 
 
 def _push_positive(free: Tensor, transform: str) -> tuple[Tensor, Tensor]:

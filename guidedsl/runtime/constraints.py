@@ -107,10 +107,13 @@ def less_than(high: Bound) -> Constraint:
     return LessThan(_as_bound(high, "less_than"))
 
 
-def integer_interval(low: int | Tensor, high: int | Tensor) -> Constraint:
-    """Whole numbers from `low` to `high`, both included; tensors broadcast from the right. Raises ParamError."""
+def integer_interval(low: float | Tensor, high: float | Tensor) -> Constraint:
+    """Whole numbers from `low` to `high`, both included; either may be infinite, and tensors broadcast from the right.
+
+    Raises ParamError where a bound is not whole, or the low one is above the high one.
+    """
     for bound in (low, high):
-        if isinstance(bound, Tensor):
+        if isinstance(bound, Tensor) or abs(bound) == math.inf:
             continue
         if isinstance(bound, bool) or not isinstance(bound, int) or abs(bound) >= 2**63:
             raise ParamError(f"the bounds of int(a, b) are whole numbers of 64 bits; got {shorten(bound)}.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +11,13 @@ from torch import Tensor
 
 from guidedsl.runtime.constraint_base import Constraint
 from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.kernels import dot_product as dot_product
+from guidedsl.runtime.kernels import exp_quad as exp_quad
+from guidedsl.runtime.kernels import matern12 as matern12
+from guidedsl.runtime.kernels import matern32 as matern32
+from guidedsl.runtime.kernels import matern52 as matern52
+from guidedsl.runtime.kernels import periodic as periodic
+from guidedsl.runtime.kernels import rational_quadratic as rational_quadratic
 
 if TYPE_CHECKING:
     from guidedsl.runtime.data import Data
@@ -66,6 +74,16 @@ def masked(mask: Tensor, log_prob: Tensor) -> Tensor:
     return torch.where(mask.bool(), log_prob, torch.zeros_like(log_prob))
 
 
+def on_support(constraint: Constraint, log_prob: Callable[..., Tensor], x: Tensor, *arguments: Value) -> Tensor:
+    """`log_prob(x, *arguments)` where x lies in `constraint`, else -inf with gradient 0."""
+    bounds = (bound for bound in constraint.bounds if isinstance(bound, Tensor))
+    x = x.expand(torch.broadcast_shapes(x.shape, *(bound.shape for bound in bounds)))
+    inside = constraint.check(x)
+    own = inside.reshape((*inside.shape, *(1,) * constraint.event_dim))
+    safe = torch.where(own, x, constraint.default(tuple(x.shape), x.dtype, x.device).detach())
+    return torch.where(inside, log_prob(safe, *arguments), -math.inf)
+
+
 def where(condition: Value, yes: Value, no: Value) -> Tensor:
     """Element by element `yes` where `condition` is not 0, else `no`."""
     mask = torch.as_tensor(condition)
@@ -91,6 +109,86 @@ def minimum(a: Value, b: Value) -> Tensor:
 def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)), without torch's linear cut-off, which would break gradients' continuity."""
     return torch.logaddexp(x, torch.zeros_like(x))
+
+
+def step(x: Tensor) -> Tensor:
+    """1 from 0 on, else 0."""
+    return (x >= 0.0).to(x.dtype)
+
+
+def log1m(x: Tensor) -> Tensor:
+    """log(1 - x)."""
+    return torch.log1p(-x)
+
+
+def log1m_exp(x: Tensor) -> Tensor:
+    """log(1 - exp(x)) for x <= 0, to full relative precision (Mächler 2012)."""
+    near = x > -math.log(2.0)
+    # each branch sees only its own values: at the other's its gradient may be infinite
+    return torch.where(near, (-torch.expm1(x)).log(), torch.log1p(-torch.exp(torch.where(near, -1.0, x))))
+
+
+def log_diff_exp(a: Value, b: Value) -> Tensor:
+    """log(exp(a) - exp(b)) for a >= b. One of them is a tensor."""
+    return a + log1m_exp(torch.as_tensor(b - a))
+
+
+def log_sum_exp(a: Value, b: Value) -> Tensor:
+    """log(exp(a) + exp(b)). One of them is a tensor."""
+    if not isinstance(a, Tensor):
+        a, b = b, a
+    assert isinstance(a, Tensor)
+    return torch.logaddexp(a, b if isinstance(b, Tensor) else a.new_tensor(b))
+
+
+def _lgamma(x: Value) -> Value:
+    return x.lgamma() if isinstance(x, Tensor) else math.lgamma(x)
+
+
+def lbeta(a: Value, b: Value) -> Value:
+    """Logarithm of the beta function. One of them is a tensor."""
+    return _lgamma(a) + _lgamma(b) - _lgamma(a + b)
+
+
+def lchoose(n: Value, k: Value) -> Value:
+    """Logarithm of the binomial coefficient. One of them is a tensor."""
+    return _lgamma(n + 1.0) - _lgamma(k + 1.0) - _lgamma(n - k + 1.0)
+
+
+def inv_cloglog(x: Tensor) -> Tensor:
+    """1 - exp(-exp(x))."""
+    return -torch.expm1(-x.exp())
+
+
+def cloglog(p: Tensor) -> Tensor:
+    """log(-log(1 - p))."""
+    return (-torch.log1p(-p)).log()
+
+
+def norm(x: Tensor, axes: int | tuple[int, ...]) -> Tensor:
+    """Root of the sum of squares over axes counted from the right, with gradient 0 at 0."""
+    square = x.square().sum(axes)
+    some = square > 0.0
+    return torch.where(some, torch.where(some, square, 1.0).sqrt(), 0.0)
+
+
+def median(x: Tensor, axes: int | tuple[int, ...]) -> Tensor:
+    """The middle value over axes counted from the right, or the mean of the two in the middle."""
+    if not isinstance(axes, int):
+        x, axes = x.flatten(-len(axes)), -1
+    ordered = x.sort(axes).values
+    size = x.shape[axes]
+    return 0.5 * (ordered.select(axes, (size - 1) // 2) + ordered.select(axes, size // 2))
+
+
+def normalize(x: Tensor) -> Tensor:
+    """x / |x|: [..., K] → [..., K]."""
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+def distance(x: Tensor, y: Tensor) -> Tensor:
+    """|x - y|: [..., A], [..., A] → [...]."""
+    return norm(x - y, -1)
 
 
 def prod(x: Tensor, axes: int | tuple[int, ...]) -> Tensor:
@@ -148,15 +246,9 @@ def quad_form(matrix: Tensor, vector: Tensor) -> Tensor:
     return (vector * matvec(matrix, vector)).sum(-1)
 
 
-def exp_quad(x: Tensor, amplitude: Value, scale: Value) -> Tensor:
-    """amplitude² exp(−(xᵢ − xⱼ)² / (2 scale²)), and 1e-8 amplitude² on the diagonal (Rasmussen and Williams 2006)."""
-    if isinstance(amplitude, Tensor):
-        amplitude = amplitude[..., None, None]
-    if isinstance(scale, Tensor):
-        scale = scale[..., None, None]
-    distance = (x[..., :, None] - x[..., None, :]) / scale
-    jitter = 1e-8 * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-    return amplitude**2 * (torch.exp(-0.5 * distance**2) + jitter)
+def log_mix_of(weights: Tensor, values: Tensor) -> Tensor:
+    """log Σ weights exp(values): [..., A], [..., A] → [...]."""
+    return torch.logsumexp(weights.log() + values, -1)
 
 
 def add_diag(matrix: Tensor, value: Value) -> Tensor:
@@ -173,7 +265,7 @@ def log_mix(p: Value, a: Value, b: Value) -> Tensor:
     return torch.logaddexp(torch.log(p) + a, torch.log1p(-p) + b)
 
 
-def log_sum_exp(x: Tensor, axis: int) -> Tensor:
+def sum_out(x: Tensor, axis: int) -> Tensor:
     """log Σ exp over an axis. Where every entry is −inf so is the sum, with gradient 0 instead of NaN."""
     possible = (x > -torch.inf).any(axis, keepdim=True)
     total = torch.where(possible, x, 0.0).logsumexp(axis)
@@ -193,8 +285,8 @@ def forward(start: Tensor, move: Tensor, seen: Tensor, chains: int = 1) -> Tenso
     message = start + first
     for weights, here in zip(moves[1:], later, strict=True):
         paths = message[(..., *(None,) * chains)] + weights
-        message = log_sum_exp(paths.flatten(-2 * chains, -chains - 1), -chains - 1) + here
-    return log_sum_exp(message.flatten(-chains), -1)
+        message = sum_out(paths.flatten(-2 * chains, -chains - 1), -chains - 1) + here
+    return sum_out(message.flatten(-chains), -1)
 
 
 def first_move(move: Tensor, states: Sequence[Tensor | int]) -> Tensor:

@@ -9,9 +9,22 @@ from guidedsl.runtime.arrays import number_text, place
 from guidedsl.runtime.constraints import Constraint
 
 
-def _not_of_type(constraint: Constraint) -> str:
+def _not_of_type(constraint: Constraint, at: list[int]) -> str:
+    if constraint.batched_bounds:
+        return f"is not {constraint.meaning.replace('the bounds', _bounds_at(constraint, at))}"
     text = str(constraint)
     return f"is not {text}" if text in {"real", "positive", "nonnegative"} else f"is not {constraint.meaning} ({text})"
+
+
+def _bounds_at(constraint: Constraint, at: list[int]) -> str:
+    """The bounds of one row: `0 and 5`."""
+    found = []
+    for bound in constraint.bounds:
+        if isinstance(bound, Tensor):
+            own = zip(at[len(at) - bound.ndim :], bound.shape, strict=True)
+            bound = float(bound[tuple(0 if size == 1 else row for row, size in own)])
+        found.append(number_text(bound))
+    return " and ".join(found)
 
 
 def _more(bad: Tensor) -> str:
@@ -65,7 +78,7 @@ def value_problems(
         at = _first(bad)
         entry = raw[tuple(at)]
         shown = number_text(float(entry)) if entry.ndim == 0 else _row_text(entry)
-        problems.append(f"{place(name, at)} = {shown} {_not_of_type(constraint)}{_more(bad)}")
+        problems.append(f"{place(name, at)} = {shown} {_not_of_type(constraint, at)}{_more(bad)}")
     return problems
 
 

@@ -15,20 +15,37 @@ from typing import Any
 import pyro.distributions as pd
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from guidedsl.library.distributions import DISTRIBUTIONS, Distribution, Form
 from guidedsl.runtime import distributions
 from guidedsl.runtime.noise import Noise
 
+
+def continuous(of: str) -> bool:
+    return re.split(r"[\[(]", of)[0] not in ("bool", "count", "int", "one_hot")
+
+
 K, R = 3, 2
 ROWS = 4
-FORMS = [pytest.param(row, form, id=form.runtime) for row in DISTRIBUTIONS.values() for form in row.forms]
+SIMPLE = [row for row in DISTRIBUTIONS.values() if row.rule is None]
+"""Those made of others: test_composites."""
+FORMS = [pytest.param(row, form, id=form.runtime) for row in SIMPLE for form in row.forms]
 PATHWISE = [p for p in FORMS if p.values[0].reparameterised and p.values[0].name != "Point"]  # type: ignore[union-attr]
-MASSES = [p for p in FORMS if p.values[0].has_mass]  # type: ignore[union-attr]
+MASSES = [p for p in FORMS if p.values[0].has_mass and continuous(p.values[0].support)]  # type: ignore[union-attr]
+WHOLE_MASSES = [p for p in FORMS if p.values[0].has_mass and not continuous(p.values[0].support)]  # type: ignore[union-attr]
 
 # The event of a draw, by the support's own type name; K - 1 and such stand for other sizes of the same rank.
-_RANKS = {"corr_cholesky": (K, K), "corr": (K, K), "cov": (K, K), "simplex": (K,), "one_hot": (K,)}
+_RANKS = {
+    "corr_cholesky": (K, K),
+    "corr": (K, K),
+    "cov": (K, K),
+    "simplex": (K,),
+    "one_hot": (K,),
+    "zero_sum": (K,),
+    "unit_vector": (K,),
+}
 
 
 def event_of(row: Distribution) -> tuple[int, ...]:
@@ -119,7 +136,138 @@ def multinomial(total: Tensor, *, probs: Tensor | None = None, logits: Tensor | 
     return Oracle(density, draws)
 
 
+def standard_cdf(x: Tensor) -> Tensor:
+    return 0.5 * torch.erfc(-x / math.sqrt(2.0))
+
+
+def scipy_draws(law: Any, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    seed = int(torch.randint(2**31, ()))
+    return torch.as_tensor(law.rvs((*shape, *like.shape), random_state=seed)).to(like.dtype)
+
+
+def log_beta(a: Tensor, b: Tensor) -> Tensor:
+    return a.lgamma() + b.lgamma() - (a + b).lgamma()
+
+
+def continuous_bernoulli(logits: Tensor) -> Oracle:
+    """torch's is cut off around probs = 1/2."""
+
+    def draws(shape: tuple[int, ...]) -> Tensor:
+        u = torch.rand((*shape, *logits.shape), dtype=logits.dtype)
+        return torch.log1p(u * logits.expm1()) / logits
+
+    return Oracle(lambda x: x * logits - (logits.expm1() / logits).log(), draws)
+
+
+def relaxed_bernoulli(temperature: Tensor, logits: Tensor) -> Oracle:
+    """The density by the change of variables; torch's takes one temperature."""
+    logistic = pd.Logistic(logits / temperature, 1.0 / temperature)
+    return Oracle(
+        lambda x: logistic.log_prob(x.logit()) - x.log() - (-x).log1p(), lambda shape: logistic.sample(shape).sigmoid()
+    )
+
+
+def relaxed_categorical(temperature: Tensor, logits: Tensor) -> Oracle:
+    """torch's takes one temperature for all rows."""
+    size, t = logits.shape[-1], temperature[..., None]
+
+    def density(x: Tensor) -> Tensor:
+        tilted = logits.exp() * x ** (-t)
+        top = (logits.exp() * x ** (-t - 1.0)).log().sum(-1)
+        return math.lgamma(size) + (size - 1.0) * temperature.log() + top - size * tilted.sum(-1).log()
+
+    def draws(shape: tuple[int, ...]) -> Tensor:
+        return ((pd.Gumbel(torch.zeros_like(logits), 1.0).sample(shape) + logits) / t).softmax(-1)
+
+    return Oracle(density, draws)
+
+
+def ordered_probit(predictor: Tensor, cutpoints: Tensor) -> object:
+    below = standard_cdf(cutpoints - predictor[..., None])
+    ends = torch.zeros_like(below[..., :1])
+    return pd.Categorical(probs=torch.cat((below, ends + 1.0), -1) - torch.cat((ends, below), -1))
+
+
+def zero_sum_normal(loc: Tensor, scale: Tensor) -> Oracle:
+    """K - 1 independent normals in an orthonormal basis of the plane."""
+    basis = torch.linalg.qr(torch.eye(K, dtype=scale.dtype) - 1.0 / K)[0][:, : K - 1]
+
+    def density(x: Tensor) -> Tensor:
+        return pd.Normal(0.0, scale[..., None]).log_prob((x - loc) @ basis).sum(-1)
+
+    def draws(shape: tuple[int, ...]) -> Tensor:
+        z = torch.randn((*shape, *scale.shape, K - 1), dtype=scale.dtype)
+        return loc + scale[..., None] * (z @ basis.mT)
+
+    return Oracle(density, draws)
+
+
 ORACLES: dict[str, Callable[..., Any]] = {
+    "SkewNormal": lambda loc, scale, skew: Oracle(
+        lambda x: math.log(2.0) + pd.Normal(loc, scale).log_prob(x) + standard_cdf(skew * (x - loc) / scale).log(),
+        lambda shape: scipy_draws(stats.skewnorm(*(v.detach().numpy() for v in (skew, loc, scale))), shape, loc),
+    ),
+    "ExponentiallyModifiedNormal": lambda loc, scale, rate: Oracle(
+        lambda x: rate.log()
+        + rate * (loc - x)
+        + 0.5 * (rate * scale).square()
+        + standard_cdf((x - loc) / scale - rate * scale).log(),
+        lambda shape: pd.Normal(loc, scale).sample(shape) + pd.Exponential(rate).sample(shape),
+    ),
+    "LogLogistic": lambda scale, concentration: pd.TransformedDistribution(
+        pd.Logistic(scale.log(), 1.0 / concentration), [torch.distributions.ExpTransform()]
+    ),
+    "Frechet": lambda scale, concentration: pd.TransformedDistribution(
+        pd.Gumbel(scale.log(), 1.0 / concentration), [torch.distributions.ExpTransform()]
+    ),
+    "Rayleigh": lambda scale: Oracle(
+        lambda x: x.log() - 2.0 * scale.log() - 0.5 * (x / scale).square(),
+        lambda shape: pd.Normal(0.0, scale).sample((2, *shape)).norm(dim=0),
+    ),
+    "InverseChi2": lambda df: Oracle(
+        lambda x: pd.Chi2(df).log_prob(1.0 / x) - 2.0 * x.log(), lambda shape: 1.0 / pd.Chi2(df).sample(shape)
+    ),
+    "ScaledInverseChi2": lambda df, scale: Oracle(
+        lambda x: pd.Chi2(df).log_prob(df * scale.square() / x) + (df * scale.square()).log() - 2.0 * x.log(),
+        lambda shape: df * scale.square() / pd.Chi2(df).sample(shape),
+    ),
+    "Lomax": lambda scale, alpha: Oracle(
+        lambda x: pd.Pareto(scale, alpha).log_prob(x + scale),
+        lambda shape: pd.Pareto(scale, alpha).sample(shape) - scale,
+    ),
+    "FisherSnedecor": pd.FisherSnedecor,
+    "BetaMean": lambda mean, concentration: pd.Beta(mean * concentration, (1.0 - mean) * concentration),
+    "ContinuousBernoulli": lambda probs: continuous_bernoulli(probs.logit()),
+    "ContinuousBernoulliLogits": lambda logits: continuous_bernoulli(logits),
+    "RelaxedBernoulli": lambda temperature, probs: relaxed_bernoulli(temperature, probs.logit()),
+    "RelaxedBernoulliLogits": lambda temperature, logits: relaxed_bernoulli(temperature, logits),
+    "GammaPoisson": pd.GammaPoisson,
+    "BetaNegativeBinomial": lambda total, a, b: Oracle(
+        lambda x: (x + total).lgamma()
+        - (x + 1.0).lgamma()
+        - total.lgamma()
+        + log_beta(a + total, b + x)
+        - log_beta(a, b),
+        lambda shape: pd.NegativeBinomial(total, probs=1.0 - pd.Beta(a, b).sample(shape)).sample(),
+    ),
+    "Hypergeometric": lambda draws, successes, failures: Oracle(
+        lambda x: torch.as_tensor(stats.hypergeom.logpmf(x.detach(), successes + failures, successes, draws)),
+        lambda shape: scipy_draws(
+            stats.hypergeom(*(v.long().numpy() for v in (successes + failures, successes, draws))), shape, draws
+        ),
+    ),
+    "OrderedProbit": ordered_probit,
+    "DirichletMultinomial": lambda total, concentration: Oracle(
+        lambda x: pd.DirichletMultinomial(concentration, total, is_sparse=False, validate_args=False).log_prob(x),
+        lambda shape: multinomial(
+            total.expand(*shape, *total.shape), probs=pd.Dirichlet(concentration).sample(shape)
+        ).sample(()),
+    ),
+    "RelaxedOneHotCategorical": lambda temperature, probs: relaxed_categorical(temperature, probs.log()),
+    "RelaxedOneHotCategoricalLogits": lambda temperature, logits: relaxed_categorical(temperature, logits),
+    "ProjectedNormal": pd.ProjectedNormal,
+    "ZeroSumNormal": lambda scale: zero_sum_normal(torch.zeros((), dtype=scale.dtype), scale),
+    "ZeroSumNormalLoc": lambda loc, scale: zero_sum_normal(loc, scale),
     "Normal": pd.Normal,
     "Cauchy": pd.Cauchy,
     "StudentT": pd.StudentT,
@@ -221,6 +369,7 @@ def arguments_of(form: Form, batch: tuple[int, ...], generator: torch.Generator)
         "positive[K]": lambda: uniform(0.7, 2.5, K),
         "real[K, R]": lambda: uniform(-1.0, 1.0, K, R),
         "simplex[K]": lambda: uniform(-1.0, 1.0, K).softmax(-1),
+        "zero_sum[K]": lambda: (lambda v: v - v.mean(-1, keepdim=True))(uniform(-1.0, 1.0, K)),
         "ordered[K]": lambda: uniform(0.4, 1.5, K).cumsum(-1) - 1.5,
         "lower_cholesky[K]": factor,
         "cov[K]": lambda: (lambda f: f @ f.mT)(factor()),
@@ -255,10 +404,6 @@ def free(arguments: list[Tensor]) -> list[Tensor]:
     return [a.clone().requires_grad_() for a in arguments]
 
 
-def continuous(of: str) -> bool:
-    return re.split(r"[\[(]", of)[0] not in ("bool", "count", "int", "one_hot")
-
-
 def free_arguments(form: Form, arguments: list[Tensor]) -> list[Tensor]:
     """Leaves for a gradient, but for whole numbers."""
     return [a.clone().requires_grad_(continuous(of.type)) for a, of in zip(arguments, form.arguments, strict=True)]
@@ -283,7 +428,7 @@ def within_type(gradient: Tensor, of: str) -> Tensor:
         return (gradient + gradient.mT).tril(-1)
     if of == "cov[K]":
         return 0.5 * (gradient + gradient.mT)
-    if of == "simplex[K]":
+    if of in ("simplex[K]", "zero_sum[K]"):
         return gradient - gradient.mean(-1, keepdim=True)
     return gradient
 
@@ -293,6 +438,7 @@ def test_registry_and_runtime_agree() -> None:
     assert runtimes == set(distributions.__all__)
     for row in DISTRIBUTIONS.values():
         assert not row.pyro or hasattr(pd, row.pyro), row.name
+    for row in SIMPLE:
         for form in row.forms:
             assert hasattr(runtime(form), "log_mass") == row.has_mass, form.runtime
 
@@ -331,7 +477,7 @@ def test_draw_has_its_log_prob(row: Distribution, form: Form, dtype: torch.dtype
     assert x.shape == shape
     assert log_q.shape == (7, ROWS)
     assert log_q.dtype == dtype
-    assert x.dtype == (torch.int64 if row.name in ("Categorical", "OrderedLogistic") else dtype)
+    assert x.dtype == (torch.int64 if row.name in ("Categorical", "OrderedLogistic", "OrderedProbit") else dtype)
     # float32: as above, and x rounds near an end of its support, where log_q in the noise does not
     tolerance = 1e-8 if dtype == torch.float64 else 2e-3
     exact = runtime(form).log_prob(x.double(), *[a.double() for a in arguments])
@@ -469,6 +615,8 @@ def intervals(row: Distribution) -> list[tuple[float, float]]:
         return [(0.2, 0.7), (1e-4, 2e-4), (0.999, 0.9995), (0.6, 0.600001)]
     if row.name == "Gumbel":  # its left tail is exp(-exp(-x))
         return [(-0.5, 1.5), (-4.0, -3.5), (40.0, 43.0), (0.4, 0.400001)]
+    if row.name == "Frechet":  # and so is this one's
+        return [(0.5, 2.0), (0.3, 0.4), (60.0, 70.0), (0.8, 0.800001)]
     if row.support == "real":
         return [(-0.5, 1.5), (-41.0, -40.0), (40.0, 43.0), (0.4, 0.400001)]
     if row.support == "positive":
@@ -530,6 +678,73 @@ def test_log_mass_gradients(row: Distribution, form: Form, generator: torch.Gene
             ]
             difference = (at[0] - 8.0 * at[1] + 8.0 * at[2] - at[3]) / (12.0 * step)
             torch.testing.assert_close(gradient, difference, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("row", "form"), WHOLE_MASSES)
+def test_log_mass_is_the_sum(row: Distribution, form: Form, generator: torch.Generator) -> None:
+    """Both ends are included; an end may lie beyond the support, or be a tensor."""
+    arguments = arguments_of(form, (ROWS,), generator)
+    low, high = (0.0, 400.0) if row.name != "DiscreteUniform" else (-3.0, 4.0)
+    x = torch.arange(low, high + 1.0, dtype=torch.float64)[:, None]
+    density = runtime(form).log_prob(x, *arguments)
+    if row.support == "int(0, total)":
+        density = torch.where(x <= arguments[0], density, -math.inf)
+    for a, b in [
+        (1.0, 4.0),
+        (0.0, 2.0),
+        (-2.0, 1.0),
+        (3.0, math.inf),
+        (-math.inf, 2.0),
+        (-math.inf, math.inf),
+        (2.0, 2.0),
+    ]:
+        exact = torch.where((x >= a) & (x <= b), density, -math.inf).logsumexp(0)
+        mass = torch.as_tensor(runtime(form).log_mass(a, b, *arguments)).double().expand(ROWS)
+        torch.testing.assert_close(mass, exact, rtol=1e-9, atol=1e-9)
+        ends = [torch.tensor(end, dtype=torch.float64) if math.isfinite(end) else end for end in (a, b)]
+        torch.testing.assert_close(
+            torch.as_tensor(runtime(form).log_mass(*ends, *arguments)).double().expand(ROWS), mass
+        )
+        numbers = [v[0].item() for v in arguments]
+        folded = runtime(form).log_mass(a, b, *numbers)
+        assert isinstance(folded, float)
+        assert folded == pytest.approx(float(mass[0]), rel=1e-9, abs=1e-9)
+        single = torch.as_tensor(runtime(form).log_mass(a, b, *[v.float() for v in arguments]))
+        torch.testing.assert_close(single.double().expand(ROWS), mass, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("row", "form"), WHOLE_MASSES)
+def test_whole_log_mass_gradients(row: Distribution, form: Form, generator: torch.Generator) -> None:
+    arguments = free_arguments(form, arguments_of(form, (), generator))
+    for low, high in [(1.0, 3.0), (1.0, math.inf), (-math.inf, 2.0)]:
+        mass = torch.as_tensor(runtime(form).log_mass(low, high, *arguments))
+        for i, gradient in enumerate(grads(mass, arguments)):
+            if not arguments[i].requires_grad:
+                continue
+            at = [
+                torch.as_tensor(
+                    runtime(form).log_mass(
+                        low, high, *(v.detach() + (k * 1e-5 if i == j else 0.0) for j, v in enumerate(arguments))
+                    )
+                )
+                for k in (-1.0, 1.0)
+            ]
+            torch.testing.assert_close(gradient, (at[1] - at[0]) / 2e-5, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("row", "form"), [p for p in MASSES if p.values[0].support in ("positive", "unit")])  # type: ignore[union-attr]
+def test_a_moving_end_may_leave_the_support(row: Distribution, form: Form, generator: torch.Generator) -> None:
+    arguments = arguments_of(form, (), generator)
+    end = torch.tensor([-1.0, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
+    for k, number in enumerate(end.tolist()):
+        for pair, of in (((end, math.inf), (number, math.inf)), ((-math.inf, end), (-math.inf, number))):
+            mass = runtime(form).log_mass(*pair, *arguments).detach()
+            if number == 0.5 or (row.support == "positive" and number > 0):
+                torch.testing.assert_close(mass[k], torch.as_tensor(runtime(form).log_mass(*of, *arguments)).double())
+            elif (pair[0] is end) == (number < 0):
+                assert float(mass[k]) == pytest.approx(0.0, abs=1e-9)
+            else:
+                assert float(mass[k]) < -30.0 or number > 1.0
 
 
 def test_student_mass_by_closed_forms() -> None:

@@ -39,6 +39,7 @@ model Expressions {
   latent   S : cov[K] ~ Flat
   latent   L : lower_cholesky[K] ~ Flat
   latent   series : real[N] ~ Flat
+  latent   w3 : simplex[K] ~ Flat
   plate group[G] {
     latent h : real ~ Flat
     latent hv : real[K] ~ Flat
@@ -80,6 +81,41 @@ def kernel(t: Tensor, amplitude: Any, scale: Any) -> Tensor:
     return torch.tensor(rows) + jitter
 
 
+def cross(
+    f: Callable[[float], float], x: Tensor, y: Tensor, amplitude: Any, *, jitter: bool = False, distance: bool = True
+) -> Tensor:
+    """A kernel entry by entry: f of the distance, or of the product, of two points."""
+    x, y = (v[:, None] if v.ndim == 1 else v for v in (x, y))
+    of = [[float((a - b).norm() if distance else a @ b) for b in y] for a in x]
+    rows = torch.tensor([[amplitude**2 * f(d) if distance else amplitude**2 + d for d in row] for row in of])
+    if not jitter:
+        return rows
+    extra = amplitude**2 + (0 if distance else 1)
+    return rows + 1e-8 * extra * torch.eye(len(x))
+
+
+def matern(order: int, scale: Any) -> Callable[[float], float]:
+    r = math.sqrt(order) / scale
+    powers: dict[int, Callable[[float], float]] = {1: lambda d: 1, 3: lambda d: 1 + d, 5: lambda d: 1 + d + d * d / 3}
+    return lambda d: powers[order](r * d) * math.exp(-r * d)
+
+
+def kernel_cases(name: str, options: str, f: Callable[[SimpleNamespace], Callable[[float], float]]) -> Any:
+    """Of numbers and of rows, with themselves and with others."""
+    inside = name != "dot_product"
+    args = f"p, {options}" if options else "p"
+
+    def case(x: Callable[[SimpleNamespace], Tensor], y: Callable[[SimpleNamespace], Tensor], jitter: bool) -> Oracle:
+        return lambda e: cross(f(e), x(e), y(e), float(e.p), jitter=jitter, distance=inside)
+
+    return [
+        (f"{name}(rv, {args})", case(lambda e: e.rv, lambda e: e.rv, True)),
+        (f"{name}(rv, series, {args})", case(lambda e: e.rv, lambda e: e.series, False)),
+        (f"{name}(rm, {args})", case(lambda e: e.rm, lambda e: e.rm, True)),
+        (f"{name}(rm, m[:2], {args})", case(lambda e: e.rm, lambda e: e.m[:2], False)),
+    ]
+
+
 FUNCTION_CASES: dict[str, list[tuple[str, Oracle]]] = {
     "exp": [("exp(a * x)", lambda e: math.exp(e.a * e.x)), ("exp(1)", lambda e: math.e)],
     "log": [("log(p * w)", lambda e: math.log(e.p * e.w)), ("log(N)", lambda e: math.log(N))],
@@ -109,6 +145,10 @@ FUNCTION_CASES: dict[str, list[tuple[str, Oracle]]] = {
     "where": [
         ("where(x > a, r, 0)", lambda e: e.r if e.x > e.a else 0.0),
         ("where(c, rv, v)", lambda e: e.rv if e.c else e.v),
+        (
+            "log_mix(where(r < 0, w3, softmax(rv)), v)",
+            lambda e: torch.log(((e.w3 if e.r < 0 else softmax(e.rv)) * e.v.exp()).sum()),
+        ),
         ("where(r < 0, 1, 2)", lambda e: 1 if e.r < 0 else 2),
     ],
     "maximum": [("maximum(r, x)", lambda e: max(e.r, e.x)), ("maximum(0, rv)", lambda e: e.rv.clamp(min=0))],
@@ -131,12 +171,105 @@ FUNCTION_CASES: dict[str, list[tuple[str, Oracle]]] = {
     "diagonal": [("diagonal(S)", lambda e: np.diag(e.S).copy())],
     "transpose": [("transpose(rm)", lambda e: e.rm.T), ("transpose(xm) + m", lambda e: e.xm.T + e.m)],
     "cholesky": [("cholesky(S)", lambda e: np.linalg.cholesky(e.S))],
-    "inverse": [("inverse(S)", lambda e: np.linalg.inv(e.S))],
-    "solve": [("solve(S, rv)", lambda e: np.linalg.solve(e.S, e.rv))],
-    "solve_lower": [("solve_lower(L, xs)", lambda e: np.linalg.solve(e.L, e.xs))],
-    "quad_form": [("quad_form(S, rv)", lambda e: e.rv.numpy() @ e.S.numpy() @ e.rv.numpy())],
+    "inverse": [("inverse(S)", lambda e: np.linalg.inv(e.S)), ("inverse(S - 3)", lambda e: np.linalg.inv(e.S - 3))],
+    "solve": [
+        ("solve(S, rv)", lambda e: np.linalg.solve(e.S, e.rv)),
+        ("solve(S, rm)", lambda e: np.linalg.solve(e.S, e.rm)),
+    ],
+    "solve_lower": [
+        ("solve_lower(L, xs)", lambda e: np.linalg.solve(e.L, e.xs)),
+        ("solve_lower(L, rm)", lambda e: np.linalg.solve(e.L, e.rm)),
+    ],
+    "quad_form": [
+        ("quad_form(S, rv)", lambda e: e.rv.numpy() @ e.S.numpy() @ e.rv.numpy()),
+        ("quad_form(S, rm)", lambda e: e.rm.T @ e.S @ e.rm),
+    ],
     "logdet": [("logdet(S)", lambda e: np.linalg.slogdet(e.S)[1])],
+    "ceil": [("ceil(r * 3)", lambda e: math.ceil(e.r * 3))],
+    "sign": [("sign(rv)", lambda e: np.sign(e.rv.numpy()))],
+    "step": [("step(rv)", lambda e: (e.rv >= 0) * 1.0)],
+    "tan": [("tan(r)", lambda e: math.tan(e.r))],
+    "asin": [("asin(q)", lambda e: math.asin(e.q))],
+    "acos": [("acos(q)", lambda e: math.acos(e.q)), ("acos(0.5)", lambda e: math.pi / 3)],
+    "atan": [("atan(r)", lambda e: math.atan(e.r))],
+    "sinh": [("sinh(r)", lambda e: math.sinh(e.r))],
+    "cosh": [("cosh(r)", lambda e: math.cosh(e.r))],
+    "asinh": [("asinh(r)", lambda e: math.asinh(e.r))],
+    "atanh": [("atanh(q)", lambda e: math.atanh(e.q))],
+    "erfc": [("erfc(r)", lambda e: math.erfc(e.r))],
+    "Phi": [("Phi(r)", lambda e: 0.5 * math.erfc(-e.r / math.sqrt(2)))],
+    "inv_Phi": [("Phi(inv_Phi(q))", lambda e: e.q)],
+    "log_Phi": [("log_Phi(-3 * q)", lambda e: math.log(0.5 * math.erfc(3 * e.q / math.sqrt(2))))],
+    "inv": [("inv(w)", lambda e: 1 / e.w), ("inv(4)", lambda e: 0.25)],
+    "inv_sqrt": [("inv_sqrt(w)", lambda e: 1 / math.sqrt(e.w))],
+    "log2": [("log2(w)", lambda e: math.log2(e.w))],
+    "log10": [("log10(w)", lambda e: math.log10(e.w))],
+    "log1m": [("log1m(q)", lambda e: math.log(1 - e.q)), ("log1m(0.5)", lambda e: math.log(0.5))],
+    "log1m_exp": [
+        ("log1m_exp(-w)", lambda e: math.log(-math.expm1(-e.w))),
+        ("log1m_exp(-w * 1e-9)", lambda e: math.log(-math.expm1(-e.w * 1e-9))),
+    ],
+    "log_inv_logit": [("log_inv_logit(r * 50)", lambda e: -np.logaddexp(0, -e.r.numpy() * 50))],
+    "cloglog": [("cloglog(q)", lambda e: math.log(-math.log(1 - e.q)))],
+    "inv_cloglog": [("inv_cloglog(r)", lambda e: 1 - math.exp(-math.exp(e.r)))],
+    "hypot": [("hypot(r, x)", lambda e: math.hypot(e.r, e.x)), ("hypot(rv, 2)", lambda e: (e.rv**2 + 4) ** 0.5)],
+    "log_sum_exp": [
+        ("log_sum_exp(r, x)", lambda e: math.log(math.exp(e.r) + math.exp(e.x))),
+        ("log_sum_exp(0, r * 800)", lambda e: np.logaddexp(0, e.r.numpy() * 800)),
+    ],
+    "log_diff_exp": [("log_diff_exp(w + x, x)", lambda e: math.log(math.exp(e.w + e.x) - math.exp(e.x)))],
+    "lbeta": [("lbeta(w, 2)", lambda e: math.lgamma(e.w) + math.lgamma(2) - math.lgamma(e.w + 2))],
+    "lchoose": [("lchoose(7, k)", lambda e: math.log(math.comb(7, int(e.k))))],
+    "xlogy": [("xlogy(c, w)", lambda e: math.log(e.w) if e.c else 0.0)],
+    "norm": [
+        ("norm(rm)", lambda e: math.sqrt((e.rm**2).sum())),
+        ("norm(rm, axis = 0)", lambda e: np.linalg.norm(e.rm, axis=0)),
+    ],
+    "median": [
+        ("median(rm)", lambda e: np.median(e.rm.numpy())),
+        ("median(rm, axis = 0)", lambda e: np.median(e.rm.numpy(), axis=0)),
+    ],
+    "cumprod": [("cumprod(rm)", lambda e: np.cumprod(e.rm.numpy(), axis=-1))],
+    "sort": [("sort(rm)", lambda e: np.sort(e.rm.numpy(), axis=-1))],
+    "normalize": [("normalize(rv)", lambda e: e.rv / np.linalg.norm(e.rv))],
+    "distance": [("distance(rv, v)", lambda e: np.linalg.norm(e.rv - e.v)), ("distance(xs, xs)", lambda e: 0.0)],
+    "squared_distance": [("squared_distance(rv + v, v)", lambda e: (e.rv**2).sum())],
+    "diff": [
+        ("diff(series)", lambda e: np.diff(e.series.numpy())),
+        ("diff(rv) + v[1:]", lambda e: np.diff(e.rv) + e.v.numpy()[1:]),
+    ],
+    "trace": [("trace(S)", lambda e: np.trace(e.S))],
+    "quad_form_diag": [
+        ("quad_form_diag(S, s * w)", lambda e: np.diag(e.s * e.w) @ e.S.numpy() @ np.diag(e.s * e.w)),
+        ("quad_form_diag(S - 1, rv)", lambda e: np.diag(e.rv) @ (e.S.numpy() - 1) @ np.diag(e.rv)),
+    ],
+    "diag_pre_multiply": [
+        ("diag_pre_multiply(s * w, L)", lambda e: np.diag(e.s * e.w) @ e.L.numpy()),
+        ("diag_pre_multiply(rv, m)", lambda e: np.diag(e.rv) @ e.m.numpy()),
+        (
+            "log_prob(MultivariateNormal(rv, scale_tril = diag_pre_multiply(s, L)), xs)",
+            lambda e: torch.distributions.MultivariateNormal(e.rv, scale_tril=torch.diag(e.s) @ e.L).log_prob(e.xs),
+        ),
+    ],
+    "diag_post_multiply": [
+        ("diag_post_multiply(L, s)", lambda e: e.L.numpy() @ np.diag(e.s)),
+        ("diag_post_multiply(rm, rm[0])", lambda e: e.rm.numpy() @ np.diag(e.rm[0])),
+    ],
+    "tcrossprod": [("tcrossprod(rm)", lambda e: e.rm @ e.rm.T), ("cholesky(tcrossprod(L))", lambda e: e.L)],
+    "crossprod": [("crossprod(rm + m)", lambda e: (e.rm + e.m).T @ (e.rm + e.m))],
+    "det": [("det(S)", lambda e: np.linalg.det(e.S)), ("det(S - 3)", lambda e: np.linalg.det(e.S - 3))],
+    "matern12": kernel_cases("matern12", "w", lambda e: matern(1, float(e.w))),
+    "matern32": kernel_cases("matern32", "w", lambda e: matern(3, float(e.w))),
+    "matern52": kernel_cases("matern52", "0.7", lambda e: matern(5, 0.7)),
+    "periodic": kernel_cases(
+        "periodic", "w, 3", lambda e: lambda d: math.exp(-2 * math.sin(math.pi * d / 3) ** 2 / float(e.w) ** 2)
+    ),
+    "rational_quadratic": kernel_cases(
+        "rational_quadratic", "2, w", lambda e: lambda d: (1 + d * d / (8 * float(e.w))) ** -float(e.w)
+    ),
+    "dot_product": kernel_cases("dot_product", "", lambda e: lambda d: d),
     "exp_quad": [
+        *kernel_cases("exp_quad", "w", lambda e: lambda d: math.exp(-d * d / (2 * float(e.w) ** 2))),
         ("exp_quad(rv, p, w)", lambda e: kernel(e.rv, float(e.p), float(e.w))),
         ("exp_quad(xs, 2, 0.5)", lambda e: kernel(e.xs, 2.0, 0.5)),
     ],
@@ -146,6 +279,7 @@ FUNCTION_CASES: dict[str, list[tuple[str, Oracle]]] = {
     ],
     "log_mix": [
         ("log_mix(q, r, a)", lambda e: math.log(e.q * math.exp(e.r) + (1 - e.q) * math.exp(e.a))),
+        ("log_mix(w3, rv)", lambda e: torch.log((e.w3 * e.rv.exp()).sum())),
         ("log_mix(0.25, x, 1)", lambda e: math.log(0.25 * math.exp(e.x) + 0.75 * math.e)),
     ],
     "zeros": [("zeros(K) + r", lambda e: torch.zeros(K) + e.r)],
@@ -228,7 +362,7 @@ ALL: list[tuple[str, str, Oracle]] = [
     ),
     *((f"op_{n}", *case) for n, case in enumerate(OPERATOR_CASES)),
 ]
-SHARED = ("a", "p", "u", "v", "s", "m", "S", "L", "series", "h", "hv")
+SHARED = ("a", "p", "u", "v", "s", "m", "S", "L", "series", "w3", "h", "hv")
 
 
 def executed(python: str, name: str) -> ModuleType:
@@ -278,6 +412,7 @@ def values(particles: int) -> tuple[Any, Any, dict[str, Tensor]]:
         S=root @ root.mT + torch.eye(K, dtype=torch.float64),
         L=normal(*lead, K, K).tril(-1) + torch.diag_embed(normal(*lead, K).exp()),
         series=normal(*lead, N),
+        w3=normal(*lead, K).softmax(-1),
         h=normal(*lead, G),
         hv=normal(*lead, G, K),
         r=normal(*lead, N),

@@ -239,3 +239,48 @@ def test_12_an_observed_site_is_not_sampled() -> None:
     guide G for M { a ~ Normal(0, 1) y ~ Normal(0, 1) }
     """
     assert codes(text) == ["E303"]
+
+
+SITE = """
+model M {{ dim N latent p : unit ~ Beta(1, 1)
+  plate row[N] {{ data n : count  data seen : bool = 1  {site} }} }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("site", "good", "bad", "said"),
+    [
+        ("observed y : count ~ Binomial(n, p)", [3, 0], [3, 4], r"y\[1\] = 4 is not .* between 0 and 2"),
+        ("observed y : real ~ Exponential(p)", [0.5, 2], [0.5, -2], r"y\[1\] = -2 is not positive"),
+        ("observed y : count ~ Truncated(Poisson(p), low = 1)", [1, 2], [1, 0], r"y\[1\] = 0 is not"),
+        ("observed y : count[2] ~ Multinomial(n, [p, 1 - p])", [[1, 2], [0, 2]], [[1, 2], [1, 2]],
+         r"y\[1\] sums to 3, but its total is 2"),
+        ("observed y : count ~ Binomial(n, p) when seen", [3, None], [7, None], r"y\[0\] = 7 is not"),
+        ("observed y : count[2] ~ Multinomial(n, [p, 1 - p]) when seen", [[1, 2], [None, None]],
+         [[1, 1], [None, None]], r"y\[0\] sums to 2"),
+    ],
+)  # fmt: skip
+def test_13_data_that_its_distribution_cannot_have_made(site: str, good: Any, bad: Any, said: str) -> None:
+    """A density beyond the support is a number like any other, or an infinite one that blames lgamma."""
+    model = build(SITE.format(site=site)).M
+    data = model.data(n=[3, 2], y=good, seen=[1, 0 if "when" in site else 1])
+    latents = model.latents_type(p=torch.tensor(0.3, dtype=data.dtype, requires_grad=True))
+    log_p = model(data, latents)
+    assert bool(log_p.isfinite())
+    assert bool(torch.autograd.grad(log_p, latents.p)[0].isfinite())
+    with pytest.raises(DataError, match=said):
+        model.data(n=[3, 2], y=bad, seen=[1, 0 if "when" in site else 1])
+
+
+def test_14_a_density_beyond_its_support_is_minus_infinity() -> None:
+    text = "model M { data x : real latent a : positive ~ HalfNormal(1) factor log_prob(Gamma(a, 2), x) }"
+    model = build(text).M
+    a = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    for x, expected in (
+        (-1.0, -math.inf),
+        (0.7, float(torch.distributions.Gamma(1.5, 2.0).log_prob(torch.tensor(0.7)))),
+    ):
+        log_p = model(model.data(x=x), model.latents_type(a=a))
+        prior = torch.distributions.HalfNormal(torch.ones((), dtype=a.dtype)).log_prob(a)
+        assert float((log_p - prior).detach()) == pytest.approx(expected, rel=1e-6)
+        assert bool(torch.autograd.grad(log_p, a)[0].isfinite())

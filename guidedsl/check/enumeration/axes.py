@@ -118,9 +118,13 @@ class Rewriter:
         if dist is None:
             return None
         arguments = tuple(self.expr(argument) for argument in dist.arguments)
-        if all(new is old for new, old in zip(arguments, dist.arguments, strict=True)):
+        parts = tuple(self._rebuilt(part) for part in dist.parts)
+        before, after = (*dist.arguments, *dist.parts), (*arguments, *parts)
+        if all(new is old for new, old in zip(after, before, strict=True)):
             return dist
-        return replace(dist, arguments=arguments, type=self._type(dist.type, arguments))
+        low, high = (None if bound is None else self.expr(bound) for bound in (dist.bounds.low, dist.bounds.high))
+        type = self._type(dist.type, after)
+        return replace(dist, arguments=arguments, parts=parts, bounds=ir.Bounds(low, high), type=type)
 
     def expr(self, node: ir.Expr) -> ir.Expr:
         """The expression itself where it reads no enumerated latent."""
@@ -241,12 +245,12 @@ class Rewriter:
             return self.expr(part)  # type: ignore[arg-type]
         return part
 
-    def _type(self, type: ir.Type, parts: Iterable[ir.Expr]) -> ir.Type:
+    def _type(self, type: ir.Type, parts: Iterable[ir.Expr | ir.Dist]) -> ir.Type:
         """The type of what has new parts: its axes are theirs."""
         parts = tuple(parts)
         return self._moved(type, (axis for part in parts for axis in part.type.plates), parts)
 
-    def _moved(self, type: ir.Type, axes: Iterable[str], parts: Iterable[ir.Expr]) -> ir.Type:
+    def _moved(self, type: ir.Type, axes: Iterable[str], parts: Iterable[ir.Expr | ir.Dist]) -> ir.Type:
         stage = max([Stage.PARAM, *(part.type.stage for part in parts)])
         return replace(type, plates=self.sort(axes), stage=stage)
 
@@ -267,7 +271,7 @@ def _children(node: Any) -> Iterable[ir.Expr]:
     while stack:
         part = stack.pop()
         if isinstance(part, ir.Dist):
-            stack.extend(part.arguments)
+            stack.extend((*part.arguments, *part.parts))
         elif isinstance(part, tuple):
             stack.extend(part)
         elif isinstance(part, ir.Range):

@@ -126,7 +126,7 @@ class _Elimination:
         self.waiting = [term for term in self.waiting if term not in terms]
         if self.rewriter.read(message.type.plates):
             span = one.latent.span
-            self.waiting.append(ir.Term(None, message, None, None, True, message.type.plates, None, span))
+            self.waiting.append(ir.Term(None, message, None, True, message.type.plates, None, span))
 
     def _verify(self, one: ir.Classes, term: ir.Term) -> None:
         """Whether the sum over a latent can be taken row by row, and is not over a part of the rows."""

@@ -6,8 +6,8 @@ tensors or Python numbers that broadcast from the right, event dims last: `parti
 includes the event dims; `log_q` has `shape` without them. It is written in the noise, so that nothing is inverted,
 and its gradient is the whole one: through the sample and through the arguments.
 
-Booleans, counts and other numbers are floating tensors of the noise's dtype; indices (Categorical, OrderedLogistic) are
-int64, since they index. `log_prob` accepts either.
+Booleans, counts and other numbers are floating tensors of the noise's dtype; indices (Categorical,
+OrderedLogistic, OrderedProbit) are int64, since they index. `log_prob` accepts either.
 
 Nothing is validated. The type system keeps a sample inside the support, so `log_prob` is the plain formula there. It is
 -inf outside only for families whose support depends on their arguments (Uniform, TruncatedNormal, DiscreteUniform,
@@ -16,6 +16,7 @@ Pareto), and there only of a bound that is a tensor, and so may come from a late
 
 from guidedsl.runtime.distributions.bounded import (
     Beta,
+    BetaMean,
     Kumaraswamy,
     LogitNormal,
     TruncatedNormal,
@@ -31,13 +32,26 @@ from guidedsl.runtime.distributions.categorical import (
     OneHotCategoricalLogits,
     OrderedLogistic,
 )
+from guidedsl.runtime.distributions.composite import (
+    Mixture,
+    MixtureLogits,
+    Truncated,
+    ZeroInflated,
+)
+from guidedsl.runtime.distributions.constrained_vectors import (
+    ProjectedNormal,
+    ZeroSumNormal,
+    ZeroSumNormalLoc,
+)
 from guidedsl.runtime.distributions.continuous import (
     AsymmetricLaplace,
     Cauchy,
+    ExponentiallyModifiedNormal,
     Gumbel,
     Laplace,
     Logistic,
     Normal,
+    SkewNormal,
     SoftLaplace,
     StudentT,
 )
@@ -63,6 +77,15 @@ from guidedsl.runtime.distributions.discrete import (
     ZeroInflatedNegativeBinomialLogits,
     ZeroInflatedPoisson,
 )
+from guidedsl.runtime.distributions.heavy_tailed import (
+    FisherSnedecor,
+    Frechet,
+    InverseChi2,
+    LogLogistic,
+    Lomax,
+    Rayleigh,
+    ScaledInverseChi2,
+)
 from guidedsl.runtime.distributions.matrices import (
     LKJ,
     LKJCholesky,
@@ -78,6 +101,13 @@ from guidedsl.runtime.distributions.multivariate import (
     MultivariateNormalUnit,
     MultivariateStudentT,
 )
+from guidedsl.runtime.distributions.overdispersed import (
+    BetaNegativeBinomial,
+    DirichletMultinomial,
+    GammaPoisson,
+    Hypergeometric,
+    OrderedProbit,
+)
 from guidedsl.runtime.distributions.positive import (
     Chi2,
     Exponential,
@@ -91,6 +121,14 @@ from guidedsl.runtime.distributions.positive import (
     Pareto,
     Weibull,
 )
+from guidedsl.runtime.distributions.relaxed import (
+    ContinuousBernoulli,
+    ContinuousBernoulliLogits,
+    RelaxedBernoulli,
+    RelaxedBernoulliLogits,
+    RelaxedOneHotCategorical,
+    RelaxedOneHotCategoricalLogits,
+)
 from guidedsl.runtime.distributions.simplex import (
     Dirichlet,
 )
@@ -103,16 +141,25 @@ __all__ = [
     "BernoulliLogits",
     "Beta",
     "BetaBinomial",
+    "BetaMean",
+    "BetaNegativeBinomial",
     "Binomial",
     "BinomialLogits",
     "Categorical",
     "CategoricalLogits",
     "Cauchy",
     "Chi2",
+    "ContinuousBernoulli",
+    "ContinuousBernoulliLogits",
     "Dirichlet",
+    "DirichletMultinomial",
     "DiscreteUniform",
     "Exponential",
+    "ExponentiallyModifiedNormal",
+    "FisherSnedecor",
+    "Frechet",
     "Gamma",
+    "GammaPoisson",
     "GammaScale",
     "GaussianRandomWalk",
     "Geometric",
@@ -121,14 +168,20 @@ __all__ = [
     "HalfCauchy",
     "HalfNormal",
     "HalfStudentT",
+    "Hypergeometric",
+    "InverseChi2",
     "InverseGamma",
     "Kumaraswamy",
     "LKJCholesky",
     "Laplace",
+    "LogLogistic",
     "LogNormal",
     "Logistic",
     "LogitNormal",
+    "Lomax",
     "LowRankMultivariateNormal",
+    "Mixture",
+    "MixtureLogits",
     "Multinomial",
     "MultinomialLogits",
     "MultivariateNormal",
@@ -144,21 +197,34 @@ __all__ = [
     "OneHotCategorical",
     "OneHotCategoricalLogits",
     "OrderedLogistic",
+    "OrderedProbit",
     "Pareto",
     "Point",
     "Poisson",
     "PoissonLog",
+    "ProjectedNormal",
+    "Rayleigh",
+    "RelaxedBernoulli",
+    "RelaxedBernoulliLogits",
+    "RelaxedOneHotCategorical",
+    "RelaxedOneHotCategoricalLogits",
+    "ScaledInverseChi2",
+    "SkewNormal",
     "SoftLaplace",
     "StudentT",
+    "Truncated",
     "TruncatedNormal",
     "Uniform",
     "VonMises",
     "Weibull",
     "Wishart",
     "WishartCovariance",
+    "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedNegativeBinomialLogits",
     "ZeroInflatedPoisson",
+    "ZeroSumNormal",
+    "ZeroSumNormalLoc",
 ]
 
 for _family in (globals()[_name] for _name in __all__):

@@ -45,8 +45,8 @@ def within(x: Tensor, low: Value, high: Value, density: Tensor) -> Tensor:
 
 def _unit_bounds(low: Value, high: Value) -> tuple[Value | None, Value | None]:
     """Bounds inside (0, 1), None for numbers at or beyond its ends."""
-    below = None if not isinstance(low, Tensor) and low <= 0.0 else low
-    return below, None if not isinstance(high, Tensor) and high >= 1.0 else high
+    below = inside_unit(low) if isinstance(low, Tensor) else None if low <= 0.0 else low
+    return below, inside_unit(high) if isinstance(high, Tensor) else None if high >= 1.0 else high
 
 
 def _log_beta(a: Value, b: Value) -> Value:
@@ -77,6 +77,23 @@ class Beta:
             *_unit_bounds(low, high),
             concentration1 / (concentration1 + concentration0),
         )
+
+
+class BetaMean:
+    """By mean and total concentration."""
+
+    @staticmethod
+    def log_prob(x: Tensor, mean: Value, concentration: Value) -> Tensor:
+        return Beta.log_prob(x, mean * concentration, (1.0 - mean) * concentration)
+
+    @staticmethod
+    def draw(noise: Noise, shape: Shape, mean: Value, concentration: Value) -> tuple[Tensor, Tensor]:
+        return Beta.draw(noise, shape, mean * concentration, (1.0 - mean) * concentration)
+
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, mean: Value, concentration: Value) -> Value:
+        return Beta.log_mass(low, high, mean * concentration, (1.0 - mean) * concentration)
 
 
 def inside_unit(x: Tensor) -> Tensor:

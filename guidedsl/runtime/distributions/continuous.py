@@ -214,3 +214,35 @@ class Gumbel:
         if log_below is None:
             return 0.0 if log_above is None else log_above
         return log1mexp(-log_below) if log_above is None else log_difference(log_above, log_below)
+
+
+class SkewNormal:
+    """Density 2 φ(z) Φ(skew z) / scale with z = (x - loc) / scale (Azzalini 1985)."""
+
+    @staticmethod
+    def log_prob(x: Tensor, loc: Value, scale: Value, skew: Value) -> Tensor:
+        z = standardise(x, loc, scale)
+        tail: Tensor = torch.special.log_ndtr(z * skew)
+        return minus_half_square(LOG_2 - LOG_SQRT_2PI - log(scale), z) + tail
+
+    @staticmethod
+    def draw(noise: Noise, shape: Shape, loc: Value, scale: Value, skew: Value) -> tuple[Tensor, Tensor]:
+        half, eps = noise.normal(shape).abs(), noise.normal(shape)
+        x = affine(loc, scale, (half * skew + eps) / (skew**2 + 1.0) ** 0.5)
+        return x, SkewNormal.log_prob(x, loc, scale, skew)
+
+
+class ExponentiallyModifiedNormal:
+    """A Normal(loc, scale) plus an independent exponential of mean 1 / rate (Grushka 1972)."""
+
+    @staticmethod
+    def log_prob(x: Tensor, loc: Value, scale: Value, rate: Value) -> Tensor:
+        steep = scale * rate
+        z = standardise(x, loc, scale)
+        tail: Tensor = torch.special.log_ndtr(z - steep)
+        return log(rate) + steep * (0.5 * steep - z) + tail
+
+    @staticmethod
+    def draw(noise: Noise, shape: Shape, loc: Value, scale: Value, rate: Value) -> tuple[Tensor, Tensor]:
+        x = affine(loc, scale, noise.normal(shape)) + noise.exponential(shape) / rate
+        return x, ExponentiallyModifiedNormal.log_prob(x, loc, scale, rate)

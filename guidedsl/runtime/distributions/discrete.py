@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from guidedsl.runtime.distributions.bounded import within
+from guidedsl.runtime.distributions.bounded import Uniform, within
+from guidedsl.runtime.distributions.incomplete import (
+    beta_log_cdf,
+    beta_log_survival,
+    gamma_log_cdf,
+    gamma_log_survival,
+)
+from guidedsl.runtime.distributions.mass import fold_numbers, hazard_mass, is_infinity, nonnegative_bound, whole_mass
 from guidedsl.runtime.distributions.special import Value, broadcast_shape, expand, floating, lgamma, log, xlog1py
 from guidedsl.runtime.noise import Noise, Shape
 
@@ -22,10 +29,45 @@ def _tensor(value: Value, like: Tensor) -> Tensor:
     return value if isinstance(value, Tensor) else like.new_tensor(value)
 
 
+def _exact(value: Value) -> Tensor:
+    """A number as a tensor of all its digits."""
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+
+
 def _sigmoid(logits: Value) -> Value:
     if isinstance(logits, Tensor):
-        return logits.detach().sigmoid()
+        return logits.sigmoid()
     return 0.5 * (1.0 + math.tanh(0.5 * logits))
+
+
+def _binomial_mass(low: Value, high: Value, total: Value, failure: Value) -> Value:
+    """P(X <= k) = I_q(n - k, k + 1) with q the probability of failure (DLMF 8.17.5)."""
+    q = _exact(failure)
+
+    def log_cdf(k: Tensor) -> Tensor:
+        rest = total - k
+        return torch.where(rest > 0.0, beta_log_cdf(q, rest.clamp(min=1.0), k + 1.0), 0.0)
+
+    def log_survival(k: Tensor) -> Tensor:
+        rest = total - k
+        inside = beta_log_survival(q, rest.clamp(min=1.0), k + 1.0)
+        return torch.where(rest > 0.0, inside, -math.inf)
+
+    return whole_mass(log_cdf, log_survival, low, high, total * (1.0 - q))
+
+
+def _negative_binomial_mass(low: Value, high: Value, total: Value, failure: Value) -> Value:
+    """P(X <= k) = I_q(r, k + 1) with q the probability of failure."""
+    q = _exact(failure)
+    mean = total * (1.0 - q) / q
+    return whole_mass(
+        lambda k: beta_log_cdf(q, total, k + 1.0), lambda k: beta_log_survival(q, total, k + 1.0), low, high, mean
+    )
+
+
+def _geometric_mass(low: Value, high: Value, log_failure: Value) -> Value:
+    low = nonnegative_bound(low)
+    return hazard_mass(-low * log_failure, high if is_infinity(high) else nonnegative_bound(high + 1.0) * -log_failure)
 
 
 def _log_choose(total: Value, x: Tensor) -> Tensor:
@@ -76,6 +118,11 @@ class Binomial:
         x = noise.binomial(total, probs, shape)
         return x, Binomial.log_prob(x, total, probs)
 
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, total: Value, probs: Value) -> Value:
+        return _binomial_mass(low, high, total, 1.0 - probs)
+
 
 class BinomialLogits:
     """Successes in `total` trials of probability sigmoid(logits)."""
@@ -89,6 +136,11 @@ class BinomialLogits:
     def draw(noise: Noise, shape: Shape, total: Value, logits: Value) -> tuple[Tensor, Tensor]:
         x = noise.binomial(total, _sigmoid(logits), shape)
         return x, BinomialLogits.log_prob(x, total, logits)
+
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, total: Value, logits: Value) -> Value:
+        return _binomial_mass(low, high, total, _sigmoid(-logits))
 
 
 class BetaBinomial:
@@ -124,6 +176,11 @@ class Geometric:
         x = (e / -torch.log1p(-_tensor(probs, e).detach())).floor()
         return x, Geometric.log_prob(x, probs)
 
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, probs: Value) -> Value:
+        return _geometric_mass(low, high, torch.log1p(-_exact(probs)))
+
 
 class GeometricLogits:
     """Failures before the first success of probability sigmoid(logits)."""
@@ -139,6 +196,11 @@ class GeometricLogits:
         x = (e / softplus(_tensor(logits, e).detach())).floor()
         return x, GeometricLogits.log_prob(x, logits)
 
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, logits: Value) -> Value:
+        return _geometric_mass(low, high, -softplus(_exact(logits)))
+
 
 class Poisson:
     """Mean `rate`."""
@@ -152,6 +214,17 @@ class Poisson:
     def draw(noise: Noise, shape: Shape, rate: Value) -> tuple[Tensor, Tensor]:
         x = noise.poisson(rate, shape)
         return x, Poisson.log_prob(x, rate)
+
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, rate: Value) -> Value:
+        return whole_mass(
+            lambda k: gamma_log_survival(_exact(rate), k + 1.0),
+            lambda k: gamma_log_cdf(_exact(rate), k + 1.0),
+            low,
+            high,
+            rate,
+        )
 
 
 class PoissonLog:
@@ -167,6 +240,11 @@ class PoissonLog:
     def draw(noise: Noise, shape: Shape, log_rate: Value) -> tuple[Tensor, Tensor]:
         x = noise.poisson(log_rate.exp() if isinstance(log_rate, Tensor) else math.exp(log_rate), shape)
         return x, PoissonLog.log_prob(x, log_rate)
+
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, log_rate: Value) -> Value:
+        return Poisson.log_mass(low, high, log_rate.exp() if isinstance(log_rate, Tensor) else math.exp(log_rate))
 
 
 class NegativeBinomial:
@@ -184,6 +262,11 @@ class NegativeBinomial:
         x = noise.poisson(noise.gamma(total, shape) * (probs / (1.0 - probs)), shape)
         return x, NegativeBinomial.log_prob(x, total, probs)
 
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, total: Value, probs: Value) -> Value:
+        return _negative_binomial_mass(low, high, total, 1.0 - probs)
+
 
 class NegativeBinomialLogits:
     """As NegativeBinomial, by log odds: mean total * exp(logits)."""
@@ -200,6 +283,11 @@ class NegativeBinomialLogits:
         x = noise.poisson(g * _tensor(logits, g).exp(), shape)
         return x, NegativeBinomialLogits.log_prob(x, total, logits)
 
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, total: Value, logits: Value) -> Value:
+        return _negative_binomial_mass(low, high, total, _sigmoid(-logits))
+
 
 class NegativeBinomialMean:
     """Mean `mean`, variance mean + mean² / dispersion (Stan's neg_binomial_2)."""
@@ -212,6 +300,11 @@ class NegativeBinomialMean:
     def draw(noise: Noise, shape: Shape, mean: Value, dispersion: Value) -> tuple[Tensor, Tensor]:
         return NegativeBinomialLogits.draw(noise, shape, dispersion, log(mean) - log(dispersion))
 
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, mean: Value, dispersion: Value) -> Value:
+        return _negative_binomial_mass(low, high, dispersion, dispersion / (dispersion + mean))
+
 
 class NegativeBinomialLogMean:
     """Mean exp(log_mean), variance mean + mean² / dispersion (Stan's neg_binomial_2_log)."""
@@ -223,6 +316,11 @@ class NegativeBinomialLogMean:
     @staticmethod
     def draw(noise: Noise, shape: Shape, log_mean: Value, dispersion: Value) -> tuple[Tensor, Tensor]:
         return NegativeBinomialLogits.draw(noise, shape, dispersion, log_mean - log(dispersion))
+
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, log_mean: Value, dispersion: Value) -> Value:
+        return NegativeBinomialLogits.log_mass(low, high, dispersion, log_mean - log(dispersion))
 
 
 def _zero_inflated(x: Tensor, gate: Value, log_prob: Tensor) -> Tensor:
@@ -289,3 +387,8 @@ class DiscreteUniform:
         u = noise.uniform(shape)
         x = (low + (u * (high - low + 1.0)).floor()).detach().to(u.dtype)
         return x, DiscreteUniform.log_prob(x, low, high)
+
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, at_least: Value, at_most: Value) -> Value:
+        return Uniform.log_mass(low - 0.5, high + 0.5, at_least - 0.5, at_most + 0.5)

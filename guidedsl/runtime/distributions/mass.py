@@ -69,8 +69,8 @@ def standard_bound(bound: Value, loc: Value, scale: Value) -> Value:
 
 
 def nonnegative_bound(bound: Value) -> Value:
-    """A bound of a law on the positive half-line; one that is a number below 0 becomes 0."""
-    return bound if isinstance(bound, Tensor) else max(bound, 0.0)
+    """A bound of a law on the positive half-line; below 0 it becomes 0, or as a tensor the least above 0."""
+    return bound.clamp(min=torch.finfo(bound.dtype).tiny) if isinstance(bound, Tensor) else max(bound, 0.0)
 
 
 def mirror(low: Value, high: Value) -> tuple[Value, Value, Value]:
@@ -114,6 +114,24 @@ def two_sided_mass(
     return log_difference(
         torch.where(right, log_survival(low), log_cdf(high)), torch.where(right, log_survival(high), log_cdf(low))
     )
+
+
+def whole_mass(
+    log_cdf: Callable[[Tensor], Tensor],
+    log_survival: Callable[[Tensor], Tensor],
+    low: Value,
+    high: Value,
+    middle: Value,
+) -> Value:
+    """log P(low <= X <= high) of a law on 0, 1, …, by log P(X <= k) and log P(X > k) for k from 0 on."""
+    first = low if isinstance(low, Tensor) else torch.tensor(max(low, 0.0), dtype=torch.float64)
+    end = high if isinstance(high, Tensor) else torch.tensor(high, dtype=torch.float64)
+    last = None if is_infinity(high) else end.clamp(min=0.0)
+    below = two_sided_mass(log_cdf, log_survival, None, last, middle)
+    between = two_sided_mass(log_cdf, log_survival, (first - 1.0).clamp(min=0.0), last, middle)
+    below, between = as_tensors(below, between)
+    mass = torch.where(first <= 0.0, below, between)
+    return mass if is_infinity(high) else torch.where((end >= 0.0) & (end >= first), mass, -math.inf)
 
 
 def hazard_mass(low: Value, high: Value) -> Value:

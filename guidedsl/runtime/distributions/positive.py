@@ -34,7 +34,7 @@ def _is_zero(bound: Value) -> bool:
     return not isinstance(bound, Tensor) and bound <= 0.0
 
 
-def _log_bound(bound: Value) -> Value:
+def log_bound(bound: Value) -> Value:
     """log of a bound, -inf for a number that is not positive."""
     if isinstance(bound, Tensor):
         return bound.clamp(min=torch.finfo(bound.dtype).tiny).log()
@@ -58,7 +58,7 @@ class LogNormal:
     @staticmethod
     @fold_numbers
     def log_mass(low: Value, high: Value, loc: Value, scale: Value) -> Value:
-        return Normal.log_mass(_log_bound(low), _log_bound(high), loc, scale)
+        return Normal.log_mass(log_bound(low), log_bound(high), loc, scale)
 
 
 class HalfNormal:
@@ -76,7 +76,7 @@ class HalfNormal:
     @staticmethod
     @fold_numbers
     def log_mass(low: Value, high: Value, scale: Value) -> Value:
-        return LOG_2 + Normal.log_mass(nonnegative_bound(low), high, 0.0, scale)
+        return LOG_2 + Normal.log_mass(nonnegative_bound(low), nonnegative_bound(high), 0.0, scale)
 
 
 class HalfCauchy:
@@ -94,7 +94,7 @@ class HalfCauchy:
     @staticmethod
     @fold_numbers
     def log_mass(low: Value, high: Value, scale: Value) -> Value:
-        return LOG_2 + Cauchy.log_mass(nonnegative_bound(low), high, 0.0, scale)
+        return LOG_2 + Cauchy.log_mass(nonnegative_bound(low), nonnegative_bound(high), 0.0, scale)
 
 
 class HalfStudentT:
@@ -113,7 +113,7 @@ class HalfStudentT:
     @staticmethod
     @fold_numbers
     def log_mass(low: Value, high: Value, df: Value, scale: Value) -> Value:
-        return LOG_2 + StudentT.log_mass(nonnegative_bound(low), high, df, 0.0, scale)
+        return LOG_2 + StudentT.log_mass(nonnegative_bound(low), nonnegative_bound(high), df, 0.0, scale)
 
 
 class Exponential:
@@ -131,7 +131,8 @@ class Exponential:
     @staticmethod
     @fold_numbers
     def log_mass(low: Value, high: Value, rate: Value) -> Value:
-        return hazard_mass(nonnegative_bound(low) * rate, high if is_infinity(high) else high * rate)
+        low, high = nonnegative_bound(low), nonnegative_bound(high)
+        return hazard_mass(low * rate, high if is_infinity(high) else high * rate)
 
 
 class Gamma:
@@ -153,8 +154,8 @@ class Gamma:
         return two_sided_mass(
             lambda x: gamma_log_cdf(x, concentration),
             lambda x: gamma_log_survival(x, concentration),
-            None if _is_zero(low) else low * rate,
-            None if is_infinity(high) else high * rate,
+            None if _is_zero(low) else nonnegative_bound(low) * rate,
+            None if is_infinity(high) else nonnegative_bound(high) * rate,
             concentration,
         )
 
@@ -199,6 +200,7 @@ class InverseGamma:
     @staticmethod
     @fold_numbers
     def log_mass(low: Value, high: Value, concentration: Value, rate: Value) -> Value:
+        low, high = nonnegative_bound(low), nonnegative_bound(high)
         least = 0.0 if is_infinity(high) else 1.0 / high
         return Gamma.log_mass(least, math.inf if _is_zero(low) else 1.0 / low, concentration, rate)
 
@@ -239,6 +241,7 @@ class Weibull:
     @staticmethod
     @fold_numbers
     def log_mass(low: Value, high: Value, scale: Value, concentration: Value) -> Value:
+        low, high = nonnegative_bound(low), nonnegative_bound(high)
         lower = 0.0 if _is_zero(low) else (low / scale) ** concentration
         return hazard_mass(lower, high if is_infinity(high) else (high / scale) ** concentration)
 

@@ -235,7 +235,7 @@ Bounded = Model(
             role="observed",
             plates=("obs",),
             event=(),
-            constraint=constraints.interval(-3.2, 3.2),
+            constraint=constraints.interval(-3.141592653589793, 3.141592653589793),
         ),
     ),
     sites=(

@@ -1,0 +1,92 @@
+"""Families on intervals."""
+
+from __future__ import annotations
+
+import math
+
+from guidedsl.library.distributions.rows import Distribution, form
+
+ROWS: tuple[Distribution, ...] = (
+    Distribution(
+        name="Beta",
+        forms=(
+            form("Beta", concentration1="positive", concentration0="positive"),
+            form("BetaMean", mean="unit", concentration="positive"),
+        ),
+        support="unit",
+        reparameterised=True,
+        has_mass=True,
+        doc="Beta with mean concentration1 / (concentration1 + concentration0), or by mean and their sum.",
+        pyro="Beta",
+    ),
+    Distribution(
+        name="Kumaraswamy",
+        forms=(form("Kumaraswamy", concentration1="positive", concentration0="positive"),),
+        support="unit",
+        reparameterised=True,
+        has_mass=True,
+        doc="Distribution function 1 - (1 - x^concentration1)^concentration0.",
+        pyro="Kumaraswamy",
+    ),
+    Distribution(
+        name="LogitNormal",
+        forms=(form("LogitNormal", loc="real", scale="positive"),),
+        support="unit",
+        reparameterised=True,
+        has_mass=True,
+        doc="inv_logit of a normal by that normal's mean and standard deviation.",
+        pyro="",
+        scale_on_log="scale",
+    ),
+    Distribution(
+        name="Uniform",
+        forms=(form("Uniform", low="real", high="real"),),
+        support="interval(low, high)",
+        reparameterised=True,
+        has_mass=True,
+        doc="Constant density between low and high.",
+        pyro="Uniform",
+    ),
+    Distribution(
+        name="TruncatedNormal",
+        forms=(form("TruncatedNormal", loc="real", scale="positive", low="real", high="real"),),
+        support="interval(low, high)",
+        reparameterised=True,
+        has_mass=False,
+        doc="Normal(loc, scale) given that it lies between low and high.",
+        pyro="",
+    ),
+    Distribution(
+        name="VonMises",
+        forms=(form("VonMises", loc="real", concentration="positive"),),
+        support=f"interval({-math.pi!r}, {math.pi!r})",
+        reparameterised=False,
+        has_mass=False,
+        doc="On the circle, from -pi to pi: density proportional to exp(concentration * cos(x - loc)).",
+        pyro="VonMises",
+    ),
+    Distribution(
+        name="ContinuousBernoulli",
+        forms=(
+            form("ContinuousBernoulli", probs="unit"),
+            form("ContinuousBernoulliLogits", logits="real"),
+        ),
+        support="unit",
+        reparameterised=True,
+        has_mass=True,
+        doc="Density proportional to probs^x (1 - probs)^(1 - x).",
+        pyro="ContinuousBernoulli",
+    ),
+    Distribution(
+        name="RelaxedBernoulli",
+        forms=(
+            form("RelaxedBernoulli", temperature="positive", probs="unit"),
+            form("RelaxedBernoulliLogits", temperature="positive", logits="real"),
+        ),
+        support="unit",
+        reparameterised=True,
+        has_mass=False,
+        doc="A Bernoulli made continuous; the lower the temperature, the nearer to it.",
+        pyro="RelaxedBernoulli",
+    ),
+)

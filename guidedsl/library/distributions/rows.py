@@ -1,0 +1,71 @@
+"""What the registry says about a distribution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Rule = Literal["mixture", "zero_inflated", "truncated"]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a distribution.
+
+    `type` is written as in a `.guide` file, with letters for event dims that must agree: `real`, `positive`,
+    `real[K]`, `lower_cholesky[K]`, `real[K, R]`. Of type `distribution` it is a distribution itself; `distribution[K]`
+    is one whose last event dim before its family's own is K, or a list of K.
+    """
+
+    name: str
+    type: str
+    default: float | None = None
+
+    @property
+    def is_distribution(self) -> bool:
+        return self.type.startswith("distribution")
+
+
+@dataclass(frozen=True)
+class Form:
+    """One parameterisation: its arguments in order and the runtime class that computes with them."""
+
+    arguments: tuple[Argument, ...]
+    runtime: str
+
+    @property
+    def values(self) -> tuple[Argument, ...]:
+        """The arguments that are values."""
+        return tuple(argument for argument in self.arguments if not argument.is_distribution)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A family.
+
+    `support` is written like a type and may name arguments and event dims: `real`, `interval(low, high)`,
+    `int(0, total)`, `int(0, K - 1)`, `simplex[K]`. Positional arguments belong to the first form; names pick the form.
+    `sums_to` is the argument that the entries of a draw add up to. A family of distributions has a `rule` instead of a
+    support, which says how its support and density come from theirs. A family that is `tabulated` has the log
+    probabilities of all its values at once, as `log_table`.
+    """
+
+    name: str
+    forms: tuple[Form, ...]
+    support: str
+    reparameterised: bool
+    has_mass: bool
+    doc: str
+    pyro: str
+    guide_only: bool = False
+    model_only: bool = False
+    scale_on_log: str | None = None
+    rule: Rule | None = None
+    sums_to: str | None = None
+    tabulated: bool = False
+
+
+def form(runtime: str, /, **types: str | tuple[str, float]) -> Form:
+    """A form by its runtime class and its arguments, each a type or a type with a default."""
+    arguments = (Argument(name, of) if isinstance(of, str) else Argument(name, *of) for name, of in types.items())
+    return Form(tuple(arguments), runtime)

@@ -1,0 +1,92 @@
+"""Families on vectors."""
+
+from __future__ import annotations
+
+from guidedsl.library.distributions.rows import Distribution, form
+
+ROWS: tuple[Distribution, ...] = (
+    Distribution(
+        name="MultivariateNormal",
+        forms=(
+            form("MultivariateNormal", loc="real[K]", scale_tril="lower_cholesky[K]"),
+            form("MultivariateNormalCovariance", loc="real[K]", covariance="cov[K]"),
+            form("MultivariateNormalPrecision", loc="real[K]", precision="cov[K]"),
+            form("MultivariateNormalUnit", loc="real[K]", scale="positive[K]", unit_tril="unit_lower_cholesky[K]"),
+        ),
+        support="real[K]",
+        reparameterised=True,
+        has_mass=False,
+        doc="Multivariate normal by mean and covariance: its Cholesky factor, itself, its inverse, or scales and a "
+        "unit-diagonal factor.",
+        pyro="MultivariateNormal",
+    ),
+    Distribution(
+        name="LowRankMultivariateNormal",
+        forms=(form("LowRankMultivariateNormal", loc="real[K]", factor="real[K, R]", diag="positive[K]"),),
+        support="real[K]",
+        reparameterised=True,
+        has_mass=False,
+        doc="Multivariate normal with covariance factor factorᵀ + diag(diag); diag are variances.",
+        pyro="LowRankMultivariateNormal",
+    ),
+    Distribution(
+        name="MultivariateStudentT",
+        forms=(form("MultivariateStudentT", df="positive", loc="real[K]", scale_tril="lower_cholesky[K]"),),
+        support="real[K]",
+        reparameterised=True,
+        has_mass=False,
+        doc="Multivariate Student's t by degrees of freedom, location and the scale matrix's Cholesky factor.",
+        pyro="MultivariateStudentT",
+    ),
+    Distribution(
+        name="GaussianRandomWalk",
+        forms=(form("GaussianRandomWalk", scale="positive"),),
+        support="real[T]",
+        reparameterised=True,
+        has_mass=False,
+        doc="T positions of a walk from 0 with Normal(0, scale) steps, the first step included.",
+        pyro="",
+    ),
+    Distribution(
+        name="Dirichlet",
+        forms=(form("Dirichlet", concentration="positive[K]"),),
+        support="simplex[K]",
+        reparameterised=True,
+        has_mass=False,
+        doc="Dirichlet with mean concentration / sum(concentration).",
+        pyro="Dirichlet",
+    ),
+    Distribution(
+        name="RelaxedOneHotCategorical",
+        forms=(
+            form("RelaxedOneHotCategorical", temperature="positive", probs="simplex[K]"),
+            form("RelaxedOneHotCategoricalLogits", temperature="positive", logits="real[K]"),
+        ),
+        support="simplex[K]",
+        reparameterised=True,
+        has_mass=False,
+        doc="A OneHotCategorical made continuous; the lower the temperature, the nearer to it.",
+        pyro="RelaxedOneHotCategorical",
+    ),
+    Distribution(
+        name="ProjectedNormal",
+        forms=(form("ProjectedNormal", loc="real[K]"),),
+        support="unit_vector[K]",
+        reparameterised=True,
+        has_mass=False,
+        doc="Direction of a draw of Normal(loc, 1) in K dimensions; uniform on the sphere where loc is 0.",
+        pyro="ProjectedNormal",
+    ),
+    Distribution(
+        name="ZeroSumNormal",
+        forms=(
+            form("ZeroSumNormal", scale="positive"),
+            form("ZeroSumNormalLoc", loc="zero_sum[K]", scale="positive"),
+        ),
+        support="zero_sum[K]",
+        reparameterised=True,
+        has_mass=False,
+        doc="K Normal(0, scale) given that they sum to 0, with density in K - 1 dimensions; or moved to loc.",
+        pyro="",
+    ),
+)
