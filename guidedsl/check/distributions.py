@@ -248,4 +248,6 @@ def comparable(support: Support, size_of_target: Size | None) -> Support:
     """An index as the integers that it stands for, so that it compares with a distribution's support."""
     if support.target is None or size_of_target is None:
         return support
-    return Support("int", s.COUNT, ("0", str(size_of_target - Size.of(1))))
+    last = (size_of_target - Size.of(1)).constant
+    range = s.COUNT if last is None else s.Range(0, last, True, True, integer=True)
+    return Support("int", range, ("0", str(size_of_target - Size.of(1))))
