@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from guidedsl import ir
 from guidedsl.diagnostics import Diagnostic
-from guidedsl.library.supports import COUNT, Support
+from guidedsl.library.supports import COUNT, Range, Support
 from guidedsl.sizes import Size
 from guidedsl.source import Source, Span
 
@@ -95,7 +95,9 @@ class Scope:
         if support.target is None:
             return support
         size = self.plates[support.target].size if support.target in self.plates else Size.of(support.target)
-        return Support("int", COUNT, ("0", str(size - Size.of(1))))
+        last = (size - Size.of(1)).constant
+        hull = COUNT if last is None else Range(0, last, True, True, integer=True)
+        return Support("int", hull, ("0", str(size - Size.of(1))))
 
     def candidates(self) -> list[str]:
         return [*self.symbols, *self.dims]
