@@ -124,7 +124,7 @@ def factorial_without_a_b_noisy(
     )
     if tilt is not None:
         log_noisy = log_noisy + tilt["noisy"].mT[..., None, None, :]
-    log_noisy = fn.log_sum_exp(log_noisy, -4)
+    log_noisy = fn.sum_out(log_noisy, -4)
     log_a_move = dist.Categorical.log_table(a_move)[..., None, :, None, None]
     log_a_move = log_a_move + dist.Categorical.log_table(b_move)[..., None, :, None, :, None]
     log_a_first = fn.first_move(log_a_move, (1, data.first))

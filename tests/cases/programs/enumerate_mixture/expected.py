@@ -135,7 +135,7 @@ def mixture_without_c(
     )
     if tilt is not None:
         log_c = log_c + tilt["c"]
-    log_p = log_p + data.obs.scale * fn.log_sum_exp(log_c, -1).sum(-1)
+    log_p = log_p + data.obs.scale * fn.sum_out(log_c, -1).sum(-1)
     return log_p
 
 

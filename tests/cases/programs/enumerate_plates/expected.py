@@ -147,7 +147,7 @@ def nested_without_flip_z_typo(
     )
     if tilt is not None:
         log_typo = log_typo + tilt["typo"][..., None, None, :]
-    log_typo = fn.log_sum_exp(log_typo, -1)
+    log_typo = fn.sum_out(log_typo, -1)
     log_z = dist.Categorical.log_table(data.prior)
     log_z = log_z + dist.Poisson.log_prob(data.size[..., None], level)[..., None, :]
     log_z = (
@@ -160,12 +160,12 @@ def nested_without_flip_z_typo(
     log_z = log_z + log_typo.sum(-3)
     if tilt is not None:
         log_z = log_z + tilt["z"][..., None, :]
-    log_z = fn.log_sum_exp(log_z, -1)
+    log_z = fn.sum_out(log_z, -1)
     log_flip = dist.Bernoulli.log_prob(flip, 0.3)
     log_flip = log_flip + log_z.sum(-2)
     if tilt is not None:
         log_flip = log_flip + tilt["flip"]
-    log_p = log_p + fn.log_sum_exp(log_flip, -1)
+    log_p = log_p + fn.sum_out(log_flip, -1)
     return log_p
 
 
@@ -202,12 +202,12 @@ def nested_without_flip_typo(
     )
     if tilt is not None:
         log_typo = log_typo + tilt["typo"][..., None, :]
-    log_typo = fn.log_sum_exp(log_typo, -1)
+    log_typo = fn.sum_out(log_typo, -1)
     log_flip = dist.Bernoulli.log_prob(flip, 0.3)
     log_flip = log_flip + log_typo.sum((-3, -2))
     if tilt is not None:
         log_flip = log_flip + tilt["flip"]
-    log_p = log_p + fn.log_sum_exp(log_flip, -1)
+    log_p = log_p + fn.sum_out(log_flip, -1)
     return log_p
 
 

@@ -144,17 +144,17 @@ def coupled_without_tilt_lambda_log_tilt(
     log_log_tilt = log_log_tilt + dist.Normal.log_prob(data.y[..., None, None, None], sure, 1.0)
     if tilt is not None:
         log_log_tilt = log_log_tilt + tilt["log_tilt"][..., None, None, :]
-    log_log_tilt = fn.log_sum_exp(log_log_tilt, -1)
+    log_log_tilt = fn.sum_out(log_log_tilt, -1)
     log_lambda = dist.Categorical.log_table(step)
     log_lambda = log_lambda + log_log_tilt
     if tilt is not None:
         log_lambda = log_lambda + tilt["lambda"][..., None, :]
-    log_lambda = fn.log_sum_exp(log_lambda, -1)
+    log_lambda = fn.sum_out(log_lambda, -1)
     log_tilt2 = dist.Categorical.log_table(start)
     log_tilt2 = log_tilt2 + log_lambda
     if tilt is not None:
         log_tilt2 = log_tilt2 + tilt["tilt"]
-    log_p = fn.log_sum_exp(log_tilt2, -1).sum(-1)
+    log_p = fn.sum_out(log_tilt2, -1).sum(-1)
     return log_p
 
 
@@ -196,13 +196,13 @@ def coupled_without_tilt_log_tilt(
     log_log_tilt = log_log_tilt + dist.Normal.log_prob(data.y[..., None, None], sure, 1.0)
     if tilt is not None:
         log_log_tilt = log_log_tilt + tilt["log_tilt"][..., None, :]
-    log_log_tilt = fn.log_sum_exp(log_log_tilt, -1)
+    log_log_tilt = fn.sum_out(log_log_tilt, -1)
     log_tilt2 = dist.Categorical.log_table(start)
     log_tilt2 = log_tilt2 + dist.Categorical.log_prob(lambda_[..., None], step)
     log_tilt2 = log_tilt2 + log_log_tilt
     if tilt is not None:
         log_tilt2 = log_tilt2 + tilt["tilt"]
-    log_p = fn.log_sum_exp(log_tilt2, -1).sum(-1)
+    log_p = fn.sum_out(log_tilt2, -1).sum(-1)
     return log_p
 
 

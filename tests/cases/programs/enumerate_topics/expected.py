@@ -112,7 +112,7 @@ def topics_without_z(
     )
     if tilt is not None:
         log_z = log_z + tilt["z"]
-    log_p = log_p + data.doc.scale * fn.log_sum_exp(log_z, -1).sum((-2, -1))
+    log_p = log_p + data.doc.scale * fn.sum_out(log_z, -1).sum((-2, -1))
     return log_p
 
 

@@ -334,6 +334,7 @@ def joint(
     N = data.N
     K = data.K
     D = data.D
+    joint_size = 2 * K
     w0 = param(
         "Joint.w0",
         lambda: constraints.simplex.default((2,), data.dtype, data.device),
@@ -342,7 +343,7 @@ def joint(
     )
     loc = param(
         "Joint.loc",
-        lambda: data.new_normal((2, 2 * K), 0.0, 0.1),
+        lambda: data.new_normal((2, joint_size), 0.0, 0.1),
         constraint=constraints.real,
         event_dim=2,
     )
@@ -428,9 +429,9 @@ def joint(
         particles,
         dist.MultivariateNormal.draw(
             noise,
-            (*particles, 2, 2 * K),
+            (*particles, 2, joint_size),
             loc,
-            fn.expand(data.new_eye(2 * K)[..., None, :, :], (2, 2 * K, 2 * K)),
+            fn.expand(data.new_eye(joint_size)[..., None, :, :], (2, joint_size, joint_size)),
         )[0],
         w0,
         rank=1,
@@ -439,7 +440,7 @@ def joint(
         dist.MultivariateNormal.log_prob(
             joint_free[..., None, :],
             loc,
-            fn.expand(data.new_eye(2 * K)[..., None, :, :], (2, 2 * K, 2 * K)),
+            fn.expand(data.new_eye(joint_size)[..., None, :, :], (2, joint_size, joint_size)),
         ),
         w0,
     )
@@ -503,13 +504,14 @@ LINES = (
     (271, 30),
     (283, 24),
     (303, 33),
-    (337, 34),
-    (343, 35),
-    (349, 37),
-    (426, 36),
-    (449, 37),
-    (459, 33),
-    (515, 2),
+    (337, 36),
+    (338, 34),
+    (344, 35),
+    (350, 37),
+    (427, 36),
+    (450, 37),
+    (460, 33),
+    (517, 2),
 )
 
 Mixtures = Model(

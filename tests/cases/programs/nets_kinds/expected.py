@@ -209,11 +209,11 @@ def kinds(data: KindsData, latents: KindsLatents, *, store: ParamStore | None = 
     several_linear = net(store, "Kinds.several_linear", lambda: SeveralLinear(K), data)
     weights = net(store, "Kinds.weights", lambda: Weights(G, T, K), data)
     unit_tril = net(store, "Kinds.unit_tril", lambda: UnitTril(K), data)
-    log_p: Tensor = dist.Normal.log_prob(a, 0.0, 1.0)
+    log_p = dist.Normal.log_prob(a, 0.0, 1.0)
     log_p = log_p + dist.Normal.log_prob(v, 0.0, 1.0).sum(-1)
     log_p = log_p + dist.Normal.log_prob(b, waves(a)[..., None], 1.0).sum(-1)
     m = fn.outer(curve(a), v)
-    mean, chol, cut, size, tilt = several(v)
+    mean, chol, cut, size, tilt_ = several(v)
     log_p = log_p + dist.Normal.log_prob(
         data.y, b[..., data.g] + data.s, rate(data.s, v[..., None, :], m[..., None, :, :])
     ).sum(-1)
@@ -222,7 +222,7 @@ def kinds(data: KindsData, latents: KindsLatents, *, store: ParamStore | None = 
     log_p = log_p + (low * 0.01 - shift**2).sum(-1)
     log_p = log_p + (
         (weights(data.h, a[..., None]) * mean[..., None, :, :]).sum((-2, -1))
-        + tilt[..., None]
+        + tilt_[..., None]
         - size[..., None]
     ).sum(-1)
     log_p = log_p - 0.01 * ((unit_tril(a) @ chol) ** 2).sum((-2, -1)) - (cut**2).sum(-1)
@@ -240,7 +240,7 @@ def kinds_quantities(
     several = net(store, "Kinds.several", lambda: Several(K, T), data)
     several_linear = net(store, "Kinds.several_linear", lambda: SeveralLinear(K), data)
     m = fn.outer(curve(a), v)
-    mean, chol, cut, size, tilt = several(v)
+    mean, chol, cut, size, tilt_ = several(v)
     shift, low = several_linear(b[..., data.g], v[..., None, :])
     return {
         "m": m,
@@ -248,7 +248,7 @@ def kinds_quantities(
         "chol": chol,
         "cut": cut,
         "size": size,
-        "tilt": tilt,
+        "tilt": tilt_,
         "shift": shift,
         "low": low,
     }

@@ -202,21 +202,22 @@ def rank(
     param = get_param_store(store).param
     N = data.N
     K = data.K
+    joint_size = K * N + 3 * K - N - 2
     joint_loc = param(
         "Rank.joint_loc",
-        lambda: data.new_full((K * N + 3 * K - N - 2,), 0.0),
+        lambda: data.new_full((joint_size,), 0.0),
         constraint=constraints.real,
         event_dim=1,
     )
     joint_scale = param(
         "Rank.joint_scale",
-        lambda: data.new_full((K * N + 3 * K - N - 2,), 0.1),
+        lambda: data.new_full((joint_size,), 0.1),
         constraint=constraints.positive,
         event_dim=1,
     )
     joint_tril = param(
         "Rank.joint_tril",
-        lambda: data.new_eye(K * N + 3 * K - N - 2),
+        lambda: data.new_eye(joint_size),
         constraint=constraints.unit_lower_cholesky,
         event_dim=2,
     )
@@ -226,7 +227,7 @@ def rank(
     )
     v, log_q_v = dist.ProjectedNormal.draw(noise, (*particles, N, K), fn.normalize(data.x))
     joint_free, log_q_joint = dist.MultivariateNormalUnit.draw(
-        noise, (*particles, K * N + 3 * K - N - 2), joint_loc, joint_scale, joint_tril
+        noise, (*particles, joint_size), joint_loc, joint_scale, joint_tril
     )
     s_free, z_free, z2_free, e_free = joint_free.split([1, K - 1, 2 * K - 2, K * N - N], -1)
     s, log_det_s = constraints.positive.push(s_free[..., 0])
@@ -341,19 +342,19 @@ LINES = (
     (171, 18),
     (185, 34),
     (205, 38),
-    (223, 35),
-    (224, 36),
-    (227, 37),
-    (228, 38),
-    (236, 34),
-    (249, 40),
-    (270, 44),
-    (295, 41),
-    (296, 42),
-    (299, 43),
-    (300, 44),
-    (304, 40),
-    (359, 2),
+    (224, 35),
+    (225, 36),
+    (228, 37),
+    (229, 38),
+    (237, 34),
+    (250, 40),
+    (271, 44),
+    (296, 41),
+    (297, 42),
+    (300, 43),
+    (301, 44),
+    (305, 40),
+    (360, 2),
 )
 
 Directions = Model(
