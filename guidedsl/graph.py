@@ -135,6 +135,14 @@ class _Builder:
             self._statement(statement, box)
         for carry in scan.carries:
             self._reads(carry.name, carry.next)
+        self._close(box[0], (s.name for s in scan.statements if isinstance(s, ir.Let) and not isinstance(s, ir.Emit)))
+
+    def _close(self, box: str, local: Iterable[str]) -> None:
+        """Set the names apart that belong to the steps of a scan: another scan may have them too."""
+        for name in local:
+            self.through.pop(name, None)
+            if name in self.nodes:
+                self.nodes = {f"{name} in {box}" if key == name else key: node for key, node in self.nodes.items()}
 
     def _part(self, title: str) -> Part:
         return Part(title, self.titles, tuple(self.nodes.values()), tuple(self.edges))

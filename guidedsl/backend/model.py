@@ -251,13 +251,14 @@ def density(
     first = True
     names.taken |= {local_name(each.message.name) for each in sums}
     writers: dict[Span, ScanWriter] = {}
+    untyped = any(True for _ in calls(everything))
 
     def add(code: Code, line: int, *, constant: bool = False) -> None:
         nonlocal first
         text = f"log_p = {added('log_p', code)}"
         if first:
             # What a net or an extern returns has no type, and a sum with it none either.
-            target = "log_p: Tensor" if any(True for _ in calls(statements)) else "log_p"
+            target = "log_p: Tensor" if untyped else "log_p"
             text = f"{target} = {f'data.new_full((), {code.text})' if constant else code.text}"
         body.append(Statement(text, line))
         first = False

@@ -81,7 +81,7 @@ def _reached(part: Part) -> set[tuple[str, str]]:
         return {a for a in direct if a not in lets}.union(*(sources(a) for a in lets))
 
     ends = [name for name, node in nodes.items() if node.kind != "let"]
-    return {(nodes[a].label, nodes[b].label) for b in ends for a in sources(b)}
+    return {(nodes[a].label, nodes[b].label) for b in ends for a in sources(b) if a != b}
 
 
 CROSSED = """

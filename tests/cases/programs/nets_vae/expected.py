@@ -92,7 +92,7 @@ def vae(data: VAEData, latents: VAELatents, *, store: ParamStore | None = None) 
     H = data.H
     D = data.D
     decoder = net(store, "VAE.decoder", lambda: Decoder(Z, H, D), data)
-    log_p = data.images.scale * dist.Normal.log_prob(z, 0.0, 1.0).sum((-2, -1))
+    log_p: Tensor = data.images.scale * dist.Normal.log_prob(z, 0.0, 1.0).sum((-2, -1))
     log_p = log_p + data.images.scale * dist.BernoulliLogits.log_prob(data.x, decoder(z)).sum(
         (-2, -1)
     )
