@@ -104,13 +104,14 @@ class _Writer:
         read = {
             var.name for node in (*draws, *(lets[n] for n in needed)) for var in variables(node) if var.role == "param"
         }
-        params = [st for st in self.guide.params if st.name in read]
-        first = [param for param in params if not _reads_let(param)]
-        for param in first:
-            self._param(param)
+        params = {param.name: param for param in self.guide.params if param.name in read}
+        after = {name for name, param in params.items() if _reads_let(param)}
+        for name, param in params.items():
+            if name not in after:
+                self._param(param)
         for statement in self.guide.statements:
             match statement:
-                case ir.Param() if statement in params and statement not in first:
+                case ir.Param() if statement.name in after:
                     self._param(statement)
                 case ir.Let() if statement.name in needed:
                     self.body.append(let_statement(statement, self.emitter))

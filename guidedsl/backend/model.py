@@ -263,7 +263,8 @@ def _metadata(
     latents_class: str,
 ) -> tuple[str, ...]:
     emitter = _emitter(model)
-    fields = [_field(field, model, emitter) for field in model.fields]
+    masks = {s.name: s.when for s in model.statements if isinstance(s, ir.Term) and s.when is not None}
+    fields = [_field(field, masks.get(field.name), emitter) for field in model.fields]
     fields += [_derived_field(let) for let in model.derived]
     rows = [
         f'name="{model.name}"',
@@ -303,7 +304,7 @@ def _batch(plate: ir.Plate) -> str:
     return str(constant) if constant is not None else f'"{plate.batch}"'
 
 
-def _field(field: ir.Field, model: ir.Model, emitter: Emitter) -> str:
+def _field(field: ir.Field, when: ir.Expr | None, emitter: Emitter) -> str:
     whole = Emitter(emitter.plates, lambda name: f"data.{data_attribute(name)}")
     constraint = whole.constraint(field.type.support, field.bounds, None, field.plates, len(field.type.event))
     if "data." in constraint:
@@ -321,10 +322,6 @@ def _field(field: ir.Field, model: ir.Model, emitter: Emitter) -> str:
         parts.append(f"index_base={field.index_base}")
     if field.type.support.target is not None:
         parts.append(f'index_of="{field.type.support.target}"')
-    when = next(
-        (s.when for s in model.statements if isinstance(s, ir.Term) and s.name == field.name and s.when is not None),
-        None,
-    )
     if when is not None:
         parts.append(f"when=lambda data: {whole.materialised(when, field.plates, when.type.event).text}")
     order = _order(field.written, field.plates)

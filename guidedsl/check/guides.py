@@ -62,17 +62,17 @@ class GuideChecker:
         self.autos = 0
         self.auto_spans: dict[str, Span] = {}
         self.expansions: list[tuple[Span, str]] = []
-        self.hidden = frozenset(name for name, symbol in symbols.items() if symbol.role == "let")
-        self.later: dict[str, Span | None] = {latent.name: self._auto_place(latent) for latent in model.latents}
+        self.hidden = {name: symbol.span for name, symbol in symbols.items() if symbol.role == "let"}
+        self.later = self._auto_places()
         self.later |= {name.text: name.span for name in reversed(list(sampled_names(node.body)))}
         self.later |= {name.text: name.span for name in reversed(list(declared_names(node.body)))}
 
-    def _auto_place(self, latent: ir.Latent) -> Span | None:
-        """Where an auto samples a latent, to go by its names."""
+    def _auto_places(self) -> dict[str, Span | None]:
+        """Where an auto samples each latent, to go by its names."""
         autos = list(_autos(self.node.body))
-        named = (name.span for auto in autos for name in auto.names if name.text == latent.name)
-        rest = (auto.span for auto in autos for name in auto.names if name.text == "rest")
-        return next(named, next(rest, None))
+        named = {name.text: name.span for auto in reversed(autos) for name in reversed(auto.names)}
+        rest = next((auto.span for auto in autos for name in auto.names if name.text == "rest"), None)
+        return {name: named.get(name, rest) for name in self.latents}
 
     def run(self) -> ir.Guide:
         named = {name.text for name in sampled_names(self.node.body)} | self._named_by_autos(self.node.body)
@@ -93,7 +93,7 @@ class GuideChecker:
             enclosing,
             in_guide=True,
             later=self.later,
-            hidden={name: self.taken[name] for name in self.hidden},
+            hidden=self.hidden,
         )
 
     def _named_by_autos(self, body: tuple[ast.Statement, ...]) -> set[str]:
@@ -224,7 +224,7 @@ class GuideChecker:
         owner = self.model.name
         if name.text in self.hidden:
             self.report.add(
-                errors.is_data(name.text, "a let of the model", name.span, self.taken[name.text]), name.text
+                errors.is_data(name.text, "a let of the model", name.span, self.hidden[name.text]), name.text
             )
         else:
             self.report.add(errors.not_a_latent(name.text, owner, name.span, self.latents), name.text, owner)

@@ -43,7 +43,7 @@ class ModelChecker:
         self.plates: dict[str, ir.Plate] = {}
         self.dims = dict(dims)
         self.fields: list[ir.Field] = []
-        self.latents: list[ir.Latent] = []
+        self.latents: dict[str, ir.Latent] = {}
         self.statements: list[ir.ModelStatement] = []
         self.later: dict[str, Span | None] = {
             name.text: name.span for name in reversed(list(declared_names(node.body)))
@@ -66,14 +66,13 @@ class ModelChecker:
             tuple(self.dims.values()),
             tuple(self.plates.values()),
             tuple(self.fields),
-            tuple(self.latents),
+            tuple(self.latents.values()),
             tuple(self.statements),
             self.node.name.span,
         )
 
     def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
-        latents = {latent.name: latent for latent in self.latents}
-        return Scope(self.symbols, self.dims, self.plates, latents, enclosing, later=self.later)
+        return Scope(self.symbols, self.dims, self.plates, self.latents, enclosing, later=self.later)
 
     def _dims(self) -> None:
         for statement in self.node.body:
@@ -277,7 +276,7 @@ class ModelChecker:
                 self.report.add(errors.nested_too_deep(node.type.span), name.text)
                 return
             written = tuple(self.path)
-            self.latents.append(ir.Latent(name.text, type, bounds, scope.enclosing, name.span, written))
+            self.latents[name.text] = ir.Latent(name.text, type, bounds, scope.enclosing, name.span, written)
         elif not self._field(name, "observed", declared, scope.enclosing):
             return
         if isinstance(dist, ir.Dist):
@@ -439,6 +438,8 @@ _MOST_INLINED = 200
 
 def written_out(bounds: ir.Bounds, statements: list[ir.ModelStatement]) -> ir.Bounds | None:
     """Bounds with the model's lets replaced by their values, since guides do not see those; None when that is long."""
+    if not any(var.role == "let" for var in variables((bounds.low, bounds.high))):
+        return bounds
     lets = {s.name: s.value for s in statements if isinstance(s, ir.Let) and s.value.type.stage > Stage.DATA}
     reads: dict[str, int] = {}
     for name, value in lets.items():
