@@ -159,14 +159,15 @@ class _Writer:
         self.by_row, self.whole = param_reads(parts, self.emitter.plates)
         self._model_params()
         read = self.by_row | self.whole
-        params = [st for st in self.guide.params if st.name in read]
-        first = [param for param in params if not _reads_let(param)]
-        for param in first:
-            self._param(param)
+        params = {param.name: param for param in self.guide.params if param.name in read}
+        after = {name for name, param in params.items() if _reads_let(param)}
+        for name, param in params.items():
+            if name not in after:
+                self._param(param)
         for group in grouped(self.guide.statements):
             statement = group[0]
             match statement:
-                case ir.Param() if statement in params and statement not in first:
+                case ir.Param() if statement.name in after:
                     self._param(statement)
                 case ir.Let():
                     wanted = [let for let in group if isinstance(let, ir.Let) and let.name in needed]

@@ -451,7 +451,8 @@ def _metadata(
     single: bool,
 ) -> tuple[str, ...]:
     emitter = _emitter(model)
-    fields = [_field(field, model, emitter) for field in model.fields]
+    masks = _masks(model)
+    fields = [_field(field, masks.get(field.name), emitter) for field in model.fields]
     fields += [_derived_field(let) for let in model.derived]
     rows = [
         f'name="{model.name}"',
@@ -497,7 +498,7 @@ def _batch(plate: ir.Plate) -> str:
     return str(constant) if constant is not None else f'"{plate.batch}"'
 
 
-def _field(field: ir.Field, model: ir.Model, emitter: Emitter) -> str:
+def _field(field: ir.Field, mask: tuple[ir.Expr, ir.Scan | None] | None, emitter: Emitter) -> str:
     whole = Emitter(emitter.plates, lambda name: f"data.{data_attribute(name)}")
     constraint = whole.constraint(field.support, field.bounds, None, field.plates, len(field.type.event))
     if "data." in constraint:
@@ -518,26 +519,28 @@ def _field(field: ir.Field, model: ir.Model, emitter: Emitter) -> str:
     if field.total is not None:
         total = whole.aligned(field.total, field.plates, len(field.type.event) - 1).text
         parts.append(f"total=lambda data: {total}")
-    when = _when(field, model, whole)
-    if when is not None:
-        parts.append(f"when=lambda data: {when}")
+    if mask is not None:
+        when, scan = mask
+        if scan is None:
+            text = whole.materialised(when, field.plates, when.type.event).text
+        else:
+            text = mask_of_steps(when, scan, whole)
+        parts.append(f"when=lambda data: {text}")
     order = _order(field.written, field.plates)
     if order:
         parts.append(order)
     return f"Field({', '.join(parts)})"
 
 
-def _when(field: ir.Field, model: ir.Model, emitter: Emitter) -> str | None:
-    """The mask of the entries that count, for all rows and steps."""
+def _masks(model: ir.Model) -> dict[str, tuple[ir.Expr, ir.Scan | None]]:
+    """By field, which of its entries count, and the scan that it is a site of."""
+    found: dict[str, tuple[ir.Expr, ir.Scan | None]] = {}
     for statement in model.statements:
-        inside = statement.statements if isinstance(statement, ir.Scan) else (statement,)
-        when = next((s.when for s in inside if isinstance(s, ir.Term) and s.name == field.name), None)
-        if when is None:
-            continue
-        if not isinstance(statement, ir.Scan):
-            return emitter.materialised(when, field.plates, when.type.event).text
-        return mask_of_steps(when, statement, emitter)
-    return None
+        scan = statement if isinstance(statement, ir.Scan) else None
+        for term in ir.terms_of((statement,)):
+            if term.name is not None and term.when is not None:
+                found[term.name] = term.when, scan
+    return found
 
 
 def _derived_field(let: ir.Let) -> str:

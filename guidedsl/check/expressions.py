@@ -506,7 +506,8 @@ class Expressions:
     def size(self, node: ast.Expr) -> Size | None:
         """A size: a number, a dim, or arithmetic over these."""
         scope = self.scope
-        if isinstance(node, ast.Ref) and node.name not in (*scope.dims, *scope.symbols, *scope.later, *scope.plates):
+        known = (scope.dims, scope.symbols, scope.later, scope.plates)
+        if isinstance(node, ast.Ref) and not any(node.name in names for names in known):
             self.report.add(errors.unknown_dim(node.name, node.span, scope.dims), node.name)
             return None
         expr = self.check(node)

@@ -93,8 +93,8 @@ class GuideChecker:
         self.own_local: set[str] = set()
         self.laplace: ir.Laplace | None = None
         self.forgotten: list[str] = []
-        self.hidden = frozenset(name for name, symbol in symbols.items() if symbol.role == "let")
-        self.later: dict[str, Span | None] = {latent.name: self._auto_place(latent) for latent in model.latents}
+        self.hidden = {name: symbol.span for name, symbol in symbols.items() if symbol.role == "let"}
+        self.later = self._auto_places()
         self.classes: dict[str, ir.Classes] = {}
         self.enumerated = {
             name.text: name.span
@@ -106,12 +106,12 @@ class GuideChecker:
         self.later |= {name.text: name.span for name in reversed(list(sampled_names(node.body)))}
         self.later |= {name.text: name.span for name in reversed(list(declared_names(node.body)))}
 
-    def _auto_place(self, latent: ir.Latent) -> Span | None:
-        """Where an auto samples a latent, to go by its names."""
+    def _auto_places(self) -> dict[str, Span | None]:
+        """Where an auto samples each latent, to go by its names."""
         autos = list(_autos(self.node.body))
-        named = (name.span for auto in autos for name in auto.names if name.text == latent.name)
-        rest = (auto.span for auto in autos for name in auto.names if name.text == "rest")
-        return next(named, next(rest, None))
+        named = {name.text: name.span for auto in reversed(autos) for name in reversed(auto.names)}
+        rest = next((auto.span for auto in autos for name in auto.names if name.text == "rest"), None)
+        return {name: named.get(name, rest) for name in self.latents}
 
     def run(self) -> ir.Guide:
         named = {name.text for name in sampled_names(self.node.body)} | self._named_by_autos(self.node.body)
@@ -133,16 +133,18 @@ class GuideChecker:
         return guide
 
     def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
-        inside = self.open.whole if self.open is not None else {}
+        latents = self.latents
+        if self.open is not None and self.open.whole:
+            latents = {name: latent for name, latent in latents.items() if name not in self.open.whole}
         return Scope(
             self.symbols,
             self.dims,
             self.plates,
-            {name: latent for name, latent in self.latents.items() if name not in inside},
+            latents,
             enclosing,
             in_guide=True,
             later=self.later,
-            hidden={name: self.taken[name] for name in self.hidden},
+            hidden=self.hidden,
             enumerated=self.enumerated,
             steps=self.open.size if self.open is not None else None,
             local=self.local,
@@ -381,7 +383,7 @@ class GuideChecker:
         owner = self.model.name
         if name.text in self.hidden:
             self.report.add(
-                errors.is_data(name.text, "a let of the model", name.span, self.taken[name.text]), name.text
+                errors.is_data(name.text, "a let of the model", name.span, self.hidden[name.text]), name.text
             )
         else:
             self.report.add(errors.not_a_latent(name.text, owner, name.span, self.latents), name.text, owner)

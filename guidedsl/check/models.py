@@ -70,7 +70,7 @@ class ModelChecker:
         self.dims = dict(dims)
         self.callees = dict(externs)
         self.fields: list[ir.Field] = []
-        self.latents: list[ir.Latent] = []
+        self.latents: dict[str, ir.Latent] = {}
         self.statements: list[ir.ModelStatement] = []
         self.later: dict[str, Span | None] = {
             name.text: name.span for name in reversed(list(declared_names(node.body)))
@@ -95,7 +95,7 @@ class ModelChecker:
             tuple(self.dims.values()),
             tuple(self.plates.values()),
             tuple(self.fields),
-            tuple(self.latents),
+            tuple(self.latents.values()),
             tuple(self.statements),
             tuple(callee for callee in self.callees.values() if callee.kind != "extern"),
             self.node.name.span,
@@ -103,8 +103,9 @@ class ModelChecker:
         )
 
     def scope(self, enclosing: tuple[str, ...] = ()) -> Scope:
-        inside = self.open.whole if self.open is not None else {}
-        latents = {latent.name: latent for latent in self.latents if latent.name not in inside}
+        latents = self.latents
+        if self.open is not None and self.open.whole:
+            latents = {name: latent for name, latent in latents.items() if name not in self.open.whole}
         return Scope(
             self.symbols,
             self.dims,
@@ -395,7 +396,7 @@ class ModelChecker:
             written = tuple(self.path)
             steps = self.open.size if self.open is not None else None
             whole = type if self.open is None else self.open.whole[name.text].type
-            self.latents.append(ir.Latent(name.text, whole, bounds, scope.enclosing, name.span, written, steps))
+            self.latents[name.text] = ir.Latent(name.text, whole, bounds, scope.enclosing, name.span, written, steps)
         elif not self._field(name, "observed", declared, scope.enclosing):
             return
         if isinstance(dist, ir.Dist):
@@ -572,6 +573,8 @@ _MOST_INLINED = 200
 
 def written_out(bounds: ir.Bounds, statements: list[ir.ModelStatement]) -> ir.Bounds | None:
     """Bounds with the model's lets replaced by their values, since guides do not see those; None when that is long."""
+    if not any(var.role == "let" for var in variables((bounds.low, bounds.high))):
+        return bounds
     lets = {s.name: s.value for s in statements if isinstance(s, ir.Let) and s.value.type.stage > Stage.DATA}
     reads: dict[str, int] = {}
     for name, value in lets.items():

@@ -197,6 +197,20 @@ def test_matched_normals_have_the_moments() -> None:
     assert float(marginal.mean(0).abs().max()) < 1e-12
 
 
+def test_matched_normals_integrate_better_than_random_ones() -> None:
+    """E[cos 2x] is exp(−2). 512 random draws, matched in the same way, have a root-mean-square error of 0.035."""
+    generator = torch.Generator().manual_seed(0)
+    like = torch.zeros((), dtype=torch.float64)
+    draws = (matched_normals(512, 4, generator, like)[:, 0] for _ in range(20))
+    errors = [float((2 * x).cos().mean()) - math.exp(-2) for x in draws]
+    assert math.sqrt(sum(error**2 for error in errors) / 20) < 0.01
+
+
+def test_more_coordinates_than_a_sobol_sequence_is_used_for() -> None:
+    many = matched_normals(64, 1500, torch.Generator().manual_seed(0), torch.zeros((), dtype=torch.float64))
+    torch.testing.assert_close(many.square().mean(0), torch.ones(1500, dtype=torch.float64))
+
+
 def test_what_can_run_on_fixed_noise() -> None:
     data, generator = schools_data(), torch.Generator()
     shape = noise_shape(schools.MeanField, data, ParamStore(), generator)
