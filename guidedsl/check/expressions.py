@@ -16,6 +16,7 @@ from guidedsl.check.indexing import Indexing
 from guidedsl.check.scope import Report, Scope
 from guidedsl.check.shapes import DIM_RANGE, as_size, latest, match, offset, show, unify
 from guidedsl.check.special import Special
+from guidedsl.check.structured import is_literal, problem_of
 from guidedsl.check.walk import references
 from guidedsl.ir import Stage, Type
 from guidedsl.library import supports as s
@@ -241,7 +242,7 @@ class Expressions:
             return None
         plates = self.scope.sort((*left.type.plates, *right.type.plates))
         stage = latest((left.type, right.type))
-        return ir.MatMul(left, right, Type((*a[:-1], *b[1:]), s.support("real"), plates, stage))
+        return ir.MatMul(left, right, Type((*a[:-1], *b[1:]), _weighed(left.type, right.type), plates, stage))
 
     def _vector(self, node: ast.Vector) -> ir.Expr | None:
         items = self.all(node.items)
@@ -258,8 +259,9 @@ class Expressions:
             range = s.union(range, item.type.support.range)
         plates = self.scope.sort(plate for item in items for plate in item.type.plates)
         event = (Size.of(len(items)), *items[0].type.event)
-        support = s.support("simplex") if _complements(items) else s.elementwise(range)
-        return ir.Stack(tuple(items), Type(event, support, plates, latest(i.type for i in items)))
+        stack = ir.Stack(tuple(items), Type(event, s.elementwise(range), plates, latest(i.type for i in items)))
+        kind = _stacked_kind(stack)
+        return stack if kind is None else replace(stack, type=replace(stack.type, support=s.Support(kind, range)))
 
     # Calls
 
@@ -435,7 +437,9 @@ class Expressions:
                 result = signatures.read(chosen.signature[1])
                 event = tuple(offset(letter, letters) for letter in result.dims)
                 plates = self.scope.sort(plate for value in values for plate in value.type.plates)
-                type = Type(event, s.support(result.kind), plates, latest(v.type for v in values))
+                weighed = chosen.name == "dot"
+                support = _weighed(values[0].type, values[1].type) if weighed else s.support(result.kind)
+                type = Type(event, support, plates, latest(v.type for v in values))
                 return ir.Apply(chosen, tuple(values), None, (), type)
         for argument, value, kind in zip(bound[0], values, _wanted(fitting[-1][0]), strict=True):
             if not value.type.support.within(kind):
@@ -475,11 +479,15 @@ class Expressions:
         if not values:
             kind = s.IDENTITY if function.name == "eye" else None
             support = s.support(kind) if kind else s.elementwise(function.range())
+            if support.range == s.point(0):
+                support = s.Support("zero_sum", support.range)
             return ir.Apply(function, (), None, dims, Type(event, support, stage=Stage.DATA))
         value = self.check(positional[-1])
         if value is None:
             return None
         type = replace(value.type, event=(*event, *value.type.event), number=False, value=None)
+        if _is_part(value, event[-1]):
+            type = replace(type, support=s.Support("simplex", value.type.support.range))
         type = replace(type, stage=max(type.stage, Stage.DATA))
         return ir.Apply(function, (value,), None, dims, type)
 
@@ -543,12 +551,44 @@ def _kept(yes: Type, no: Type) -> s.Support | None:
     """The structured support that two events of one shape have in common."""
     if yes.event != no.event or not (yes.support.structured or no.support.structured):
         return None
-    if yes.support.within(no.support):
-        return no.support
-    return yes.support if no.support.within(yes.support) else None
+    kept = no if yes.support.within(no.support) else yes if no.support.within(yes.support) else None
+    return None if kept is None else replace(kept.support, range=s.union(yes.support.range, no.support.range))
 
 
-def _complements(items: list[ir.Expr]) -> bool:
+def _is_part(value: ir.Expr, size: Size) -> bool:
+    """Whether `value` is `1 / size`, so that a vector of them is a simplex."""
+    match value:
+        case ir.Chain(terms=((_, ir.Const(value=1.0)), ("/", divisor))):
+            return as_size(divisor) == size
+    known = size.constant
+    return value.type.value is not None and known is not None and value.type.value == 1 / known
+
+
+def _stacked_kind(stack: ir.Stack) -> str | None:
+    """The structured kind of a vector: that of each of its rows, or `simplex` for numbers that add up to 1."""
+    kinds = {item.type.support.kind if item.type.support.structured else None for item in stack.items}
+    if len(stack.type.event) > 1:
+        return kinds.pop() if len(kinds) == 1 else None
+    sums_to_one = is_literal(stack) and not problem_of("simplex", stack)
+    return "simplex" if sums_to_one or _complements(stack.items) else None
+
+
+def _weighed(left: Type, right: Type) -> s.Support:
+    """Where sums of products along a dim lie: what a simplex weighs stays in the hull of what it weighs."""
+    a, b = left.support.range, right.support.range
+    if left.support.kind == "simplex":
+        if right.support.kind == "simplex" and len(right.event) > 1:
+            return right.support
+        return s.elementwise(s.real_valued(b))
+    if right.support.kind == "simplex" and len(right.event) == 1:
+        return s.elementwise(s.real_valued(a))
+    for least in (s.POSITIVE, s.NONNEGATIVE):
+        if a.within(least) and b.within(least):
+            return s.elementwise(least)
+    return s.support("real")
+
+
+def _complements(items: tuple[ir.Expr, ...]) -> bool:
     """Whether these are `p, 1 - p` of a unit."""
     if len(items) != 2 or items[0].type.event or not items[0].type.support.range.within(s.UNIT):
         return False
