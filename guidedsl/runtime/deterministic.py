@@ -34,9 +34,7 @@ FEWEST_PARTICLES = 32
 CHEAP_PASS = 1e5
 """Numbers in one array of one evaluation below which more of them cost next to nothing."""
 CHEAP_PARTICLES = 512
-MOST_PARAMETERS = 250_000
-MOST_REMEMBERED = 5e6
-"""Numbers in the steps that L-BFGS remembers: a hundred steps of so many parameters, or fewer steps of more."""
+MOST_PARAMETERS = 50_000
 MOST_JOINT_COORDINATES = 500
 OTHER_PARAMETERS = 100
 """Parameters of a model, and coefficients in a written guide, beside those of a normal over its coordinates."""
@@ -166,7 +164,6 @@ class FixedNoiseFit:
             max_evaluations=4 * iterations,
             value_tolerance=max(1e-12, 2 * torch.finfo(x.dtype).eps),
             gain_tolerance=GAIN * self.tolerance**2,
-            memory=max(10, min(100, int(MOST_REMEMBERED / len(x)))),
             pairs=pairs,
             on_iteration=each,
         )
