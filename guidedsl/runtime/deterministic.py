@@ -36,12 +36,17 @@ FEWEST_PARTICLES = 32
 CHEAP_PASS = 1e5
 """Numbers in one array of one evaluation below which more of them cost next to nothing."""
 CHEAP_PARTICLES = 512
-MOST_PARAMETERS = 50_000
+MOST_PARAMETERS = 250_000
+MOST_REMEMBERED = 5e6
+"""Numbers in the steps that L-BFGS remembers: a hundred steps of so many parameters, or fewer steps of more."""
 MOST_JOINT_COORDINATES = 500
 LARGEST_PASS = 2e7
 """Numbers in one array of one evaluation (particles × entries) above which stochastic gradients are cheaper."""
+LARGEST_ROUND = 8e7
+"""The same for the later rounds, which begin next to their optimum."""
 LARGEST_SUBSAMPLED_PASS = 2e6
-"""The same where a plate is subsampled: below it all rows are taken, which costs less than the noise of batches."""
+"""The first of these where a plate is subsampled: below it all rows are taken, which costs less than the noise of
+batches."""
 CHUNK = 1e6
 ROUNDS = 6
 GROWTH = (2, 4)
@@ -76,6 +81,22 @@ class Plan:
         return max(1, int(CHUNK / self.entries))
 
 
+def _entries(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator) -> int:
+    """Numbers a particle in the largest array of an evaluation, by what autograd keeps for the way back."""
+    particles, largest = 3, 1
+
+    def kept(value: Tensor) -> Tensor:
+        nonlocal largest
+        if value.dim() and value.shape[0] == particles:
+            largest = max(largest, value.numel() // particles)
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(kept, lambda value: value):
+        draw = guide(data, particles=(particles,), store=store, noise=data.noise(generator))
+        guide.model(data, draw.latents, store=store)
+    return largest
+
+
 def plan(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator) -> Plan | str:
     """How to fit the guide on fixed noise, or why that cannot be done. Creates the guide's parameters."""
     shape = noise_shape(guide, data, store, generator)
@@ -92,8 +113,7 @@ def plan(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator)
         return f"{len(flat)} parameters for {shape.coordinates} coordinates would be fitted to the draws themselves"
     if shape.coordinates == 0:
         return "the guide draws nothing"
-    tensors = [value for value in vars(data).values() if isinstance(value, Tensor)]
-    entries = max([shape.coordinates, *(value.numel() for value in tensors)])
+    entries = max(shape.coordinates, _entries(guide, data, store, generator))
     particles = max(FEWEST_PARTICLES, min(CHEAP_PARTICLES, int(CHEAP_PASS / entries)))
     if len(flat) > 3 * shape.coordinates:
         # Covariances are learned: with fewer pairs than coordinates some direction sees no noise, and the loss has no
@@ -182,6 +202,7 @@ class FixedNoiseFit:
             max_evaluations=4 * iterations,
             value_tolerance=max(1e-12, 2 * torch.finfo(x.dtype).eps),
             gain_tolerance=GAIN * self.tolerance**2,
+            memory=max(10, min(100, int(MOST_REMEMBERED / len(x)))),
             pairs=pairs,
         )
 
@@ -245,6 +266,11 @@ class FixedNoiseFit:
         error = float((squares / (2 * REPLICATES)).max().sqrt())
         return error if math.isfinite(error) else math.inf
 
+    def _growth(self, particles: int, error: float) -> int:
+        """How many times more draws to take next; 1 where there is no room for more."""
+        room = [few for few in GROWTH if few * particles * self.plan.entries <= LARGEST_ROUND]
+        return next((few for few in room if error < 0.8 * self.tolerance * math.sqrt(few)), max(room, default=1))
+
     def run(self) -> Outcome | str:
         """Fits; the store holds the result. A string says why this is not the way for this guide."""
         last = self._journal.fold("rounds", self._begin, self._round)
@@ -278,8 +304,8 @@ class FixedNoiseFit:
             return None
         self.best = self.latest = before["best"]
         particles, error, seed = before["particles"], before["error"], before["seed"]
-        growth = next((few for few in GROWTH if error < 0.8 * self.tolerance * math.sqrt(few)), GROWTH[-1])
-        if growth * particles * self.plan.entries > LARGEST_PASS:
+        growth = self._growth(particles, error)
+        if growth == 1:
             return None
         particles *= growth
         minimum = self._minimise(self._loss(particles), self.best, 1000, Minimum(**before["minimum"]).pairs)

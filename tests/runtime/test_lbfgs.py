@@ -38,6 +38,24 @@ def test_a_condition_number_of_ten_million() -> None:
     torch.testing.assert_close(found.x, torch.ones(30, dtype=torch.float64), atol=1e-2, rtol=0)
 
 
+def test_what_was_learned_of_one_loss_serves_another_like_it() -> None:
+    weights = torch.logspace(0, 1, 10, dtype=torch.float64)
+
+    def around(middle: float) -> Objective:
+        return differentiated(lambda x: (weights * (x - middle) ** 2).sum())
+
+    first = minimise(around(1.0), zeros(10))
+    # On a quadratic of which enough is known, one quasi-Newton step is most of the way of 0.1.
+    _, gradient = around(1.1)(first.x)
+    left = first.x + first.step(gradient) - 1.1
+    assert float(left.abs().max()) < 0.3 * 0.1
+    cold = minimise(around(1.1), first.x)
+    warm = minimise(around(1.1), first.x, pairs=first.pairs)
+    assert warm.settled
+    assert warm.evaluations < cold.evaluations
+    torch.testing.assert_close(warm.x, torch.full((10,), 1.1, dtype=torch.float64), atol=1e-3, rtol=0)
+
+
 def test_a_wall_of_infinity_is_not_crossed() -> None:
     found = minimise(differentiated(lambda x: (1e4 * x - x.log()).sum()), zeros(3) + 100, value_tolerance=1e-14)
     torch.testing.assert_close(found.x, zeros(3) + 1e-4, rtol=1e-3, atol=0)
