@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from guidedsl.runtime.model import Guide
 
 DTYPES = ("float32", "float64")
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @click.command("fit", cls=Command, short_help="Fit a guide to data.")
@@ -45,6 +46,7 @@ DTYPES = ("float32", "float64")
 @click.option("--device", metavar="DEVICE", help="Where to compute: cpu, cuda, …")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Precision; by default float64 on the CPU without nets.")
 @click.option("--out", metavar="DIR", help="Keep the fit there, as params.safetensors and fit.json.")
+@click.option("--resume", metavar="DIR", help="Go on with the fit that `--out DIR` had begun when it was cut off.")
 @no_extern_option()
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.pass_obj
@@ -55,6 +57,7 @@ def command(
     guide: str | None,
     dims: tuple[str, ...],
     out: str | None,
+    resume: str | None,
     quiet: bool,
     no_extern: bool,
     **options: Any,
@@ -69,12 +72,13 @@ def command(
     _refuse_passed_nets(chosen)
     sizes = read_dims(dims, chosen.model)
     require_data(chosen.model, options["data"])
-    folder = None if out is None else _folder(out)
+    folder = _folder(out, resume)
     fitted = runtime_guide(result, chosen.name)
     data = bind(fitted.model, options["data"], sizes, options["device"], options["dtype"])
     show = session.stderr.isatty() and session.format == "text" and not quiet
     with _terminable() as terminated:
-        fit = _fit(fitted, data, show, options)
+        checkpoint = None if folder is None else folder / CHECKPOINT
+        fit = _fit(fitted, data, show, options | {"checkpoint": checkpoint, "resume": resume is not None})
     summary = fit.summary()
     if folder is not None:
         from guidedsl.cli.fit_folder import save
@@ -127,8 +131,22 @@ def _refuse_passed_nets(guide: ir.Guide) -> None:
         )
 
 
-def _folder(out: str) -> Path:
-    """The folder to write to, made before the work and not after it."""
+def _folder(out: str | None, resume: str | None) -> Path | None:
+    """The folder to write to, made before the work and not after it; with `resume`, that of the fit to go on with."""
+    if resume is not None:
+        if out is not None and Path(out) != Path(resume):
+            raise Stop(
+                USAGE, f"--resume {resume} goes on writing there, and --out {out} is another folder: leave it out"
+            )
+        if not (Path(resume) / CHECKPOINT).is_file():
+            raise Stop(
+                USAGE,
+                f"--resume {resume}: there is no {CHECKPOINT}, so no fit to go on with",
+                hint="a fit keeps one from its first minute until it ends; begin anew with --out",
+            )
+        return Path(resume)
+    if out is None:
+        return None
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,6 +167,8 @@ def _fit(guide: Guide, data: Any, progress: bool, options: dict[str, Any]) -> Fi
             tolerance=options["tolerance"],
             num_particles=options["particles"],
             progress=progress,
+            checkpoint=options["checkpoint"],
+            resume=options["resume"],
         )
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):

@@ -17,15 +17,15 @@ from guidedsl.runtime.errors import ParamError
 from guidedsl.runtime.param_files import read_file, write_file
 
 
-def write_checkpoint(path: str | os.PathLike[str], kind: str, tree: Mapping[str, Any]) -> None:
+def write_checkpoint(path: str | os.PathLike[str], kind: str, tree: Mapping[str, Any], *, nan_ok: bool = False) -> None:
     """Writes a tree, atomically. `kind` says whose it is.
 
-    Raises ParamError for what is no tree, or for NaN in a tensor, and OSError as the file system does.
+    Raises ParamError for what is no tree, or for NaN in a tensor unless `nan_ok`, and OSError as the file system does.
     """
     tensors: dict[str, Tensor] = {}
     text = {key: _plain(value, key, tensors) for key, value in tree.items()}
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and bool(tensor.isnan().any())]
-    if bad:
+    if bad and not nan_ok:
         raise ParamError(f"nothing was saved: {', '.join(map(repr, bad))} has NaN; go back to an earlier checkpoint.")
     write_file(path, tensors, {"kind": kind, "tree": text})
 

@@ -8,7 +8,7 @@ means and sds no longer depend on the draw.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,11 @@ from guidedsl.runtime.fixed_noise import (
     NoiseShape,
     matched_normals,
     mode_search_mask,
+    more_than_a_normal,
     noise_shape,
 )
-from guidedsl.runtime.lbfgs import Minimum, Pair, minimise
+from guidedsl.runtime.journal import Journal, Tree, on_device
+from guidedsl.runtime.lbfgs import Descent, Minimum, Objective, Pair, minimise
 from guidedsl.runtime.model import Guide
 from guidedsl.runtime.moments import Moments, latent_moments, movement, shift
 
@@ -34,10 +36,10 @@ FEWEST_PARTICLES = 32
 CHEAP_PASS = 1e5
 """Numbers in one array of one evaluation below which more of them cost next to nothing."""
 CHEAP_PARTICLES = 512
-MOST_PARAMETERS = 50_000
+MOST_PARAMETERS = 250_000
+MOST_REMEMBERED = 5e6
+"""Numbers in the steps that L-BFGS remembers: a hundred steps of so many parameters, or fewer steps of more."""
 MOST_JOINT_COORDINATES = 500
-OTHER_PARAMETERS = 100
-"""Parameters of a model, and coefficients in a written guide, beside those of a normal over its coordinates."""
 LARGEST_PASS = 2e7
 """Numbers in one array of one evaluation (particles × entries) above which stochastic gradients are cheaper."""
 LARGEST_ROUND = 8e7
@@ -107,8 +109,7 @@ def plan(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator)
         return "there is no parameter to learn"
     if len(flat) > MOST_PARAMETERS:
         return f"{len(flat)} parameters are too many for a quasi-Newton method"
-    if len(flat) > shape.coordinates * (shape.coordinates + 3) + OTHER_PARAMETERS:
-        # More than a normal has, of whatever covariance: nets, which would learn the draws by heart.
+    if more_than_a_normal(len(flat), shape.coordinates):  # it would learn the draws by heart
         return f"{len(flat)} parameters for {shape.coordinates} coordinates would be fitted to the draws themselves"
     if shape.coordinates == 0:
         return "the guide draws nothing"
@@ -126,7 +127,10 @@ def plan(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator)
 
 
 class FixedNoiseFit:
-    """One fixed-noise fit: starts, then rounds of ever more noise."""
+    """One fixed-noise fit: starts, then rounds of ever more noise.
+
+    `keep` is offered its state at each iteration.
+    """
 
     def __init__(
         self,
@@ -137,40 +141,72 @@ class FixedNoiseFit:
         generator: torch.Generator,
         tolerance: float,
         report: Callable[[int, float], None],
+        keep: Callable[[Callable[[], Tree]], None] = lambda state: None,
     ) -> None:
         self.guide, self.data, self.store = guide, data, store
         self.plan, self.generator, self.tolerance, self.report = plan, generator, tolerance, report
         self.evaluations = 0
         self.best = self.latest = plan.flat.read()
         self.history: list[tuple[int, float]] = []
+        self._keep = keep
+        self._descent: Descent | None = None
+        self._journal = Journal(generator, lambda: self._keep(self.get_state))
+
+    def get_state(self) -> Tree:
+        """All that the rest of the fit follows from."""
+        return {
+            "journal": self._journal.get_state(),
+            "descent": None if self._descent is None else vars(self._descent),
+            "evaluations": self.evaluations,
+            "history": self.history,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes what `get_state` gave; `run` then goes on from there."""
+        self._journal.set_state(on_device(state["journal"], self.best.device))
+        descent = on_device(state["descent"], self.best.device)
+        self._descent = None if descent is None else Descent(**descent)
+        self.evaluations, self.history = state["evaluations"], state["history"]
 
     def _loss(self, particles: int, scale: float = 1.0) -> FixedNoiseLoss:
         plan = self.plan
         normals = matched_normals(particles, plan.shape.coordinates, self.generator, self.best) * scale
         return FixedNoiseLoss(self.guide, self.data, self.store, plan.flat, plan.shape, normals, plan.chunk)
 
+    def _descend(self, objective: Objective, x: Tensor, each: Callable[[Descent], None], **limits: Any) -> Minimum:
+        """A minimisation that a checkpoint can be taken of; the one that the fit was cut off in goes on."""
+
+        def reached(at: Descent) -> None:
+            self._descent = at
+            each(at)
+            self._keep(self.get_state)
+
+        found = minimise(objective, x if self._descent is None else self._descent, on_iteration=reached, **limits)
+        self._descent = None
+        self.evaluations += found.evaluations
+        return found
+
     def _minimise(self, loss: FixedNoiseLoss, x: Tensor, iterations: int, pairs: Sequence[Pair] = ()) -> Minimum:
         base = self.evaluations
 
-        def each(iteration: int, value: float, at: Tensor) -> None:
-            self.latest = at
-            self.history.append((base + iteration, value))
-            self.report(base + iteration, value)
+        def each(at: Descent) -> None:
+            self.latest = at.x
+            self.history.append((base + at.iteration, at.value))
+            self.report(base + at.iteration, at.value)
 
-        found = minimise(
+        return self._descend(
             loss,
             x,
+            each,
             max_iterations=iterations,
             max_evaluations=4 * iterations,
             value_tolerance=max(1e-12, 2 * torch.finfo(x.dtype).eps),
             gain_tolerance=GAIN * self.tolerance**2,
+            memory=max(10, min(100, int(MOST_REMEMBERED / len(x)))),
             pairs=pairs,
-            on_iteration=each,
         )
-        self.evaluations += found.evaluations
-        return found
 
-    def _mode(self, x: Tensor) -> Tensor:
+    def _mode(self, x: Tensor) -> Tree:
         """From x, the parameters of locations moved uphill at zero noise, the others as they are."""
         loss = self._loss(2, scale=0.0)
         mask = mode_search_mask(loss, x, self.generator)
@@ -179,26 +215,33 @@ class FixedNoiseFit:
             value, gradient = loss(y)
             return value, gradient * mask
 
-        found = minimise(masked, x, max_iterations=60, max_evaluations=240)
-        self.evaluations += found.evaluations
-        return found.x
+        found = self._descend(masked, x, lambda at: None, max_iterations=60, max_evaluations=240)
+        return {"x": found.x}
 
     def _starts(self) -> list[Tensor]:
         """The initial values as declared, the way to the mode from there, and from a jittered copy."""
-        x = self.best
+        x: Tensor = self._journal.do("start", lambda: {"x": self.best})["x"]
         jitter = torch.randn(x.shape, generator=self.generator, dtype=torch.float64, device=self.generator.device)
         moved = x + 0.5 * jitter.to(x.device, x.dtype)
-        return [x, self._mode(x), self._mode(moved)]
+        mode = self._journal.do("mode", lambda: self._mode(x))["x"]
+        other = self._journal.do("another mode", lambda: self._mode(moved))["x"]
+        return [x, mode, other]
 
-    def _begin(self) -> Minimum | None:
+    def _search(self) -> Minimum | None:
         """The best of short descents from several starts; None where no start has a finite loss."""
         loss = self._loss(self.plan.particles)
-        found = [self._minimise(loss, start, 40) for start in self._starts()]
+
+        def short(name: str, start: Tensor) -> Minimum:
+            return Minimum(**self._journal.do(name, lambda: vars(self._minimise(loss, start, 40))))
+
+        found = [short(f"descent {number}", start) for number, start in enumerate(self._starts())]
         finite = [minimum for minimum in found if math.isfinite(minimum.value)]
         if not finite:
             return None
         best = min(finite, key=lambda minimum: minimum.value)
-        return best if best.settled else self._minimise(loss, best.x, 1500, best.pairs)
+        if best.settled:
+            return best
+        return Minimum(**self._journal.do("descent", lambda: vars(self._minimise(loss, best.x, 1500, best.pairs))))
 
     def _moments(self, x: Tensor, seed: int) -> Moments:
         self.plan.flat.write(x)
@@ -230,30 +273,52 @@ class FixedNoiseFit:
 
     def run(self) -> Outcome | str:
         """Fits; the store holds the result. A string says why this is not the way for this guide."""
-        minimum = self._begin()
-        if minimum is None:
+        last = self._journal.fold("rounds", self._begin, self._round)
+        if last["minimum"] is None:
             return "no starting point has a finite loss"
-        seed = int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
+        self.plan.flat.write(last["best"])
+        return self._outcome(Minimum(**last["minimum"]), last["error"], last["particles"])
+
+    def _begin(self) -> Tree:
+        """What the first round goes on from."""
+        minimum = self._search()
+        if minimum is None:
+            return {"minimum": None}
         self.best = minimum.x
+        seed = int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
         particles = self.plan.particles
-        before, error = self._moments(self.best, seed), self._spread(minimum, particles, seed)
-        for _ in range(ROUNDS):
-            growth = self._growth(particles, error)
-            if growth == 1:
-                break
-            particles *= growth
-            minimum = self._minimise(self._loss(particles), self.best, 1000, minimum.pairs)
-            if not math.isfinite(minimum.value):
-                break
-            self.best = minimum.x
-            after = self._moments(self.best, seed)
-            # Errors go with 1/sqrt(draws), and those of two rounds add up to the move between them.
-            moved, before = movement(before, after) / math.sqrt(1 + growth), after
-            error = max(moved, self._spread(minimum, particles, seed))
-            if error < self.tolerance and minimum.settled:
-                break
-        self.plan.flat.write(self.best)
-        return self._outcome(minimum, error, particles)
+        return {
+            "minimum": vars(minimum),
+            "best": minimum.x,
+            "seed": seed,
+            "particles": particles,
+            "moments": tuple(self._moments(minimum.x, seed)),
+            "error": self._spread(minimum, particles, seed),
+            "rounds": 0,
+            "over": False,
+        }
+
+    def _round(self, before: Tree) -> Tree | None:
+        """The next round, with more draws; None after the last."""
+        if before["minimum"] is None or before["over"] or before["rounds"] == ROUNDS:
+            return None
+        self.best = self.latest = before["best"]
+        particles, error, seed = before["particles"], before["error"], before["seed"]
+        growth = self._growth(particles, error)
+        if growth == 1:
+            return None
+        particles *= growth
+        minimum = self._minimise(self._loss(particles), self.best, 1000, Minimum(**before["minimum"]).pairs)
+        after = {**before, "minimum": vars(minimum), "particles": particles, "rounds": before["rounds"] + 1}
+        if not math.isfinite(minimum.value):
+            return {**after, "over": True}
+        self.best = minimum.x
+        moments = self._moments(self.best, seed)
+        # Errors go with 1/sqrt(draws), and those of two rounds add up to the move between them.
+        moved = movement(Moments(*before["moments"]), moments) / math.sqrt(1 + growth)
+        error = max(moved, self._spread(minimum, particles, seed))
+        over = error < self.tolerance and minimum.settled
+        return {**after, "best": self.best, "moments": tuple(moments), "error": error, "over": over}
 
     def interrupted(self) -> None:
         """Leaves the store at the last completed iteration."""

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -80,6 +80,14 @@ class RowFeed:
             rows[name], self._order[name] = left[:count].sort().values, left[count:]
         return self.data.fed(rows).subsample(noise)
 
+    def get_state(self) -> dict[str, Any]:
+        """The rows that this epoch has left, for a checkpoint."""
+        return {"left": dict(self._order)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes what `get_state` gave."""
+        self._order = {name: rows.to(self.data.device) for name, rows in state["left"].items()}
+
     def once(self) -> Iterator[tuple[Data, float]]:
         """Every row once, in order, as many at a time as memory is meant for; each with its share of all rows."""
         length = self._rows_at_once()
@@ -109,6 +117,7 @@ class BatchFeed:
         self._iterator = iter(batches)
         self._again = self._iterator is not batches
         self._taken = 0
+        self._epochs = 1
         self._share = 0.0
         first = self._next()
         if first is None:
@@ -142,6 +151,7 @@ class BatchFeed:
                 "pass the right size, which scales the density"
             )
         taken, self._taken, self._share = self._taken, 0, 0.0
+        self._epochs += 1
         if self._again:
             self._iterator = iter(self._batches)
         data = self._next()
@@ -151,6 +161,27 @@ class BatchFeed:
                 "DataLoader, or an object whose __iter__ begins anew each time"
             )
         return data
+
+    def get_state(self) -> dict[str, Any]:
+        """How many epochs were begun, and how many batches of the last were taken, for a checkpoint."""
+        return {"epochs": self._epochs, "taken": self._taken - (self._first is not None), "share": self._share}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes to where `get_state` was called, in an iterable that was not gone through yet.
+
+        Epochs are begun as often as they were, for a loader that shuffles may draw its order then, and batches of the
+        last passed over. Raises InferenceError where there are fewer.
+        """
+        for _ in range(self._epochs, state["epochs"] if self._again else 0):
+            self._iterator = iter(self._batches)
+            next(self._iterator, None)
+            self._taken = 1
+        for _ in range(self._taken, state["taken"]):
+            if next(self._iterator, self) is self:
+                raise InferenceError(f"the fit had taken {state['taken']} batches of an epoch, and there are fewer now")
+        if state["taken"]:
+            self._first = None
+        self._epochs, self._taken, self._share = state["epochs"], state["taken"], state["share"]
 
     @property
     def _plates(self) -> tuple[str, ...]:

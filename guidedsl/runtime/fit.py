@@ -17,8 +17,9 @@ from guidedsl.runtime import deterministic
 from guidedsl.runtime.classes import ClassTable, class_probabilities
 from guidedsl.runtime.deterministic import FixedNoiseFit, Outcome
 from guidedsl.runtime.errors import InferenceError
-from guidedsl.runtime.feed import Bind, Feed, elbo_of_a_pass, fed_plates, feed_of, unknown_options
-from guidedsl.runtime.fixed_noise import FlatParameters
+from guidedsl.runtime.feed import BatchFeed, Bind, Feed, RowFeed, elbo_of_a_pass, fed_plates, feed_of, unknown_options
+from guidedsl.runtime.fit_checkpoint import FitCheckpoint, buffers, check_every, data_digest, restore_buffers
+from guidedsl.runtime.journal import Tree
 from guidedsl.runtime.laplace import LaplaceFit
 from guidedsl.runtime.metadata import attribute_of
 from guidedsl.runtime.model import Guide, find_guide
@@ -27,7 +28,7 @@ from guidedsl.runtime.nonfinite import explain_nonfinite
 from guidedsl.runtime.params import ParamStore
 from guidedsl.runtime.posterior import Summary, rows_of, sample
 from guidedsl.runtime.progress import Progress
-from guidedsl.runtime.stochastic import NET_PARTICLES, PARTICLES, StochasticFit
+from guidedsl.runtime.stochastic import StochasticFit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -148,7 +149,8 @@ def _check_start(guide: Guide, data: Any, store: ParamStore, generator: torch.Ge
 class _Run:
     """One call of `fit`: which method, and what became of it.
 
-    `data` is what the guide is looked at on; steps are taken on the batches of `feed` where there is one.
+    `data` is what the guide is looked at on; steps are taken on the batches of `feed` where there is one. `saved` is
+    the state of a run that was cut off, which this one goes on from.
     """
 
     def __init__(
@@ -159,19 +161,60 @@ class _Run:
         generator: torch.Generator,
         tolerance: float,
         feed: Feed | None = None,
+        checkpoint: FitCheckpoint | None = None,
+        saved: Mapping[str, Any] | None = None,
     ) -> None:
         self.guide, self.data, self.store, self.feed = guide, data, store, feed
         self.generator, self.tolerance = generator, tolerance
         self.history: list[tuple[int, float]] = []
         self.steps = 0
+        self.began = time.perf_counter()
+        self._checkpoint, self._saved = checkpoint, saved
+        if saved is not None:
+            self.began -= saved["seconds"]
+            restore_buffers(store, saved["buffers"])
+
+    @property
+    def seconds(self) -> float:
+        """Since the fit was begun, without the time between a kill and going on."""
+        return time.perf_counter() - self.began
+
+    def _keep(self, method: str) -> Callable[[Callable[[], Tree]], None]:
+        """What a method offers its state to."""
+        checkpoint, earlier = self._checkpoint, self.steps
+        if checkpoint is None:
+            return lambda state: None
+
+        def keep(state: Callable[[], Tree]) -> None:
+            checkpoint.offer(
+                lambda: {
+                    "method": method,
+                    "earlier_steps": earlier,
+                    "seconds": self.seconds,
+                    "buffers": buffers(self.store),
+                    "fit": state(),
+                }
+            )
+
+        return keep
 
     def fixed_noise(self, report: Callable[[int, float], None]) -> Outcome | str:
         """The fixed-noise fit, or why it is not the way for this guide."""
-        plan = deterministic.plan(self.guide, self.data, self.store, self.generator)
+        if self._saved is not None and self._saved["method"] != "fixed noise":
+            return "it went on by stochastic steps"
+        data = self.data
+        if self.feed is not None:
+            if not isinstance(self.feed, RowFeed) or self.feed.data.unread:
+                return "the data is fed in batches"
+            data = self.feed.data.with_generator(self.generator)
+        plan = deterministic.plan(self.guide, data, self.store, self.generator)
         if isinstance(plan, str):
             return plan
         start = plan.flat.read()
-        fit = FixedNoiseFit(self.guide, self.data, self.store, plan, self.generator, self.tolerance, report)
+        keep = self._keep("fixed noise")
+        fit = FixedNoiseFit(self.guide, data, self.store, plan, self.generator, self.tolerance, report, keep)
+        if self._saved is not None:
+            fit.set_state(self._saved["fit"])
         try:
             outcome = fit.run()
         except KeyboardInterrupt:
@@ -180,6 +223,7 @@ class _Run:
         self.history, self.steps = fit.history, fit.evaluations
         if isinstance(outcome, str):
             plan.flat.write(start)
+            self._saved = None
         return outcome
 
     def laplace(self, report: Callable[[int, float], None]) -> Outcome:
@@ -193,27 +237,28 @@ class _Run:
             self.history, self.steps = fit.history, fit.evaluations
 
     def stochastic(
-        self, report: Callable[[int, float], None], steps: int | None, lr: float | None, particles: int
+        self, report: Callable[[int, float], None], steps: int | None, lr: float | None, particles: int | None
     ) -> Outcome:
         """The stochastic fit."""
-        leaves = self.store.trainable()
-        flat = FlatParameters(list(leaves.values()))
-        if not flat.leaves:
+        if not self.store.trainable():
             return Outcome(True, "there is no parameter to learn", 0)
+        if self._saved is not None:
+            self.steps = self._saved["earlier_steps"]
         fit = StochasticFit(
             self.guide,
             self.data,
             self.store,
-            flat,
-            list(leaves),
             self.generator,
             particles=particles,
             tolerance=self.tolerance,
             report=report,
             feed=self.feed,
+            keep=self._keep("stochastic"),
         )
+        if self._saved is not None:
+            fit.set_state(self._saved["fit"])
         try:
-            outcome = fit.adaptive(lr) if steps is None else fit.given(steps, lr)
+            outcome = fit.run(fit.schedule(steps, lr))
         except KeyboardInterrupt:
             outcome = Outcome(False, "interrupted", fit.steps)
         self.history, self.steps = fit.history, self.steps + fit.steps
@@ -232,7 +277,9 @@ class _Run:
         return explain_nonfinite(again, self.guide.model, self.guide, self.store, math.nan)
 
 
-def _checked(steps: int | None, lr: float | None, tolerance: float, num_particles: int | None) -> None:
+def _checked(
+    steps: int | None, lr: float | None, tolerance: float, num_particles: int | None, checkpoint_every: float
+) -> None:
     if steps is not None and steps < 1:
         raise InferenceError(f"fit(steps={steps}): at least one step is needed")
     if lr is not None and not (math.isfinite(lr) and lr > 0):
@@ -241,6 +288,7 @@ def _checked(steps: int | None, lr: float | None, tolerance: float, num_particle
         raise InferenceError(f"fit(tolerance={tolerance}): must be positive; 0.05 is a twentieth of a posterior sd")
     if num_particles is not None and num_particles < 1:
         raise InferenceError(f"fit(num_particles={num_particles}): at least one is needed")
+    check_every(checkpoint_every)
 
 
 def fit(
@@ -257,6 +305,9 @@ def fit(
     progress: bool | None = None,
     store: ParamStore | None = None,
     nets: Mapping[str, nn.Module] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 60.0,
+    resume: bool = False,
     **sizes: int,
 ) -> Fit:
     """Fits a guide, with nothing to tune.
@@ -271,12 +322,17 @@ def fit(
 
     A model with a minibatched plate is fed in batches: of bound data every row once an epoch, or what an iterable of
     mappings (or bound data) gives, gone through again and again, with the sizes of dims that a batch does not tell:
-    `fit(loader, N=60_000)`.
+    `fit(loader, N=60_000)`. Where such data is small and in memory, all rows are taken at once like any other's.
+
+    `checkpoint` is a file that holds the fit's state while it runs, written anew every `checkpoint_every` seconds and
+    removed when the fit ends by itself. With `resume` the fit goes on from there, and ends as if it had never been cut
+    off, bit for bit. Raises `InferenceError` for the checkpoint of another fit, `ParamError` for a damaged one, both
+    with nothing changed. A Laplace approximation is quickly begun anew, and has none.
     """
     found = find_guide(guide)
     if not isinstance(found, Guide):
         raise InferenceError(f"fit needs a Guide of a generated module, got {found!r}; use SVI for plain functions")
-    _checked(steps, lr, tolerance, num_particles)
+    _checked(steps, lr, tolerance, num_particles, checkpoint_every)
     if found.laplace is not None and not (steps is None and lr is None and num_particles is None):
         raise InferenceError(
             f"{found.name} is a Laplace approximation, which has no steps, learning rate or particles: leave them out"
@@ -284,36 +340,41 @@ def fit(
     problem = unknown_options(sizes, found.model, inspect.signature(fit).parameters)
     if problem is not None:
         raise InferenceError(problem)
-    began = time.perf_counter()
     source = feed_of(found, data, Bind(found.model, sizes, dtype, device))
     feed = source if isinstance(source, Feed) else None
     bound: Any = feed.reference if feed is not None else source
+    options = {"seed": seed, "steps": steps, "lr": lr, "tolerance": tolerance, "num_particles": num_particles}
+    keeper = (
+        None if checkpoint is None else FitCheckpoint(checkpoint, checkpoint_every, _program(found, source, options))
+    )
+    if resume and keeper is None:
+        raise InferenceError("fit(resume=True): from which file? checkpoint=… says it")
+    saved = keeper.read() if keeper is not None and resume else None
     own = bound.generator
     generator = torch.Generator(bound.device)
     generator.manual_seed(seed)
     bound = bound.with_generator(generator)
     store = ParamStore() if store is None else store
     register(store, nets or {}, found.nets, bound, found.name)
-    run = _Run(found, bound, store, generator, tolerance, feed)
     bar = Progress(found.name, steps, progress)
     try:
         _check_start(found, bound, store, generator)
+        run = _Run(found, bound, store, generator, tolerance, feed, keeper, saved)
         outcome: Outcome | str = "steps, lr or num_particles was given"
-        if feed is not None:
-            outcome = "the data is fed in batches"
-        elif found.laplace is not None:
+        if found.laplace is not None:
             outcome = run.laplace(bar)
         elif steps is None and lr is None and num_particles is None:
             outcome = run.fixed_noise(bar)
         if isinstance(outcome, str):
-            usual = NET_PARTICLES if store.modules else PARTICLES
-            outcome = run.stochastic(bar, steps, lr, usual if num_particles is None else num_particles)
+            outcome = run.stochastic(bar, steps, lr, num_particles)
         if feed is None:
             elbo, error = estimate_elbo(found, bound.full, store, generator)
         else:
             elbo, error = elbo_of_a_pass(found, feed, store, generator)
     finally:
         bar.close()
+    if keeper is not None and outcome.reason != "interrupted":
+        keeper.remove()
     converged, reason = outcome.converged, outcome.reason
     if not (math.isfinite(elbo) and math.isfinite(error)):
         converged, reason = False, f"the ELBO is not finite on fresh noise; {reason}"
@@ -326,7 +387,24 @@ def fit(
         converged=converged,
         reason=reason,
         steps=run.steps,
-        seconds=time.perf_counter() - began,
+        seconds=run.seconds,
         seed=seed,
         history=run.history,
     )
+
+
+def _program(guide: Guide, source: Feed | Data, options: Mapping[str, object]) -> dict[str, object]:
+    """What a checkpoint belongs to: the program, the data and the options of a fit. Of batches that a caller makes the
+    sizes are all that is known."""
+    bound = source.reference if isinstance(source, Feed) else source
+    data = source.data if isinstance(source, RowFeed) else source
+    return {
+        "model": guide.model.name,
+        "guide": guide.name,
+        "source_sha256": guide.model.source_sha256,
+        **options,
+        "sizes": {dim.name: getattr(bound, attribute_of(dim.name)) for dim in guide.model.dims},
+        "device": bound.device.type,
+        "dtype": str(bound.dtype),
+        "data": "batches" if isinstance(data, BatchFeed) else data_digest(data),
+    }

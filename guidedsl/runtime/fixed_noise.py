@@ -73,6 +73,15 @@ def noise_shape(guide: Guide, data: Any, store: ParamStore, generator: torch.Gen
     return NoiseShape(tuple(shape[1:] for shape in shapes))
 
 
+OTHER_PARAMETERS = 100
+"""Parameters of a model, and coefficients in a written guide, beside those of a normal over its coordinates."""
+
+
+def more_than_a_normal(parameters: int, coordinates: int) -> bool:
+    """Whether a guide has more parameters than a normal of whatever covariance: those of nets and flows."""
+    return parameters > coordinates * (coordinates + 3) + OTHER_PARAMETERS
+
+
 MOST_QUASI_RANDOM = 1000
 """Coordinates beyond which quasi-random draws are no better than random ones, and slow to set up."""
 

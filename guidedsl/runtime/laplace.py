@@ -17,7 +17,7 @@ from torch import Tensor
 from guidedsl.runtime.deterministic import Outcome
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.fixed_noise import FixedNoiseLoss, FlatParameters, noise_shape
-from guidedsl.runtime.lbfgs import Minimum, minimise
+from guidedsl.runtime.lbfgs import Descent, Minimum, minimise
 from guidedsl.runtime.model import Guide
 from guidedsl.runtime.params import ParamStore
 
@@ -108,9 +108,9 @@ class LaplaceFit:
     def _minimise(self, x: Tensor) -> Minimum:
         base = self.evaluations
 
-        def each(iteration: int, value: float, at: Tensor) -> None:
-            self.history.append((base + iteration, value))
-            self.report(base + iteration, value)
+        def each(at: Descent) -> None:
+            self.history.append((base + at.iteration, at.value))
+            self.report(base + at.iteration, at.value)
 
         found = minimise(
             self.loss, x, max_iterations=SEARCH, max_evaluations=3 * SEARCH, value_tolerance=1e-11, on_iteration=each

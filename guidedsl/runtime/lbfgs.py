@@ -24,6 +24,22 @@ _LONGEST = 1e10
 
 
 @dataclass(frozen=True)
+class Descent:
+    """A minimisation between two iterations: all that the next one follows from.
+
+    `recent` are the values of the last iterations, `pairs` what was learned of the curvature.
+    """
+
+    x: Tensor
+    value: float
+    gradient: Tensor
+    pairs: tuple[Pair, ...]
+    recent: tuple[float, ...]
+    iteration: int
+    evaluations: int
+
+
+@dataclass(frozen=True)
 class Minimum:
     """Where a minimisation ended. `settled`: by its tolerances, and not by a limit or a failure.
 
@@ -137,7 +153,7 @@ def _direction(gradient: Tensor, pairs: Sequence[Pair]) -> Tensor:
 
 def minimise(
     objective: Objective,
-    x: Tensor,
+    start: Tensor | Descent,
     *,
     max_iterations: int = 500,
     max_evaluations: int = 2000,
@@ -147,26 +163,37 @@ def minimise(
     gain_tolerance: float = 0.0,
     patience: int = 5,
     pairs: Sequence[Pair] = (),
-    on_iteration: Callable[[int, float, Tensor], None] | None = None,
+    on_iteration: Callable[[Descent], None] | None = None,
 ) -> Minimum:
     """Minimises `objective`, which gives value and gradient at a vector [n]; a value that is not finite is a wall.
 
     Ends when the largest entry of the gradient is below `gradient_tolerance`, or when `patience` iterations together
-    decrease the value by less than `gain_tolerance` or `value_tolerance` · (1 + |value|). `on_iteration(iteration,
-    value, x)` is told of each. `pairs` begins the memory. `x` must have a finite value, else the result is `x`, not
-    settled.
+    decrease the value by less than `gain_tolerance` or `value_tolerance` · (1 + |value|). `start` must have a finite
+    value, else the result is `start`, not settled. `pairs` begins the memory. `on_iteration` is told of each iteration
+    where it ended; from there, as `start`, a minimisation goes on bit for bit as if it had not been left.
     """
-    value, gradient = objective(x)
-    evaluations = 1
-    known: deque[Pair] = deque(pairs, maxlen=memory)
-    recent: deque[float] = deque([value], maxlen=patience + 1)
+    if isinstance(start, Tensor):
+        value, gradient = objective(start)
+        start = Descent(start, value, gradient, tuple(pairs), (value,), 0, 1)
+    x, value, gradient, evaluations = start.x, start.value, start.gradient, start.evaluations
+    known: deque[Pair] = deque(start.pairs, maxlen=memory)
+    recent: deque[float] = deque(start.recent, maxlen=patience + 1)
 
     def ended(iteration: int, settled: bool, reason: str) -> Minimum:
         return Minimum(x, value, gradient, iteration, evaluations, settled, reason, tuple(known))
 
+    def verdict(iteration: int) -> Minimum | None:
+        if len(recent) > patience and recent[0] - value <= max(gain_tolerance, value_tolerance * (1.0 + abs(value))):
+            return ended(iteration, True, "the loss no longer decreases")
+        if evaluations >= max_evaluations:
+            return ended(iteration, False, f"{evaluations} evaluations were not enough")
+        return None
+
     if not (math.isfinite(value) and bool(gradient.isfinite().all())):
         return ended(0, False, "the start has no finite value and gradient")
-    for iteration in range(1, max_iterations + 1):
+    if start.iteration and (over := verdict(start.iteration)) is not None:
+        return over
+    for iteration in range(start.iteration + 1, max_iterations + 1):
         if float(gradient.abs().max()) <= gradient_tolerance:
             return ended(iteration - 1, True, "the gradient vanishes")
         direction = _direction(gradient, known)
@@ -192,9 +219,7 @@ def minimise(
         x, value, gradient = x + s, found.value, found.gradient
         recent.append(value)
         if on_iteration is not None:
-            on_iteration(iteration, value, x)
-        if len(recent) > patience and recent[0] - value <= max(gain_tolerance, value_tolerance * (1.0 + abs(value))):
-            return ended(iteration, True, "the loss no longer decreases")
-        if evaluations >= max_evaluations:
-            return ended(iteration, False, f"{evaluations} evaluations were not enough")
+            on_iteration(Descent(x, value, gradient, tuple(known), tuple(recent), iteration, evaluations))
+        if (over := verdict(iteration)) is not None:
+            return over
     return ended(max_iterations, False, f"{max_iterations} iterations were not enough")

@@ -219,7 +219,7 @@ else:
     fit = vae_guide.Amortised.load("fit.safetensors", data)
 latents = vae_guide.Amortised(data, store=fit.store, noise=data.noise(torch.Generator().manual_seed(2))).latents
 log_p = vae_guide.VAE(data, latents, store=fit.store)
-print(sorted(fit.store), latents.z.tolist(), log_p.item(), fit.sample(3)["z"].tolist())
+print(sorted(fit.store), latents.z.tolist(), log_p.item())
 """
     shown = []
     for argument in ("save", "load"):

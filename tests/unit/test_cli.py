@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -715,7 +716,7 @@ def test_an_interrupt_while_fitting_keeps_the_best_so_far(good: Path, monkeypatc
         raise KeyboardInterrupt
 
     write_data()
-    monkeypatch.setattr(StochasticFit, "given", interrupted)
+    monkeypatch.setattr(StochasticFit, "run", interrupted)
     done = run("fit", good, "--guide", "A", "--data", "data.json", "--steps", "3", "--out", "kept")
     assert done.code == 130
     assert "NOT converged: interrupted" in done.out
@@ -749,6 +750,47 @@ def test_a_fit_that_is_terminated_keeps_the_best_so_far() -> None:
     assert record["reason"] == "interrupted"
     assert 50 <= record["steps"] <= 51
     assert run("summary", "kept").code == 0
+
+
+def test_a_fit_that_was_cut_off_is_resumed(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from guidedsl.runtime import stochastic
+    from guidedsl.runtime.fit_checkpoint import FitCheckpoint
+
+    class Cut(BaseException):
+        """Stands for a kill."""
+
+    write_data()
+    args = ("fit", good, "--guide", "A", "--data", "data.json", "--steps", "40", "--seed", "3")
+    whole = run(*args, "--out", "whole")
+    with monkeypatch.context() as patch:
+        begin, step = FitCheckpoint.__init__, stochastic.StochasticFit._step
+
+        def at_each_step(self: Any, path: Any, every: float, program: Any) -> None:
+            begin(self, path, 0.0, program)
+
+        def twenty(self: Any) -> float:
+            if self.steps == 20:
+                raise Cut
+            return step(self)
+
+        patch.setattr(FitCheckpoint, "__init__", at_each_step)
+        patch.setattr(stochastic.StochasticFit, "_step", twenty)
+        with pytest.raises(Cut):
+            run(*args, "--out", "kept")
+    assert [path.name for path in Path("kept").iterdir()] == ["checkpoint.safetensors"]
+    other = run(*args[:-1], "4", "--resume", "kept")
+    assert (other.code, other.out) == (1, "")
+    assert "its seed is 3, not 4" in other.err
+    assert run(*args, "--resume", "kept", "--out", "whole").code == 2
+    done = run(*args, "--resume", "kept")
+    assert done.code == 0
+    assert sorted(path.name for path in Path("kept").iterdir()) == ["fit.json", "params.safetensors"]
+    kept, expected = (json.loads(Path(f"{name}/fit.json").read_text(encoding="utf-8")) for name in ("kept", "whole"))
+    assert whole.code == 0
+    assert kept["summary"] == expected["summary"]
+    again = run(*args, "--resume", "kept")
+    assert again.code == 2
+    assert "no fit to go on with" in again.err
 
 
 def test_fit_feeds_a_minibatched_model_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
