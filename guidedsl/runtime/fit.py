@@ -25,12 +25,13 @@ from guidedsl.runtime.model import Guide, find_guide
 from guidedsl.runtime.nets import register
 from guidedsl.runtime.nonfinite import explain_nonfinite
 from guidedsl.runtime.params import ParamStore
-from guidedsl.runtime.posterior import Summary, rows_of, sample
+from guidedsl.runtime.posterior import Summary, quantiles, rows_of, sample
+from guidedsl.runtime.predictive import log_likelihood, predictive
 from guidedsl.runtime.progress import Progress
 from guidedsl.runtime.stochastic import NET_PARTICLES, PARTICLES, StochasticFit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from guidedsl.runtime.data import Data
 
@@ -82,6 +83,41 @@ class Fit:
     def mean(self, num_draws: int = 4000, *, seed: int | None = None) -> dict[str, Tensor]:
         """Posterior means of latents and lets, [plates..., event...], from draws."""
         return {name: values.to(self.data.dtype).mean(0) for name, values in self.sample(num_draws, seed=seed).items()}
+
+    def quantiles(
+        self, q: Sequence[float] = (0.05, 0.5, 0.95), num_draws: int = 4000, *, seed: int | None = None
+    ) -> dict[str, Tensor]:
+        """Posterior quantiles of latents and lets, [len(q), plates..., event...], from draws."""
+        return {
+            name: quantiles(values, q).to(self.data.dtype) for name, values in self.sample(num_draws, seed=seed).items()
+        }
+
+    def predictive(
+        self,
+        n: int = 1000,
+        *,
+        data: Data | Mapping[str, object] | None = None,
+        new: Sequence[str] = (),
+        seed: int | None = None,
+        **sizes: int,
+    ) -> dict[str, Tensor]:
+        """`n` draws of what the model observes, given the posterior: [n, plates..., event...] by name.
+
+        `data` takes the place of what was fitted; it needs no observed fields. Where it has them all and the guide can
+        be called on it, latents are the guide's for this data; otherwise those of the fit. A plate of another size than
+        in the fit has new rows, as has one that `new` names: the latents in it are drawn from their priors, given the
+        others. `sizes` are dims that `data` does not tell, by default those of the fit. Where a `when` excuses an
+        observation it is drawn all the same. Raises `InferenceError` for what cannot be drawn, saying why.
+        """
+        return predictive(self, n, data, new, sizes, self._generator(seed))
+
+    def log_likelihood(self, n: int = 1000, *, seed: int | None = None) -> dict[str, Tensor]:
+        """The log density of each observation at `n` draws of the posterior, by site: [n, plates...].
+
+        A site of a scan has its steps as a last axis, each given the steps before. The entries of an event are one
+        observation. What a `when` excuses is 0. With latents that are summed out: given a draw of these.
+        """
+        return log_likelihood(self, n, self._generator(seed))
 
     def class_probabilities(self, num_draws: int = 1000, *, seed: int | None = None) -> dict[str, Tensor]:
         """P(c = k | data) of every latent that is summed out, by name: [plates..., classes], averaged over draws."""
