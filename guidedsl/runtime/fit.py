@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from guidedsl.runtime import deterministic
 from guidedsl.runtime.classes import ClassTable, class_probabilities
 from guidedsl.runtime.deterministic import FixedNoiseFit, Outcome
+from guidedsl.runtime.diagnostics import khat_line, log_weights, pareto_k, stats_installed
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.feed import Bind, Feed, elbo_of_a_pass, fed_plates, feed_of, unknown_options
 from guidedsl.runtime.fixed_noise import FlatParameters
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from guidedsl.runtime.data import Data
 
 ELBO_DRAWS = 1000
-ELBO_BUDGET = 2e8
-CHUNK = 1e6
 CLASS_DRAWS = 1000
 
 
@@ -132,13 +131,38 @@ class Fit:
             for site in self.guide.model.sites
             if site.name in probabilities
         )
-        return Summary(self.heading(), rows_of(self.sample(num_draws, seed=seed)), tables)
+        heading = f"{self.heading()}\n{khat_line(self.khat())}" if self.khat_applies else self.heading()
+        return Summary(heading, rows_of(self.sample(num_draws, seed=seed)), tables)
+
+    @property
+    def khat_applies(self) -> bool:
+        """Whether the importance weights of draws can be computed: not where rows are fed in batches."""
+        return not fed_plates(self.guide.model)
+
+    def khat(self) -> float | None:
+        """The Pareto k-hat of the importance weights of draws, above 0.7 where the guide is far from the posterior.
+
+        None without the extra `stats`, NaN where it has no meaning, as for a point estimate.
+        """
+        if not self.khat_applies:
+            raise InferenceError(f"no k-hat of {self.guide.model.name}: its rows are fed in batches")
+        if not stats_installed():
+            return None
+        return pareto_k(log_weights(self.guide, self.data.full, self.store, self._generator(None)))
+
+    def to_arviz(self, n: int = 1000, *, seed: int | None = None) -> Any:
+        """A DataTree of ArviZ with `n` draws as one chain: posterior, posterior_predictive, log_likelihood and
+        observed_data, the plates as dims. Needs the extra `stats`: raises `InferenceError` without."""
+        from guidedsl.runtime.arviz import to_arviz
+
+        return to_arviz(self, n, seed)
 
     def heading(self) -> str:
         """What was fitted, how well, and whether to believe it."""
         converged = "converged" if self.converged else "NOT converged"
+        constant = " up to a constant" if self.guide.model.up_to_a_constant else ""
         return (
-            f"{self.guide.name} for {self.guide.model.name}: ELBO {self.elbo:.2f} ± {self.elbo_error:.2g}, "
+            f"{self.guide.name} for {self.guide.model.name}: ELBO {self.elbo:.2f} ± {self.elbo_error:.2g}{constant}, "
             f"{self.steps} steps, {self.seconds:.1f} s\n{converged}: {self.reason}"
         )
 
@@ -155,16 +179,8 @@ class Fit:
 @torch.no_grad()
 def estimate_elbo(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator) -> tuple[float, float]:
     """The ELBO and its standard error on fresh noise, with all rows of `data`, in passes of bounded memory."""
-    entries = max([1, *(value.numel() for value in vars(data).values() if isinstance(value, Tensor))])
-    draws = int(min(ELBO_DRAWS, max(16, ELBO_BUDGET / entries)))
-    chunk = max(1, int(CHUNK / entries))
-    noise = data.noise(generator)
-    parts: list[Tensor] = []
-    for start in range(0, draws, chunk):
-        draw = guide(data, particles=(min(chunk, draws - start),), store=store, noise=noise)
-        parts.append((guide.model(data, draw.latents, store=store) - draw.log_q).to(torch.float64).reshape(-1))
-    values = torch.cat(parts)
-    return float(values.mean()), float(values.std() / math.sqrt(draws))
+    values = log_weights(guide, data, store, generator, ELBO_DRAWS)
+    return float(values.mean()), float(values.std() / math.sqrt(len(values)))
 
 
 def _check_start(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator) -> None:
