@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from guidedsl.runtime import constraints, optim
+    from guidedsl.runtime.compare import compare
     from guidedsl.runtime.elbo import ELBO
     from guidedsl.runtime.errors import DataError, GuidedslError, InferenceError, ParamError
     from guidedsl.runtime.fit import Fit, fit
@@ -35,6 +36,7 @@ __all__ = [
     "Plate",
     "Renyi",
     "clear_param_store",
+    "compare",
     "constraints",
     "fit",
     "get_param_store",
@@ -58,6 +60,7 @@ _HOMES = {
     "Plate": "plates",
     "Renyi": "importance",
     "clear_param_store": "params",
+    "compare": "compare",
     "fit": "fit",
     "get_param_store": "params",
     "module": "params",

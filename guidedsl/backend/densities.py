@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from guidedsl import ir
 from guidedsl.backend.code import PRODUCT, SUM, Code, indexed
+from guidedsl.backend.names import HIGH_END
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size
 
@@ -149,5 +150,19 @@ def sample(emitter: Emitter, dist: ir.Dist, plates: Sequence[str], event: tuple[
             shape = emitter.shape(plates, event, particles=True)
             base = sample(emitter, dist.parts[0], plates, event)
             return Code(f"dist.{dist.form.runtime}.sample(noise, {shape}, {base.text}, {arguments[0]})")
+        case "truncated":
+            return _sample_truncated(emitter, dist, plates, event)
         case _:
             return Code(f"{draw(emitter, dist, plates, event).text}[0]")
+
+
+def _sample_truncated(emitter: Emitter, dist: ir.Dist, plates: Sequence[str], event: tuple[Size, ...]) -> Code:
+    """By its distribution function, which the law that is truncated has."""
+    base, batch = dist.parts[0], len(event)
+    low, high = _ends(emitter, dist, plates, batch)
+    below = log_mass(emitter, base, low, _End(Code(HIGH_END), None, False), plates, batch)
+    total = log_mass(emitter, base, low, high, plates, batch)
+    shape = emitter.shape(plates, event, particles=True)
+    whole = ", whole=True" if base.type.support.range.integer else ""
+    ends = f"{low.code.text}, {high.code.text}"
+    return Code(f"dist.Truncated.sample(noise, {shape}, lambda {HIGH_END}: {below.text}, {total.text}, {ends}{whole})")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from guidedsl import ir
 from guidedsl.backend.code import PRODUCT, UNARY, Code, added, summed
 from guidedsl.backend.emit import Emitter
+from guidedsl.backend.forward import ForwardContext, forward_metadata, likelihood, simulation
 from guidedsl.backend.names import Locals, Module, data_attribute, extern_name, field_name, local_name, snake_case
 from guidedsl.backend.nets import Names as Variables
 from guidedsl.backend.nets import net_statements
@@ -82,6 +83,8 @@ class ModelContext:
     derive: str | None
     derive_dims: Names
     derive_body: tuple[Statement, ...]
+    simulation: ForwardContext | None
+    likelihood: ForwardContext | None
     summed: tuple[SummedContext, ...]
     only_together: tuple[str, ...]
     metadata: tuple[str, ...]
@@ -115,6 +118,8 @@ def model_context(
     derive_body, derive_dims = _derive(model)
     quantities = names.take(f"{snake}_quantities") if lets else None
     derive = names.take(f"{snake}_derive") if derived else None
+    simulate = simulation(model, names.take(f"{snake}_simulate"), callees)
+    log_likelihood = likelihood(model, names.take(f"{snake}_log_likelihood"), callees, optional)
     return ModelContext(
         name=model.name,
         variable=variable,
@@ -138,9 +143,14 @@ def model_context(
         derive=derive,
         derive_dims=derive_dims,
         derive_body=derive_body,
+        simulation=simulate,
+        likelihood=log_likelihood,
         summed=without,
         only_together=_only_together(summed, optional),
-        metadata=_metadata(model, lets, quantities, derive, function, data_class, latents_class, optional, single),
+        metadata=(
+            *_metadata(model, lets, quantities, derive, function, data_class, latents_class, optional, single),
+            *forward_metadata(model, simulate, log_likelihood),
+        ),
         span_line=model.span.line,
     )
 

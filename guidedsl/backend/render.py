@@ -22,7 +22,7 @@ _NO_LINES = "\nLINES = ()\n"
 
 @cache
 def _environment(target: str) -> Environment:
-    names = ("module.py.jinja", "net.py.jinja", "model.py.jinja", "guide.py.jinja")
+    names = ("module.py.jinja", "net.py.jinja", "model.py.jinja", "forward.py.jinja", "guide.py.jinja")
     loader = DictLoader({name: asset_text(f"templates/{target}/{name}") for name in names})
     environment = Environment(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -104,6 +104,9 @@ def _lines(context: ModuleContext, text: str, rows: int) -> str:
             written[summed.function] = summed.body, line, 1
         if model.quantities is not None:
             written[model.quantities] = model.quantity_body, line, 1
+        for forward in (model.simulation, model.likelihood):
+            if forward is not None:
+                written[forward.function] = forward.body, line, 1
         if model.derive is not None:
             written[model.derive] = model.derive_body, line, 1
     for guide in context.guides:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -160,7 +161,8 @@ class Binding:
             for size, plate in self._axis_sizes(entry)
             if bare_name(size) == dim.name and (plate is None or plate.minibatch is None)
         ]
-        if any(name not in self.raw for name in binders):
+        optional = {entry.name for entry in self.schema.fields if entry.optional}
+        if any(name not in self.raw and name not in optional for name in binders):
             return  # the arrays that would bind it are reported already
         fed = [
             plate.name for plate in self.schema.plates if plate.minibatch is not None and dim.name in names(plate.size)
@@ -342,10 +344,19 @@ def _check_late(binding: Binding, data: Data) -> None:
         )
 
 
+def _any_value(binding: Binding, entry: Field, data: Data) -> Tensor:
+    """Some value of the field's type, for an observation that is not there."""
+    shape = [getattr(data, attribute_of(name)).length for name in entry.internal_plates]
+    shape += [evaluate(size, binding.dims) for size in entry.event]
+    if entry.index_of is not None:
+        return torch.zeros(shape, dtype=torch.int64, device=data.device)
+    return _constraint(entry, data).default(tuple(shape), dtype=data.dtype, device=data.device)
+
+
 def _check_totals(binding: Binding, data: Data) -> None:
     """Checks that the counts of each multinomial draw add up to its total."""
     for entry in binding.schema.fields:
-        if entry.total is None:
+        if entry.total is None or (entry.role == "observed" and entry.name in data.missing):
             continue
         value: Tensor = getattr(data, entry.attribute)
         total = torch.as_tensor(entry.total(data), dtype=value.dtype, device=value.device).expand(value.shape[:-1])
@@ -395,17 +406,23 @@ def bind(
     caller: Mapping[str, object],
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
+    *,
+    observed: bool = True,
 ) -> Data:
     """The bound data of a model.
 
     `given`: fields by name, as read from a file; `caller`: fields and dims by name that the caller states, which
-    override a dim's default. Default dtype: float64 on the CPU, else float32. Raises `DataError` with one message a
+    override a dim's default. Without `observed`, observed fields may be missing: they hold some value of their type,
+    and are in `Data.missing`. Default dtype: float64 on the CPU, else float32. Raises `DataError` with one message a
     problem.
     """
     device = torch.device("cpu" if device is None else device)
     dtype = (torch.float64 if device.type == "cpu" else torch.float32) if dtype is None else dtype
     if not dtype.is_floating_point:
         raise DataError((f"dtype is {dtype}; data needs a floating type such as torch.float64",))
+    if not observed:
+        kept = (replace(entry, optional=entry.optional or entry.role == "observed") for entry in schema.fields)
+        schema = replace(schema, fields=tuple(kept))
     binding = Binding(schema, dtype, device)
     dims = {dim.name for dim in schema.dims}
     twice = sorted(name for name in given.keys() & caller.keys() if name not in dims)
@@ -440,6 +457,9 @@ def bind(
 
 def complete(binding: Binding, data: BoundData) -> BoundData:
     """`data` with its derived fields and its excused entries filled, and checked. Raises `DataError`."""
+    unseen = [entry for entry in data.schema.fields if entry.role == "observed" and entry.name in data.missing]
+    if unseen:
+        data = data._with({entry.attribute: _any_value(binding, entry, data) for entry in unseen})
     if data.schema.derive is not None:
         data = data.schema.derive(data)
     excused: dict[str, Tensor] = {}

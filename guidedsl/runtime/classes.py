@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.metadata import Site, attribute_of
-from guidedsl.runtime.model import Guide
+from guidedsl.runtime.model import Guide, Model
 from guidedsl.runtime.noise import Noise
 from guidedsl.runtime.sizes import evaluate
 
@@ -71,11 +72,42 @@ def _one_pass(
     summed = [site.name for site, value in zip(guide.model.sites, latents, strict=True) if value is None]
     if not summed:
         return {}
-    tilt = {name: data.new_zeros((count, *shapes[name])).requires_grad_() for name in summed}
+    tilt = {name: data.new_zeros((count, *shapes[name])) for name in summed}
+    found = _probabilities(guide.model, data, latents, store, tilt)
+    return {name: gradient.sum(0, dtype=torch.float64) for name, gradient in found.items()}
+
+
+def draw_classes(model: Model, data: Any, latents: Any, store: ParamStore, noise: Noise) -> Any:
+    """The latents with a draw of those that are summed out, given the others: exact.
+
+    One site after another, those in few plates first, each given the ones before; of a scan one step after another. The
+    rows of a site are independent given what stands outside of their plates.
+    """
+    count = next(value.shape[0] for value in latents if value is not None)
+    values = dict(zip((site.name for site in model.sites), latents, strict=True))
+    summed = sorted((site for site in model.sites if values[site.name] is None), key=lambda site: len(site.plates))
+    tilt = {site.name: data.new_zeros((count, *_tilt_shape(site, data))) for site in summed}
+    for site in summed:
+        steps = range(tilt[site.name].shape[-2]) if site.event else (None,)
+        for step in steps:
+            probabilities = _probabilities(model, data, latents, store, tilt)[site.name]
+            at = (...,) if step is None else (..., step, slice(None))
+            chosen = noise.categorical(probabilities[at].shape[:-1], probs=probabilities[at])
+            picked = torch.nn.functional.one_hot(chosen, probabilities.shape[-1]).bool()
+            tilt[site.name][at] = torch.where(picked, 0.0, -math.inf).to(data.dtype)
+        values[site.name] = tilt[site.name].argmax(-1).to(data.dtype) + site.low
+    return type(latents)(*values.values())
+
+
+def _probabilities(
+    model: Model, data: Any, latents: Any, store: ParamStore, tilt: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """P(c = k) for each draw and row, given the others and log weights."""
+    weights = {name: value.detach().clone().requires_grad_() for name, value in tilt.items()}
     with torch.enable_grad():
-        log_p = guide.model(data, latents, store=store, tilt=tilt)
-        gradients = torch.autograd.grad(log_p.sum(), list(tilt.values()))
-    return {name: gradient.sum(0, dtype=torch.float64) for name, gradient in zip(tilt, gradients, strict=True)}
+        log_p = model(data, latents, store=store, tilt=weights)
+        gradients = torch.autograd.grad(log_p.sum(), list(weights.values()))
+    return dict(zip(weights, gradients, strict=True))
 
 
 def _to_written(site: Site, probabilities: Tensor) -> Tensor:

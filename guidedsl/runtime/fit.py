@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from guidedsl.runtime import deterministic
 from guidedsl.runtime.classes import ClassTable, class_probabilities
 from guidedsl.runtime.deterministic import FixedNoiseFit, Outcome
+from guidedsl.runtime.diagnostics import khat_line, log_weights, pareto_k, stats_installed
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.feed import BatchFeed, Bind, Feed, RowFeed, elbo_of_a_pass, fed_plates, feed_of, unknown_options
 from guidedsl.runtime.fit_checkpoint import FitCheckpoint, buffers, check_every, data_digest, restore_buffers
@@ -26,18 +27,17 @@ from guidedsl.runtime.model import Guide, find_guide
 from guidedsl.runtime.nets import register
 from guidedsl.runtime.nonfinite import explain_nonfinite
 from guidedsl.runtime.params import ParamStore
-from guidedsl.runtime.posterior import Summary, rows_of, sample
+from guidedsl.runtime.posterior import Summary, quantiles, rows_of, sample
+from guidedsl.runtime.predictive import log_likelihood, predictive
 from guidedsl.runtime.progress import Progress
 from guidedsl.runtime.stochastic import StochasticFit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from guidedsl.runtime.data import Data
 
 ELBO_DRAWS = 1000
-ELBO_BUDGET = 2e8
-CHUNK = 1e6
 CLASS_DRAWS = 1000
 
 
@@ -84,6 +84,41 @@ class Fit:
         """Posterior means of latents and lets, [plates..., event...], from draws."""
         return {name: values.to(self.data.dtype).mean(0) for name, values in self.sample(num_draws, seed=seed).items()}
 
+    def quantiles(
+        self, q: Sequence[float] = (0.05, 0.5, 0.95), num_draws: int = 4000, *, seed: int | None = None
+    ) -> dict[str, Tensor]:
+        """Posterior quantiles of latents and lets, [len(q), plates..., event...], from draws."""
+        return {
+            name: quantiles(values, q).to(self.data.dtype) for name, values in self.sample(num_draws, seed=seed).items()
+        }
+
+    def predictive(
+        self,
+        n: int = 1000,
+        *,
+        data: Data | Mapping[str, object] | None = None,
+        new: Sequence[str] = (),
+        seed: int | None = None,
+        **sizes: int,
+    ) -> dict[str, Tensor]:
+        """`n` draws of what the model observes, given the posterior: [n, plates..., event...] by name.
+
+        `data` takes the place of what was fitted; it needs no observed fields. Where it has them all and the guide can
+        be called on it, latents are the guide's for this data; otherwise those of the fit. A plate of another size than
+        in the fit has new rows, as has one that `new` names: the latents in it are drawn from their priors, given the
+        others. `sizes` are dims that `data` does not tell, by default those of the fit. Where a `when` excuses an
+        observation it is drawn all the same. Raises `InferenceError` for what cannot be drawn, saying why.
+        """
+        return predictive(self, n, data, new, sizes, self._generator(seed))
+
+    def log_likelihood(self, n: int = 1000, *, seed: int | None = None) -> dict[str, Tensor]:
+        """The log density of each observation at `n` draws of the posterior, by site: [n, plates...].
+
+        A site of a scan has its steps as a last axis, each given the steps before. The entries of an event are one
+        observation. What a `when` excuses is 0. With latents that are summed out: given a draw of these.
+        """
+        return log_likelihood(self, n, self._generator(seed))
+
     def class_probabilities(self, num_draws: int = 1000, *, seed: int | None = None) -> dict[str, Tensor]:
         """P(c = k | data) of every latent that is summed out, by name: [plates..., classes], averaged over draws."""
         return class_probabilities(self.guide, self.data.full, self.store, num_draws, self._generator(seed))
@@ -97,13 +132,38 @@ class Fit:
             for site in self.guide.model.sites
             if site.name in probabilities
         )
-        return Summary(self.heading(), rows_of(self.sample(num_draws, seed=seed)), tables)
+        heading = f"{self.heading()}\n{khat_line(self.khat())}" if self.khat_applies else self.heading()
+        return Summary(heading, rows_of(self.sample(num_draws, seed=seed)), tables)
+
+    @property
+    def khat_applies(self) -> bool:
+        """Whether the importance weights of draws can be computed: not where rows are fed in batches."""
+        return not fed_plates(self.guide.model)
+
+    def khat(self) -> float | None:
+        """The Pareto k-hat of the importance weights of draws, above 0.7 where the guide is far from the posterior.
+
+        None without the extra `stats`, NaN where it has no meaning, as for a point estimate.
+        """
+        if not self.khat_applies:
+            raise InferenceError(f"no k-hat of {self.guide.model.name}: its rows are fed in batches")
+        if not stats_installed():
+            return None
+        return pareto_k(log_weights(self.guide, self.data.full, self.store, self._generator(None)))
+
+    def to_arviz(self, n: int = 1000, *, seed: int | None = None) -> Any:
+        """A DataTree of ArviZ with `n` draws as one chain: posterior, posterior_predictive, log_likelihood and
+        observed_data, the plates as dims. Needs the extra `stats`: raises `InferenceError` without."""
+        from guidedsl.runtime.arviz import to_arviz
+
+        return to_arviz(self, n, seed)
 
     def heading(self) -> str:
         """What was fitted, how well, and whether to believe it."""
         converged = "converged" if self.converged else "NOT converged"
+        constant = " up to a constant" if self.guide.model.up_to_a_constant else ""
         return (
-            f"{self.guide.name} for {self.guide.model.name}: ELBO {self.elbo:.2f} ± {self.elbo_error:.2g}, "
+            f"{self.guide.name} for {self.guide.model.name}: ELBO {self.elbo:.2f} ± {self.elbo_error:.2g}{constant}, "
             f"{self.steps} steps, {self.seconds:.1f} s\n{converged}: {self.reason}"
         )
 
@@ -120,16 +180,8 @@ class Fit:
 @torch.no_grad()
 def estimate_elbo(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator) -> tuple[float, float]:
     """The ELBO and its standard error on fresh noise, with all rows of `data`, in passes of bounded memory."""
-    entries = max([1, *(value.numel() for value in vars(data).values() if isinstance(value, Tensor))])
-    draws = int(min(ELBO_DRAWS, max(16, ELBO_BUDGET / entries)))
-    chunk = max(1, int(CHUNK / entries))
-    noise = data.noise(generator)
-    parts: list[Tensor] = []
-    for start in range(0, draws, chunk):
-        draw = guide(data, particles=(min(chunk, draws - start),), store=store, noise=noise)
-        parts.append((guide.model(data, draw.latents, store=store) - draw.log_q).to(torch.float64).reshape(-1))
-    values = torch.cat(parts)
-    return float(values.mean()), float(values.std() / math.sqrt(draws))
+    values = log_weights(guide, data, store, generator, ELBO_DRAWS)
+    return float(values.mean()), float(values.std() / math.sqrt(len(values)))
 
 
 def _check_start(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator) -> None:

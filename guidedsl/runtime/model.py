@@ -62,7 +62,9 @@ class Model:
     """A model of a generated module.
 
     Calling it evaluates the log joint density, one value a particle. `quantities` gives the model's lets as a dict of
-    tensors, shaped like latents. `dtype` is the default precision of its data. `origin` is where an interface has its
+    tensors, shaped like latents. `simulate` draws the sites that it is not given, but those in `not_drawn`, which says
+    why; `readers` are the latents outside of a latent's plates whose priors read it. `log_likelihood` gives the log
+    density of each observation. `dtype` is the default precision of its data. `origin` is where an interface has its
     density, in `framework` or, without one, in a function. `lines` maps lines of the generated module to lines of
     `source`, sorted.
     """
@@ -78,6 +80,10 @@ class Model:
     quantities: Callable[..., dict[str, Tensor]] | None = field(default=None, repr=False)
     quantity_sites: tuple[Site, ...] = field(default=(), repr=False)
     derive: Callable[[Any], Any] | None = field(default=None, repr=False)
+    simulate: Callable[..., dict[str, Tensor]] | None = field(default=None, repr=False)
+    not_drawn: Mapping[str, str] = field(default_factory=dict, repr=False)
+    readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    log_likelihood: Callable[..., dict[str, Tensor]] | None = field(default=None, repr=False)
     dtype: torch.dtype | None = None
     origin: str | None = None
     framework: str | None = None
@@ -159,6 +165,62 @@ class Model:
         options = {} if tilt is None else {"tilt": tilt}
         try:
             return self.log_density(data, latents, store=store, **options)
+        except Exception as error:
+            if (explained := self.explained(error)) is error:
+                raise
+            raise explained from error
+
+    @property
+    def up_to_a_constant(self) -> bool:
+        """Whether the density is known up to a constant only: of improper or restricted priors, or with factors."""
+        return bool(self.not_drawn)
+
+    def prior_predictive(
+        self,
+        data: Data | Mapping[str, object] | None = None,
+        n: int = 1000,
+        *,
+        seed: int = 0,
+        store: ParamStore | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        **sizes: int,
+    ) -> dict[str, Tensor]:
+        """`n` draws of every site from the priors, latents and what is observed: [n, plates..., event...] by name.
+
+        `data` needs no observed fields; `sizes` are dims that it does not tell. Params of the model are those of
+        `store`, or at their initial values. Raises `InferenceError` that names each site that has no proper prior.
+        """
+        from guidedsl.runtime.predictive import prior_predictive
+
+        return prior_predictive(self, data, n, seed, store, dtype, device, sizes)
+
+    def draw_sites(
+        self,
+        data: Any,
+        given: Mapping[str, Tensor],
+        *,
+        particles: tuple[int, ...] = (),
+        store: ParamStore | None = None,
+        noise: Noise | None = None,
+    ) -> dict[str, Tensor]:
+        """Draws of all sites by name, latents as `given` where they are, without gradients. `data` has all rows."""
+        assert self.simulate is not None
+        try:
+            with torch.no_grad():
+                return self.simulate(data, given, particles=particles, store=store, noise=noise)
+        except Exception as error:
+            if (explained := self.explained(error)) is error:
+                raise
+            raise explained from error
+
+    def evaluate_log_likelihood(self, data: Any, latents: Any, *, store: ParamStore | None = None) -> dict[str, Tensor]:
+        """The log density of each row of the observed sites, by name, [particles..., plates...], and of each step of a
+        scan, which is the last axis. Plates in the generated code's order."""
+        if self.log_likelihood is None:
+            return {}
+        try:
+            return self.log_likelihood(data, latents, store=store)
         except Exception as error:
             if (explained := self.explained(error)) is error:
                 raise

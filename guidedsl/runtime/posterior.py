@@ -76,6 +76,19 @@ def sample(
     return {name: torch.cat(values) for name, values in parts.items() if values}
 
 
+def quantiles(draws: Tensor, q: Sequence[float]) -> Tensor:
+    """[n, ...] → [len(q), ...] in float64, between neighbouring draws linearly, as torch.quantile, of any size."""
+    wrong = [p for p in q if not 0.0 <= p <= 1.0]
+    if wrong:
+        raise InferenceError(f"quantiles({wrong[0]:g}): must lie between 0 and 1")
+    ordered = draws.to(torch.float64).sort(0).values
+    places = torch.tensor(list(q), dtype=torch.float64, device=draws.device) * (len(draws) - 1)
+    below = places.floor().long()
+    above = (below + 1).clamp(max=len(draws) - 1)
+    weight = (places - below).reshape(-1, *(1,) * (draws.ndim - 1))
+    return torch.lerp(ordered[below], ordered[above], weight)
+
+
 @dataclass(frozen=True)
 class Row:
     """One scalar of the posterior."""

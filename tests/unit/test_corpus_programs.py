@@ -242,6 +242,46 @@ def test_particles_do_not_mix(name: str) -> None:
                 assert math.isclose(float(value), float(expected), rel_tol=1e-9), guide.name
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_forward(name: str) -> None:
+    """Sites are drawn with their shapes inside their supports; the densities of observations add up to their terms."""
+    for guide in guides(name):
+        model = guide.model
+        if model.simulate is None:
+            continue
+        data = model.data(fields(name), dtype=torch.float64).full
+        store = new_store(guide)
+        noise = data.noise(torch.Generator().manual_seed(7))
+        observed = [f for f in model.fields if f.role == "observed"]
+        for particles in ((), (PARTICLES,)):
+            latents = guide(data, particles=particles, store=store, noise=noise).latents
+            known = dict(zip((site.name for site in model.sites), latents, strict=True))
+            given = {site: value for site, value in known.items() if value is not None}
+            drawn = {site: value for site, value in given.items() if site in model.not_drawn}
+            if any(f.name in model.not_drawn for f in observed) or set(model.not_drawn) - set(given):
+                continue
+            for start in (given, drawn):
+                try:
+                    values = model.draw_sites(data, start, particles=particles, store=store, noise=noise)
+                except InferenceError as error:
+                    assert "which is not" in str(error), error  # a let of an asserted type, at a draw of the prior
+                    continue
+                for site in model.sites:
+                    shape = (*particles, *_lengths(data, _internal(site), site.event))
+                    assert values[site.name].shape == shape, site.name
+                    assert bool(site.constraint.check(values[site.name]).all()), site.name
+                for f in observed:
+                    shape = (*particles, *_lengths(data, f.internal_plates, f.event))
+                    assert values[f.name].shape == shape, f.name
+            if any(value is None for value in latents):
+                continue
+            for site, value in model.evaluate_log_likelihood(data, latents, store=store).items():
+                plates = next(f for f in observed if f.name == site).internal_plates
+                rows = _lengths(data, plates, ())
+                assert value.shape[: len(particles) + len(rows)] in {(*particles, *rows), rows}, site
+                assert bool(value.isfinite().all()), site
+
+
 def test_types_of_all_modules(tmp_path: Path, root: Path) -> None:
     """mypy --strict accepts every generated module."""
     for name in NAMES:

@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -86,6 +87,52 @@ def defaults(
     return log_p
 
 
+def defaults_simulate(
+    data: DefaultsData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Defaults, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    K = data.K
+    N = data.N
+    M = data.M
+    a = (
+        given["a"]
+        if "a" in given
+        else dist.Normal.draw(noise, (*particles, N, M), 0.0, data.prior_sd)[0]
+    )
+    y = dist.Normal.draw(
+        noise,
+        (*particles, N),
+        data.offset + a.sum(-1) + data.weights.sum(-1) + data.loc[..., data.k],
+        data.w + data.given,
+    )[0]
+    v = (
+        given["v"]
+        if "v" in given
+        else dist.MultivariateNormalCovariance.draw(noise, (*particles, K), data.loc, data.S)[0]
+    )
+    return {"a": a, "v": v, "y": y}
+
+
+def defaults_log_likelihood(
+    data: DefaultsData, latents: DefaultsLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Defaults observes, and of each step of a scan, by site."""
+    a, _ = latents
+    log_p_y = dist.Normal.log_prob(
+        data.y,
+        data.offset + a.sum(-1) + data.weights.sum(-1) + data.loc[..., data.k],
+        data.w + data.given,
+    )
+    return {"y": log_p_y}
+
+
 def defaults_derive(data: DefaultsData) -> DefaultsData:
     """What depends on data alone, computed once, when data is bound."""
     K = data.K
@@ -159,22 +206,28 @@ def g(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (74, 4),
-    (79, 15),
-    (80, 16),
-    (85, 18),
-    (86, 4),
-    (93, 6),
-    (95, 7),
-    (97, 8),
-    (99, 9),
-    (101, 10),
-    (103, 12),
-    (105, 13),
-    (107, 14),
-    (109, 4),
-    (112, 21),
-    (180, 4),
+    (75, 4),
+    (80, 15),
+    (81, 16),
+    (86, 18),
+    (87, 4),
+    (104, 15),
+    (109, 16),
+    (115, 18),
+    (120, 4),
+    (128, 16),
+    (133, 4),
+    (140, 6),
+    (142, 7),
+    (144, 8),
+    (146, 9),
+    (148, 10),
+    (150, 12),
+    (152, 13),
+    (154, 14),
+    (156, 4),
+    (159, 21),
+    (233, 4),
 )
 
 Defaults = Model(
@@ -251,6 +304,8 @@ Defaults = Model(
         Site("v", plates=(), event=("K",), constraint=constraints.real),
     ),
     derive=defaults_derive,
+    simulate=defaults_simulate,
+    log_likelihood=defaults_log_likelihood,
     source="model.guide",
     source_sha256="80d084f3d71d28c8dee23546ca48b5d4905e047418972c317e3f8807f689fd0c",
     lines=LINES,

@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -104,6 +105,93 @@ def mixture(
         1.0,
     ).sum(-1)
     return log_p
+
+
+def mixture_simulate(
+    data: MixtureData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Mixture, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    K = data.K
+    w = (
+        given["w"]
+        if "w" in given
+        else dist.Dirichlet.draw(noise, (*particles, K), data.new_full((K,), 2.0))[0]
+    )
+    on = given["on"] if "on" in given else dist.Bernoulli.draw(noise, particles, 0.5)[0]
+    n = given["n"] if "n" in given else dist.Poisson.draw(noise, particles, 2.0)[0]
+    m = given["m"] if "m" in given else dist.Binomial.draw(noise, particles, 4.0, 0.5)[0]
+    g = given["g"] if "g" in given else dist.Geometric.draw(noise, particles, 0.5)[0]
+    k = given["k"] if "k" in given else dist.Categorical.draw(noise, particles, w)[0]
+    u = given["u"] if "u" in given else dist.DiscreteUniform.draw(noise, particles, 0.0, 5.0)[0]
+    mu = given["mu"] if "mu" in given else dist.Normal.draw(noise, (*particles, K), 0.0, 3.0)[0]
+    z = (
+        given["z"]
+        if "z" in given
+        else dist.Categorical.draw(noise, (*particles, N), w[..., None, :])[0]
+    )
+    y = dist.Normal.draw(
+        noise,
+        (*particles, N),
+        fn.gather(mu[..., None, :], z, 0) + (0.1 * (n + m + g + u))[..., None],
+        (1.0 + on)[..., None],
+    )[0]
+    beta = (
+        given["beta"]
+        if "beta" in given
+        else dist.Normal.draw(
+            noise, (*particles, K, N), (mu + (0.1 * k.to(data.dtype))[..., None])[..., None], 1.0
+        )[0]
+    )
+    x = dist.Normal.draw(
+        noise,
+        (*particles, N),
+        fn.gather(beta.movedim(-2, -1), z, 0)
+        + fn.gather(beta.movedim(-2, -1), k[..., None], 0)
+        + fn.gather(mu, k, 0)[..., None],
+        1.0,
+    )[0]
+    return {
+        "w": w,
+        "on": on,
+        "n": n,
+        "m": m,
+        "g": g,
+        "k": k,
+        "u": u,
+        "mu": mu,
+        "z": z,
+        "beta": beta,
+        "y": y,
+        "x": x,
+    }
+
+
+def mixture_log_likelihood(
+    data: MixtureData, latents: MixtureLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Mixture observes, and of each step of a scan, by site."""
+    _, on, n, m, g, k, u, mu, z, beta = latents
+    log_p_y = dist.Normal.log_prob(
+        data.y,
+        fn.gather(mu[..., None, :], z, 0) + (0.1 * (n + m + g + u))[..., None],
+        (1.0 + on)[..., None],
+    )
+    log_p_x = dist.Normal.log_prob(
+        data.x,
+        fn.gather(beta.movedim(-2, -1), z, 0)
+        + fn.gather(beta.movedim(-2, -1), k[..., None], 0)
+        + fn.gather(mu, k, 0)[..., None],
+        1.0,
+    )
+    return {"y": log_p_y, "x": log_p_x}
 
 
 def sampled(
@@ -217,36 +305,52 @@ def sampled(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (76, 2),
-    (82, 4),
-    (83, 5),
-    (84, 6),
-    (85, 7),
-    (86, 8),
-    (87, 9),
-    (88, 10),
-    (89, 11),
-    (90, 13),
-    (91, 14),
-    (96, 17),
-    (99, 20),
-    (106, 2),
-    (109, 24),
-    (136, 25),
-    (137, 26),
-    (140, 27),
-    (143, 35),
-    (150, 38),
-    (190, 28),
-    (191, 29),
-    (192, 30),
-    (193, 31),
-    (194, 32),
-    (195, 33),
-    (196, 36),
-    (197, 38),
-    (201, 24),
-    (252, 2),
+    (77, 2),
+    (83, 4),
+    (84, 5),
+    (85, 6),
+    (86, 7),
+    (87, 8),
+    (88, 9),
+    (89, 10),
+    (90, 11),
+    (91, 13),
+    (92, 14),
+    (97, 17),
+    (100, 20),
+    (107, 2),
+    (123, 4),
+    (128, 5),
+    (129, 6),
+    (130, 7),
+    (131, 8),
+    (132, 9),
+    (133, 10),
+    (134, 11),
+    (135, 13),
+    (140, 14),
+    (146, 17),
+    (153, 20),
+    (161, 2),
+    (182, 14),
+    (187, 20),
+    (194, 2),
+    (197, 24),
+    (224, 25),
+    (225, 26),
+    (228, 27),
+    (231, 35),
+    (238, 38),
+    (278, 28),
+    (279, 29),
+    (280, 30),
+    (281, 31),
+    (282, 32),
+    (283, 33),
+    (284, 36),
+    (285, 38),
+    (289, 24),
+    (356, 2),
 )
 
 Mixture = Model(
@@ -278,6 +382,8 @@ Mixture = Model(
         Site("z", plates=("obs",), event=(), constraint=constraints.count),
         Site("beta", plates=("cluster", "obs"), event=(), constraint=constraints.real),
     ),
+    simulate=mixture_simulate,
+    log_likelihood=mixture_log_likelihood,
     source="model.guide",
     source_sha256="14e92cc3a4e16088529b0a1e092cf4758f8e304054ebff5c7aed04c89627284c",
     lines=LINES,

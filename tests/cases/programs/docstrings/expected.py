@@ -9,6 +9,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,6 +54,21 @@ def doc(data: DocData, latents: DocLatents, *, store: ParamStore | None = None) 
     (a,) = latents
     log_p = dist.Normal.log_prob(a, 0.0, 1.0)
     return log_p
+
+
+def doc_simulate(
+    data: DocData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Doc, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    a = given["a"] if "a" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    return {"a": a}
 
 
 def g(
@@ -113,16 +129,18 @@ def h(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (45, 3),
-    (54, 8),
-    (55, 3),
-    (58, 11),
-    (75, 13),
-    (82, 11),
-    (86, 16),
-    (106, 24),
-    (110, 16),
-    (128, 3),
+    (46, 3),
+    (55, 8),
+    (56, 3),
+    (70, 8),
+    (71, 3),
+    (74, 11),
+    (91, 13),
+    (98, 11),
+    (102, 16),
+    (122, 24),
+    (126, 16),
+    (146, 3),
 )
 
 Doc = Model(
@@ -134,6 +152,7 @@ Doc = Model(
     plates=(),
     fields=(),
     sites=(Site("a", plates=(), event=(), constraint=constraints.real),),
+    simulate=doc_simulate,
     source="model.guide",
     source_sha256="1c2e064036c16d6565782443d94ab7125798907f913218b825329b7da9b95efb",
     lines=LINES,

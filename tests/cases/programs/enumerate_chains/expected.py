@@ -171,6 +171,82 @@ def regimes_quantities(
     return quantities
 
 
+def regimes_simulate(
+    data: RegimesData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Regimes, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    T = data.T
+    K = data.K
+    mu = given["mu"]
+    move = (
+        given["move"]
+        if "move" in given
+        else dist.Dirichlet.draw(noise, (*particles, K, K), data.new_full((K,), 2.0))[0]
+    )
+    rho = given["rho"] if "rho" in given else dist.Beta.draw(noise, particles, 2.0, 2.0)[0]
+    shift = (
+        given["shift"]
+        if "shift" in given
+        else dist.Normal.draw(noise, (*particles, data.unit.length), 0.0, 1.0)[0]
+    )
+    state = data.new_full((data.unit.length,), 0.0)
+    level = data.new_full((data.unit.length,), 0.0)
+    s_steps: list[Tensor] = []
+    y_steps: list[Tensor] = []
+    for t in range(T):
+        here_t = rho[..., None] * level + shift
+        s_t = (
+            given["s"][..., t]
+            if "s" in given
+            else dist.Categorical.draw(
+                noise,
+                (*particles, data.unit.length),
+                (
+                    fn.expand(data.start, (data.unit.length, K))
+                    if t == 0
+                    else fn.gather(move[..., None, :, :], state, 1)
+                ),
+            )[0]
+        )
+        s_steps.append(s_t)
+        where_to_t = fn.gather(mu[..., None, :], s_t, 0) + here_t
+        y_t = dist.Normal.draw(noise, (*particles, data.unit.length), where_to_t, 1.0)[0]
+        y_steps.append(y_t)
+        state, level = s_t, here_t + 0.1 * t
+    s = fn.stack(s_steps, -1)
+    y = fn.stack(y_steps, -1)
+    return {"mu": mu, "move": move, "rho": rho, "shift": shift, "s": s, "y": y}
+
+
+def regimes_log_likelihood(
+    data: RegimesData, latents: RegimesLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Regimes observes, and of each step of a scan, by site."""
+    mu, _, rho, shift, s = latents
+    assert s is not None
+    T = data.T
+    level = data.new_full((data.unit.length,), 0.0)
+    here_steps: list[Tensor] = []
+    for t in range(T):
+        here_t = rho[..., None] * level + shift
+        here_steps.append(here_t)
+        level = here_t + 0.1 * t
+    here = fn.stack(here_steps, -1)
+    where_to = fn.gather(mu[..., None, None, :], s, 0) + here
+    steps = fn.steps(T, data)
+    log_p_y = fn.masked(
+        fn.indicator(steps > 0.0, data), dist.Normal.log_prob(data.y, where_to, 1.0)
+    )
+    return {"y": log_p_y}
+
+
 def enumerated(
     data: RegimesData,
     *,
@@ -422,16 +498,41 @@ LINES = (
     (169, 13),
     (170, 10),
     (171, 2),
-    (174, 22),
-    (199, 24),
-    (260, 22),
-    (272, 27),
-    (299, 29),
-    (306, 32),
-    (350, 30),
-    (351, 32),
-    (362, 27),
-    (437, 2),
+    (187, 5),
+    (188, 6),
+    (193, 7),
+    (194, 9),
+    (199, 10),
+    (201, 12),
+    (202, 15),
+    (203, 10),
+    (204, 11),
+    (205, 12),
+    (219, 13),
+    (220, 15),
+    (222, 17),
+    (223, 12),
+    (224, 15),
+    (225, 2),
+    (235, 10),
+    (236, 11),
+    (237, 10),
+    (238, 11),
+    (240, 16),
+    (241, 11),
+    (242, 13),
+    (243, 15),
+    (247, 2),
+    (250, 22),
+    (275, 24),
+    (336, 22),
+    (348, 27),
+    (375, 29),
+    (382, 32),
+    (426, 30),
+    (427, 32),
+    (438, 27),
+    (538, 2),
 )
 
 Regimes = Model(
@@ -470,6 +571,9 @@ Regimes = Model(
         Site("where_to", plates=("unit",), event=("T",), constraint=constraints.real),
         Site("base", plates=("unit",), event=("T",), constraint=constraints.real),
     ),
+    simulate=regimes_simulate,
+    not_drawn={"mu": "its type restricts its prior to a set whose probability has no closed form"},
+    log_likelihood=regimes_log_likelihood,
     source="model.guide",
     source_sha256="ff88c5ceb07c7aec3fcbd5a77616b89e580a9bd81b2792a51db7aa922d502c9d",
     lines=LINES,

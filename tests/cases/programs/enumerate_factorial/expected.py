@@ -136,6 +136,82 @@ def factorial_without_a_b_noisy(
     return log_p
 
 
+def factorial_simulate(
+    data: FactorialData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Factorial, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    T = data.T
+    K = data.K
+    L = data.L
+    a_move = (
+        given["a_move"]
+        if "a_move" in given
+        else dist.Dirichlet.draw(noise, (*particles, K, K), data.new_full((K,), 2.0))[0]
+    )
+    b_move = (
+        given["b_move"]
+        if "b_move" in given
+        else dist.Dirichlet.draw(noise, (*particles, L, L), data.new_full((L,), 2.0))[0]
+    )
+    mu = given["mu"] if "mu" in given else dist.Normal.draw(noise, (*particles, K, L), 0.0, 2.0)[0]
+    noisy = (
+        given["noisy"] if "noisy" in given else dist.Bernoulli.draw(noise, (*particles, T), 0.1)[0]
+    )
+    a_in = data.new_full((), 1.0)
+    b_in = data.first
+    a_steps: list[Tensor] = []
+    b_steps: list[Tensor] = []
+    y_steps: list[Tensor] = []
+    for t in range(T):
+        a_t = (
+            given["a"][..., t]
+            if "a" in given
+            else dist.Categorical.draw(noise, particles, fn.gather(a_move, a_in, 1))[0]
+        )
+        a_steps.append(a_t)
+        b_t = (
+            given["b"][..., t]
+            if "b" in given
+            else dist.Categorical.draw(noise, particles, fn.gather(b_move, b_in, 1))[0]
+        )
+        b_steps.append(b_t)
+        y_t = dist.Normal.draw(
+            noise,
+            particles,
+            fn.gather(fn.gather(mu.movedim(-1, -2), b_t, 1), a_t, 0),
+            1.0 + 4.0 * noisy[..., t],
+        )[0]
+        y_steps.append(y_t)
+        a_in, b_in = a_t, b_t
+    a = fn.stack(a_steps, -1)
+    b = fn.stack(b_steps, -1)
+    y = fn.stack(y_steps, -1)
+    return {"a_move": a_move, "b_move": b_move, "mu": mu, "a": a, "b": b, "noisy": noisy, "y": y}
+
+
+def factorial_log_likelihood(
+    data: FactorialData, latents: FactorialLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Factorial observes, and of each step of a scan, by site."""
+    _, _, mu, a, b, noisy = latents
+    assert a is not None
+    assert b is not None
+    assert noisy is not None
+    log_p_y = dist.Normal.log_prob(
+        data.y,
+        fn.gather(fn.gather(mu[..., None, :, :].movedim(-1, -2), b, 1), a, 0),
+        1.0 + 4.0 * noisy,
+    )
+    return {"y": log_p_y}
+
+
 def both(
     data: FactorialData,
     *,
@@ -238,10 +314,29 @@ LINES = (
     (134, 10),
     (135, 9),
     (136, 2),
-    (139, 18),
-    (162, 20),
-    (204, 18),
-    (247, 2),
+    (153, 5),
+    (158, 6),
+    (163, 7),
+    (164, 11),
+    (167, 8),
+    (169, 9),
+    (170, 10),
+    (171, 12),
+    (172, 8),
+    (173, 9),
+    (179, 10),
+    (185, 12),
+    (192, 13),
+    (193, 9),
+    (194, 10),
+    (195, 12),
+    (196, 2),
+    (207, 12),
+    (212, 2),
+    (215, 18),
+    (238, 20),
+    (280, 18),
+    (342, 2),
 )
 
 Factorial = Model(
@@ -269,6 +364,8 @@ Factorial = Model(
         Site("b", plates=(), event=("T",), constraint=constraints.count, classes="L"),
         Site("noisy", plates=(), event=("T",), constraint=constraints.boolean, classes="2"),
     ),
+    simulate=factorial_simulate,
+    log_likelihood=factorial_log_likelihood,
     source="model.guide",
     source_sha256="23061e7fde3ca1851693778d712bc8818126868eb6e5a94dc6dbc53868ccb6ed",
     lines=LINES,

@@ -155,6 +155,80 @@ def mixture_quantities(
     return quantities
 
 
+def mixture_simulate(
+    data: MixtureData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Mixture, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    K = data.K
+    D = data.D
+    w = (
+        given["w"]
+        if "w" in given
+        else dist.Dirichlet.draw(noise, (*particles, K), data.new_full((K,), 2.0))[0]
+    )
+    mu = given["mu"] if "mu" in given else dist.Normal.draw(noise, (*particles, K, D), 0.0, 3.0)[0]
+    sd = (
+        given["sd"]
+        if "sd" in given
+        else dist.Truncated.sample(
+            noise,
+            (*particles, K),
+            lambda high_end: dist.Cauchy.log_mass(0.0, high_end, 0.0, 1.0),
+            dist.Cauchy.log_mass(0.0, math.inf, 0.0, 1.0),
+            0.0,
+            math.inf,
+        )
+    )
+    c = (
+        given["c"]
+        if "c" in given
+        else dist.Categorical.draw(noise, (*particles, data.obs.length), w[..., None, :])[0]
+    )
+    centre = fn.gather(mu[..., None, :, :], c, 1)
+    spread = (fn.gather(mu[..., None, :, :], c, 1) ** 2).sum(-1)
+    y = dist.Normal.draw(
+        noise,
+        (*particles, data.obs.length, D),
+        centre,
+        fn.gather(sd[..., None, :], c, 0)[..., None],
+    )[0]
+    tail = dist.StudentT.draw(
+        noise,
+        (*particles, data.obs.length),
+        4.0,
+        fn.where(fn.indicator(c == 0.0, data), 0.0, spread),
+        1.0,
+    )[0]
+    return {"w": w, "mu": mu, "sd": sd, "c": c, "y": y, "tail": tail}
+
+
+def mixture_log_likelihood(
+    data: MixtureData, latents: MixtureLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Mixture observes, and of each step of a scan, by site."""
+    _, mu, sd, c = latents
+    assert c is not None
+    centre = fn.gather(mu[..., None, :, :], c, 1)
+    spread = (fn.gather(mu[..., None, :, :], c, 1) ** 2).sum(-1)
+    log_p_y = dist.Normal.log_prob(
+        data.y, centre, fn.gather(sd[..., None, :], c, 0)[..., None]
+    ).sum(-1)
+    log_p_tail = fn.masked(
+        data.seen,
+        dist.StudentT.log_prob(
+            data.tail, 4.0, fn.where(fn.indicator(c == 0.0, data), 0.0, spread), 1.0
+        ),
+    )
+    return {"y": log_p_y, "tail": log_p_tail}
+
+
 def enumerated(
     data: MixtureData,
     *,
@@ -350,20 +424,34 @@ LINES = (
     (149, 12),
     (152, 13),
     (155, 2),
-    (158, 20),
-    (181, 21),
-    (187, 23),
-    (194, 27),
-    (220, 24),
-    (221, 27),
-    (225, 20),
-    (235, 30),
-    (260, 32),
-    (267, 35),
-    (307, 33),
-    (308, 35),
-    (313, 30),
-    (369, 2),
+    (171, 4),
+    (176, 6),
+    (177, 7),
+    (189, 11),
+    (194, 12),
+    (195, 13),
+    (196, 14),
+    (202, 15),
+    (209, 2),
+    (218, 12),
+    (219, 13),
+    (220, 14),
+    (223, 15),
+    (229, 2),
+    (232, 20),
+    (255, 21),
+    (261, 23),
+    (268, 27),
+    (294, 24),
+    (295, 27),
+    (299, 20),
+    (309, 30),
+    (334, 32),
+    (341, 35),
+    (381, 33),
+    (382, 35),
+    (387, 30),
+    (457, 2),
 )
 
 Mixture = Model(
@@ -404,6 +492,8 @@ Mixture = Model(
         Site("spread", plates=("obs",), event=(), constraint=constraints.real),
         Site("total", plates=(), event=(), constraint=constraints.real),
     ),
+    simulate=mixture_simulate,
+    log_likelihood=mixture_log_likelihood,
     source="model.guide",
     source_sha256="01ef66124dd659ec9ee9b41fcef8d796b42f38bf9558836fe125d32332825cb3",
     lines=LINES,

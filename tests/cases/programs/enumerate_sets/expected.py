@@ -230,6 +230,83 @@ def coupled_quantities(
     return quantities
 
 
+def coupled_simulate(
+    data: CoupledData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Coupled, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    K = data.K
+    L = data.L
+    param = get_param_store(store).param
+    start = param(
+        "Coupled.start",
+        lambda: constraints.simplex.default((K,), data.dtype, data.device),
+        constraint=constraints.simplex,
+        event_dim=1,
+    )
+    step = param(
+        "Coupled.step",
+        lambda: constraints.simplex.default((K, L), data.dtype, data.device),
+        constraint=constraints.simplex,
+        event_dim=2,
+    )
+    at = param(
+        "Coupled.at",
+        lambda: data.new_normal((K, L), 0.0, 1.0),
+        constraint=constraints.real,
+        event_dim=2,
+    )
+    tilt_ = (
+        given["tilt"]
+        if "tilt" in given
+        else dist.Categorical.draw(noise, (*particles, N), start)[0]
+    )
+    lambda_ = (
+        given["lambda"]
+        if "lambda" in given
+        else dist.Categorical.draw(noise, (*particles, N), fn.gather(step, tilt_, 1))[0]
+    )
+    log_tilt = (
+        given["log_tilt"]
+        if "log_tilt" in given
+        else dist.DiscreteUniform.draw(noise, (*particles, N), 1.0, 2.0)[0]
+    )
+    mean = fn.gather(fn.gather(at.movedim(-1, -2), lambda_, 1), tilt_, 0)
+    sure = mean * log_tilt
+    y = dist.Normal.draw(noise, (*particles, N), sure, 1.0)[0]
+    return {"tilt": tilt_, "lambda": lambda_, "log_tilt": log_tilt, "y": y}
+
+
+def coupled_log_likelihood(
+    data: CoupledData, latents: CoupledLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Coupled observes, and of each step of a scan, by site."""
+    tilt_, lambda_, log_tilt = latents
+    assert tilt_ is not None
+    assert lambda_ is not None
+    assert log_tilt is not None
+    K = data.K
+    L = data.L
+    param = get_param_store(store).param
+    at = param(
+        "Coupled.at",
+        lambda: data.new_normal((K, L), 0.0, 1.0),
+        constraint=constraints.real,
+        event_dim=2,
+    )
+    mean = fn.gather(fn.gather(at.movedim(-1, -2), lambda_, 1), tilt_, 0)
+    sure = mean * log_tilt
+    log_p_y = dist.Normal.log_prob(data.y, sure, 1.0)
+    return {"y": log_p_y}
+
+
 def learned(
     data: CoupledData,
     *,
@@ -323,12 +400,27 @@ LINES = (
     (224, 11),
     (227, 12),
     (230, 2),
-    (233, 17),
-    (247, 19),
-    (265, 22),
-    (272, 23),
-    (273, 19),
-    (334, 2),
+    (248, 4),
+    (254, 5),
+    (260, 6),
+    (266, 8),
+    (271, 9),
+    (276, 10),
+    (281, 11),
+    (282, 12),
+    (283, 13),
+    (284, 2),
+    (298, 6),
+    (304, 11),
+    (305, 12),
+    (306, 13),
+    (307, 2),
+    (310, 17),
+    (324, 19),
+    (342, 22),
+    (349, 23),
+    (350, 19),
+    (426, 2),
 )
 
 Coupled = Model(
@@ -360,6 +452,8 @@ Coupled = Model(
         Site("mean", plates=("obs",), event=(), constraint=constraints.real),
         Site("sure", plates=("obs",), event=(), constraint=constraints.real),
     ),
+    simulate=coupled_simulate,
+    log_likelihood=coupled_log_likelihood,
     source="model.guide",
     source_sha256="0b4a7126512245f46da0ca3fa4ae439612c80b94e74f4a25b6f3e009100fb567",
     lines=LINES,

@@ -116,6 +116,55 @@ def topics_without_z(
     return log_p
 
 
+def topics_simulate(
+    data: TopicsData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Topics, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    W = data.W
+    V = data.V
+    K = data.K
+    phi = (
+        given["phi"]
+        if "phi" in given
+        else dist.Dirichlet.draw(noise, (*particles, K, V), data.new_full((V,), 0.5))[0]
+    )
+    theta = (
+        given["theta"]
+        if "theta" in given
+        else dist.Dirichlet.draw(noise, (*particles, data.doc.length, K), data.new_full((K,), 0.5))[
+            0
+        ]
+    )
+    z = (
+        given["z"]
+        if "z" in given
+        else dist.Categorical.draw(noise, (*particles, data.doc.length, W), theta[..., None, :])[0]
+    )
+    x = dist.Categorical.draw(
+        noise, (*particles, data.doc.length, W), fn.gather(phi[..., None, None, :, :], z, 1)
+    )[0]
+    return {"phi": phi, "theta": theta, "z": z, "x": x}
+
+
+def topics_log_likelihood(
+    data: TopicsData, latents: TopicsLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Topics observes, and of each step of a scan, by site."""
+    phi, _, z = latents
+    assert z is not None
+    log_p_x = fn.masked(
+        data.there, dist.Categorical.log_prob(data.x, fn.gather(phi[..., None, None, :, :], z, 1))
+    )
+    return {"x": log_p_x}
+
+
 def q(
     data: TopicsData,
     *,
@@ -194,10 +243,17 @@ LINES = (
     (109, 10),
     (113, 9),
     (116, 2),
-    (119, 15),
-    (141, 17),
-    (175, 15),
-    (203, 2),
+    (133, 4),
+    (138, 6),
+    (145, 9),
+    (150, 10),
+    (153, 2),
+    (162, 10),
+    (165, 2),
+    (168, 15),
+    (190, 17),
+    (224, 15),
+    (259, 2),
 )
 
 Topics = Model(
@@ -235,6 +291,8 @@ Topics = Model(
         Site("theta", plates=("doc",), event=("K",), constraint=constraints.simplex),
         Site("z", plates=("doc", "word"), event=(), constraint=constraints.count, classes="K"),
     ),
+    simulate=topics_simulate,
+    log_likelihood=topics_log_likelihood,
     source="model.guide",
     source_sha256="975fc44aa128fd7c050062f20dda27f875b94573a9d96ba80a2ce22fdd13eecd",
     lines=LINES,

@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -79,6 +80,55 @@ def flat_priors(
     ).sum(-1)
     log_p = log_p + (-(z**2) - torch.square(o).sum(-1)[..., None]).sum(-1)
     return log_p
+
+
+def flat_priors_simulate(
+    data: FlatPriorsData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of FlatPriors, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    mu = given["mu"]
+    s = given["s"]
+    p = given["p"]
+    i = given["i"]
+    w = given["w"]
+    o = given["o"]
+    z = given["z"]
+    y = dist.Normal.draw(
+        noise,
+        (*particles, N),
+        mu[..., None]
+        + z
+        + (p * i)[..., None]
+        + (o * data.new_tensor([1.0, -1.0])).sum(-1)[..., None]
+        + w[..., 0, None],
+        s[..., None],
+    )[0]
+    return {"mu": mu, "s": s, "p": p, "i": i, "w": w, "o": o, "z": z, "y": y}
+
+
+def flat_priors_log_likelihood(
+    data: FlatPriorsData, latents: FlatPriorsLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what FlatPriors observes, and of each step of a scan, by site."""
+    mu, s, p, i, w, o, z = latents
+    log_p_y = dist.Normal.log_prob(
+        data.y,
+        mu[..., None]
+        + z
+        + (p * i)[..., None]
+        + (o * data.new_tensor([1.0, -1.0])).sum(-1)[..., None]
+        + w[..., 0, None],
+        s[..., None],
+    )
+    return {"y": log_p_y}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -271,18 +321,29 @@ def n_(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (66, 2),
-    (71, 12),
-    (80, 13),
-    (81, 2),
-    (98, 17),
-    (119, 19),
-    (134, 16),
-    (243, 18),
-    (258, 20),
-    (288, 2),
-    (309, 17),
-    (322, 19),
+    (67, 2),
+    (72, 12),
+    (81, 13),
+    (82, 2),
+    (97, 4),
+    (98, 5),
+    (99, 6),
+    (100, 7),
+    (101, 8),
+    (102, 9),
+    (103, 11),
+    (104, 12),
+    (114, 2),
+    (122, 12),
+    (131, 2),
+    (148, 17),
+    (169, 19),
+    (184, 16),
+    (293, 18),
+    (308, 20),
+    (349, 2),
+    (381, 17),
+    (394, 19),
 )
 
 FlatPriors = Model(
@@ -302,6 +363,17 @@ FlatPriors = Model(
         Site("o", plates=(), event=("2",), constraint=constraints.ordered),
         Site("z", plates=("obs",), event=(), constraint=constraints.real),
     ),
+    simulate=flat_priors_simulate,
+    not_drawn={
+        "mu": "its prior is Flat, which is improper",
+        "s": "its prior is Flat, which is improper",
+        "p": "its prior is Flat, which is improper",
+        "i": "its prior is Flat, which is improper",
+        "w": "its prior is Flat, which is improper",
+        "o": "its prior is Flat, which is improper",
+        "z": "its prior is Flat, which is improper",
+    },
+    log_likelihood=flat_priors_log_likelihood,
     source="model.guide",
     source_sha256="af8a0b5de7094d83d90b8adf614c1db2f43ccad82ab078ca391e8c2d65dc33c2",
     lines=LINES,

@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -116,6 +117,51 @@ def algebra_quantities(
     return {"M": M, "k": k}
 
 
+def algebra_simulate(
+    data: AlgebraData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Algebra, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    K = data.K
+    L = given["L"]
+    v = given["v"]
+    w = given["w"]
+    scale = given["scale"]
+    k = fn.add_diag(fn.exp_quad(data.t, scale, 1.5), 0.1 + scale)
+    y = dist.MultivariateNormalCovariance.draw(
+        noise,
+        (*particles, N, K),
+        fn.solve_lower(torch.linalg.cholesky(data.S), data.x)
+        + fn.matvec(torch.linalg.inv(data.S), v)[..., None, :],
+        k[..., None, :, :],
+    )[0]
+    b = dist.Bernoulli.draw(noise, (*particles, N), 0.5)[0]
+    return {"v": v, "w": w, "L": L, "scale": scale, "y": y, "b": b}
+
+
+def algebra_log_likelihood(
+    data: AlgebraData, latents: AlgebraLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Algebra observes, and of each step of a scan, by site."""
+    v, _, _, scale = latents
+    k = fn.add_diag(fn.exp_quad(data.t, scale, 1.5), 0.1 + scale)
+    log_p_y = dist.MultivariateNormalCovariance.log_prob(
+        data.y,
+        fn.solve_lower(torch.linalg.cholesky(data.S), data.x)
+        + fn.matvec(torch.linalg.inv(data.S), v)[..., None, :],
+        k[..., None, :, :],
+    )
+    log_p_b = dist.Bernoulli.log_prob(data.b, 0.5)
+    return {"y": log_p_y, "b": log_p_b}
+
+
 def g(
     data: AlgebraData,
     *,
@@ -192,23 +238,35 @@ def g(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (70, 2),
-    (75, 6),
-    (76, 7),
-    (77, 9),
-    (78, 10),
-    (79, 11),
-    (80, 12),
-    (88, 13),
-    (95, 16),
-    (101, 17),
-    (102, 18),
-    (106, 2),
-    (114, 10),
-    (115, 11),
-    (116, 2),
-    (119, 22),
-    (214, 2),
+    (71, 2),
+    (76, 6),
+    (77, 7),
+    (78, 9),
+    (79, 10),
+    (80, 11),
+    (81, 12),
+    (89, 13),
+    (96, 16),
+    (102, 17),
+    (103, 18),
+    (107, 2),
+    (115, 10),
+    (116, 11),
+    (117, 2),
+    (133, 8),
+    (134, 6),
+    (135, 7),
+    (136, 9),
+    (137, 11),
+    (138, 16),
+    (145, 17),
+    (146, 2),
+    (154, 11),
+    (155, 16),
+    (161, 17),
+    (162, 2),
+    (165, 22),
+    (272, 2),
 )
 
 Algebra = Model(
@@ -239,6 +297,14 @@ Algebra = Model(
         Site("M", plates=(), event=("K", "K"), constraint=constraints.real),
         Site("k", plates=(), event=("K", "K"), constraint=constraints.real),
     ),
+    simulate=algebra_simulate,
+    not_drawn={
+        "v": "the factor on line 12 reads it, so its law is not what is written behind `~`",
+        "w": "the factor on line 12 reads it, so its law is not what is written behind `~`",
+        "L": "its prior is Flat, which is improper",
+        "scale": "the factor on line 13 reads it, so its law is not what is written behind `~`",
+    },
+    log_likelihood=algebra_log_likelihood,
     source="model.guide",
     source_sha256="8f63cdf414a54ee4f2db82468a93402deae298eb5ece0ac111e3a06d70ef63be",
     lines=LINES,

@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -287,6 +288,247 @@ def functions_quantities(
     }
 
 
+def functions_simulate(
+    data: FunctionsData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Functions, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    K = data.K
+    a = given["a"] if "a" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    p = given["p"] if "p" in given else dist.Beta.draw(noise, particles, 2.0, 2.0)[0]
+    s = given["s"] if "s" in given else dist.HalfNormal.draw(noise, (*particles, K), 1.0)[0]
+    w = (
+        given["w"]
+        if "w" in given
+        else dist.Dirichlet.draw(noise, (*particles, K), data.new_full((K,), 1.0))[0]
+    )
+    c = given["c"] if "c" in given else dist.LKJCholesky.draw(noise, (*particles, K, K), 2.0)[0]
+    v = (
+        given["v"]
+        if "v" in given
+        else dist.MultivariateNormal.draw(
+            noise, (*particles, K), data.new_full((K,), 0.0), (s[..., :, None] * c)
+        )[0]
+    )
+    R = c @ c.mT
+    S = s[..., :, None] * (c @ c.mT) * s[..., None, :]
+    kernels = (
+        fn.exp_quad(s, 1.0, 2.0)
+        + fn.matern12(s, 1.0, 2.0)
+        + fn.matern32(v, 1.0, 2.0)
+        + fn.matern52(v, a**2 + 1.0, 2.0)
+        + fn.periodic(v, 1.0, 1.0, 2.0)
+        + fn.rational_quadratic(v, 1.0, 1.0, 2.0)
+        + fn.dot_product(v, 1.0)
+    )
+    between = fn.exp_quad(v, 1.0, 2.0, to=s[..., 1:]) + fn.matern32(v, 1.0, 2.0, to=s[..., 1:])
+    one = (
+        torch.ceil(a)
+        + torch.sign(a)
+        + fn.step(a)
+        + torch.tan(p)
+        + torch.asin(p)
+        + torch.acos(p)
+        + torch.atan(a)
+        + torch.sinh(a)
+        + torch.cosh(p)
+        + torch.asinh(a)
+        + torch.atanh(p)
+    )
+    two = (
+        torch.erfc(a)
+        + torch.special.ndtr(a)
+        + torch.special.ndtri(p)
+        + torch.special.log_ndtr(a)
+        + torch.reciprocal(s[..., 0])
+        + torch.rsqrt(s[..., 0])
+        + torch.log2(s[..., 0])
+        + torch.log10(s[..., 0])
+    )
+    three = (
+        fn.log1m(p)
+        + fn.log1m_exp(-s[..., 0])
+        + torch.nn.functional.logsigmoid(a)
+        + fn.cloglog(p)
+        + fn.inv_cloglog(a)
+        + torch.hypot(a, p)
+    )
+    four = (
+        fn.log_sum_exp(a, p)
+        + fn.log_diff_exp(s[..., 0] + a, a)
+        + fn.lbeta(s[..., 0], 2.0)
+        + fn.lchoose(s[..., 0] + 2.0, 1.0)
+        + torch.xlogy(p, s[..., 0])
+    )
+    five = (
+        fn.norm(v, -1)
+        + fn.median(v, -1)
+        + torch.cumprod(v, -1).sum(-1)
+        + v.sort(-1).values.sum(-1)
+        + fn.normalize(v).sum(-1)
+        + fn.distance(v, s)
+        + v.diff(dim=-1).sum(-1)
+    )
+    six = (
+        (v - s).square().sum(-1)
+        + S.diagonal(dim1=-2, dim2=-1).sum(-1)
+        + torch.linalg.det(kernels)
+        + (c * s[..., None, :]).sum((-2, -1))
+        + (R.mT @ R).sum((-2, -1))
+    )
+    seven = (
+        fn.log_mix_of(w, v)
+        + fn.log_mix(p, a, 1.0)
+        + fn.log_mix_of(
+            fn.where(fn.indicator(a > 0.0, data)[..., None], w, torch.softmax(v, -1)), v
+        )
+        + between.sum((-2, -1))
+        + torch.logdet(S)
+    )
+    eight = (
+        fn.outer(v, s).sum((-2, -1))
+        + torch.diag_embed(v).sum((-2, -1))
+        + S.diagonal(dim1=-2, dim2=-1).sum(-1)
+        + S.mT.sum((-2, -1))
+        + torch.linalg.inv(S).sum((-2, -1))
+        + v.flip(-1).sum(-1)
+        + fn.lags(v, 1).sum((-2, -1))
+    )
+    y = dist.Normal.draw(
+        noise,
+        (*particles, N),
+        0.01
+        * (
+            data.x
+            + one[..., None]
+            + two[..., None]
+            + three[..., None]
+            + four[..., None]
+            + five[..., None]
+            + six[..., None]
+            + seven[..., None]
+            + eight[..., None]
+        ),
+        1.0,
+    )[0]
+    return {"a": a, "p": p, "s": s, "w": w, "c": c, "v": v, "y": y}
+
+
+def functions_log_likelihood(
+    data: FunctionsData, latents: FunctionsLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Functions observes, and of each step of a scan, by site."""
+    a, p, s, w, c, v = latents
+    R = c @ c.mT
+    S = s[..., :, None] * (c @ c.mT) * s[..., None, :]
+    kernels = (
+        fn.exp_quad(s, 1.0, 2.0)
+        + fn.matern12(s, 1.0, 2.0)
+        + fn.matern32(v, 1.0, 2.0)
+        + fn.matern52(v, a**2 + 1.0, 2.0)
+        + fn.periodic(v, 1.0, 1.0, 2.0)
+        + fn.rational_quadratic(v, 1.0, 1.0, 2.0)
+        + fn.dot_product(v, 1.0)
+    )
+    between = fn.exp_quad(v, 1.0, 2.0, to=s[..., 1:]) + fn.matern32(v, 1.0, 2.0, to=s[..., 1:])
+    one = (
+        torch.ceil(a)
+        + torch.sign(a)
+        + fn.step(a)
+        + torch.tan(p)
+        + torch.asin(p)
+        + torch.acos(p)
+        + torch.atan(a)
+        + torch.sinh(a)
+        + torch.cosh(p)
+        + torch.asinh(a)
+        + torch.atanh(p)
+    )
+    two = (
+        torch.erfc(a)
+        + torch.special.ndtr(a)
+        + torch.special.ndtri(p)
+        + torch.special.log_ndtr(a)
+        + torch.reciprocal(s[..., 0])
+        + torch.rsqrt(s[..., 0])
+        + torch.log2(s[..., 0])
+        + torch.log10(s[..., 0])
+    )
+    three = (
+        fn.log1m(p)
+        + fn.log1m_exp(-s[..., 0])
+        + torch.nn.functional.logsigmoid(a)
+        + fn.cloglog(p)
+        + fn.inv_cloglog(a)
+        + torch.hypot(a, p)
+    )
+    four = (
+        fn.log_sum_exp(a, p)
+        + fn.log_diff_exp(s[..., 0] + a, a)
+        + fn.lbeta(s[..., 0], 2.0)
+        + fn.lchoose(s[..., 0] + 2.0, 1.0)
+        + torch.xlogy(p, s[..., 0])
+    )
+    five = (
+        fn.norm(v, -1)
+        + fn.median(v, -1)
+        + torch.cumprod(v, -1).sum(-1)
+        + v.sort(-1).values.sum(-1)
+        + fn.normalize(v).sum(-1)
+        + fn.distance(v, s)
+        + v.diff(dim=-1).sum(-1)
+    )
+    six = (
+        (v - s).square().sum(-1)
+        + S.diagonal(dim1=-2, dim2=-1).sum(-1)
+        + torch.linalg.det(kernels)
+        + (c * s[..., None, :]).sum((-2, -1))
+        + (R.mT @ R).sum((-2, -1))
+    )
+    seven = (
+        fn.log_mix_of(w, v)
+        + fn.log_mix(p, a, 1.0)
+        + fn.log_mix_of(
+            fn.where(fn.indicator(a > 0.0, data)[..., None], w, torch.softmax(v, -1)), v
+        )
+        + between.sum((-2, -1))
+        + torch.logdet(S)
+    )
+    eight = (
+        fn.outer(v, s).sum((-2, -1))
+        + torch.diag_embed(v).sum((-2, -1))
+        + S.diagonal(dim1=-2, dim2=-1).sum(-1)
+        + S.mT.sum((-2, -1))
+        + torch.linalg.inv(S).sum((-2, -1))
+        + v.flip(-1).sum(-1)
+        + fn.lags(v, 1).sum((-2, -1))
+    )
+    log_p_y = dist.Normal.log_prob(
+        data.y,
+        0.01
+        * (
+            data.x
+            + one[..., None]
+            + two[..., None]
+            + three[..., None]
+            + four[..., None]
+            + five[..., None]
+            + six[..., None]
+            + seven[..., None]
+            + eight[..., None]
+        ),
+        1.0,
+    )
+    return {"y": log_p_y}
+
+
 def g(
     data: FunctionsData,
     *,
@@ -387,42 +629,76 @@ def g(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (68, 2),
-    (74, 4),
-    (75, 5),
-    (76, 6),
-    (77, 7),
-    (78, 8),
-    (79, 9),
-    (82, 10),
-    (83, 11),
-    (84, 12),
-    (93, 14),
-    (94, 15),
-    (107, 16),
-    (117, 17),
-    (125, 18),
-    (132, 19),
-    (141, 20),
-    (148, 21),
-    (157, 22),
-    (166, 25),
-    (182, 2),
-    (190, 10),
-    (191, 11),
-    (192, 12),
-    (201, 14),
-    (202, 15),
-    (215, 16),
-    (225, 17),
-    (233, 18),
-    (240, 19),
-    (249, 20),
-    (256, 21),
-    (265, 22),
-    (274, 2),
-    (290, 29),
-    (428, 2),
+    (69, 2),
+    (75, 4),
+    (76, 5),
+    (77, 6),
+    (78, 7),
+    (79, 8),
+    (80, 9),
+    (83, 10),
+    (84, 11),
+    (85, 12),
+    (94, 14),
+    (95, 15),
+    (108, 16),
+    (118, 17),
+    (126, 18),
+    (133, 19),
+    (142, 20),
+    (149, 21),
+    (158, 22),
+    (167, 25),
+    (183, 2),
+    (191, 10),
+    (192, 11),
+    (193, 12),
+    (202, 14),
+    (203, 15),
+    (216, 16),
+    (226, 17),
+    (234, 18),
+    (241, 19),
+    (250, 20),
+    (257, 21),
+    (266, 22),
+    (275, 2),
+    (304, 4),
+    (305, 5),
+    (306, 6),
+    (307, 7),
+    (312, 8),
+    (313, 9),
+    (320, 10),
+    (321, 11),
+    (322, 12),
+    (331, 14),
+    (332, 15),
+    (345, 16),
+    (355, 17),
+    (363, 18),
+    (370, 19),
+    (379, 20),
+    (386, 21),
+    (395, 22),
+    (404, 25),
+    (421, 2),
+    (429, 10),
+    (430, 11),
+    (431, 12),
+    (440, 14),
+    (441, 15),
+    (454, 16),
+    (464, 17),
+    (472, 18),
+    (479, 19),
+    (488, 20),
+    (495, 21),
+    (504, 22),
+    (513, 25),
+    (529, 2),
+    (532, 29),
+    (704, 2),
 )
 
 Functions = Model(
@@ -462,6 +738,8 @@ Functions = Model(
         Site("seven", plates=(), event=(), constraint=constraints.real),
         Site("eight", plates=(), event=(), constraint=constraints.real),
     ),
+    simulate=functions_simulate,
+    log_likelihood=functions_log_likelihood,
     source="model.guide",
     source_sha256="9fe535671aa710a66f9751c63a636e18452ddf37228ba9c73bd0836b8ba67593",
     lines=LINES,

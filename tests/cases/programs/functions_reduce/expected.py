@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -150,6 +151,103 @@ def reduce_quantities(
     return {"all": all, "along": along, "rows": rows, "last": last}
 
 
+def reduce_simulate(
+    data: ReduceData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Reduce, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    K = data.K
+    T = data.T
+    v = given["v"] if "v" in given else dist.Normal.draw(noise, (*particles, K), 0.0, 1.0)[0]
+    m = given["m"] if "m" in given else dist.Normal.draw(noise, (*particles, K, T), 0.0, 1.0)[0]
+    s = given["s"] if "s" in given else dist.LogNormal.draw(noise, (*particles, K), 0.0, 1.0)[0]
+    all = fn.expand(
+        (
+            m.sum((-2, -1))
+            + m.mean((-2, -1))
+            + m.std((-2, -1))
+            + m.var((-2, -1))
+            + m.amin((-2, -1))
+            + m.amax((-2, -1))
+            + fn.prod(s, -1)
+            + torch.logsumexp(m, (-2, -1))
+            + fn.prod(s[..., None] + torch.exp(m), (-2, -1))
+        )[..., None],
+        (N,),
+    )
+    along = fn.expand((m.sum(-2) + m.mean(-2) + m.amax(-2))[..., None, :], (N, T))
+    rows = fn.expand(
+        (m.sum(-1) + m.std(-1) + torch.logsumexp(m, -1) + fn.prod(m, -1) + m.amin(-1))[
+            ..., None, :
+        ],
+        (N, K),
+    )
+    last = (
+        torch.cumsum(v, -1)[..., None, :]
+        + torch.softmax(v[..., None, :] * data.x, -1)
+        + torch.log_softmax(data.x, -1)
+        + v.flip(-1)[..., None, :]
+        + m.var(-1)[..., None, :]
+    )
+    y = dist.Normal.draw(
+        noise, (*particles, N), all + along.sum(-1), (1.0 + fn.prod(s, -1))[..., None]
+    )[0]
+    z = dist.Normal.draw(noise, (*particles, N, K), rows + last, s[..., None, :])[0]
+    k = dist.Categorical.draw(noise, (*particles, N), torch.softmax(v[..., None, :] + data.x, -1))[
+        0
+    ]
+    return {"v": v, "m": m, "s": s, "y": y, "z": z, "k": k}
+
+
+def reduce_log_likelihood(
+    data: ReduceData, latents: ReduceLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Reduce observes, and of each step of a scan, by site."""
+    v, m, s = latents
+    N = data.N
+    K = data.K
+    T = data.T
+    all = fn.expand(
+        (
+            m.sum((-2, -1))
+            + m.mean((-2, -1))
+            + m.std((-2, -1))
+            + m.var((-2, -1))
+            + m.amin((-2, -1))
+            + m.amax((-2, -1))
+            + fn.prod(s, -1)
+            + torch.logsumexp(m, (-2, -1))
+            + fn.prod(s[..., None] + torch.exp(m), (-2, -1))
+        )[..., None],
+        (N,),
+    )
+    along = fn.expand((m.sum(-2) + m.mean(-2) + m.amax(-2))[..., None, :], (N, T))
+    rows = fn.expand(
+        (m.sum(-1) + m.std(-1) + torch.logsumexp(m, -1) + fn.prod(m, -1) + m.amin(-1))[
+            ..., None, :
+        ],
+        (N, K),
+    )
+    last = (
+        torch.cumsum(v, -1)[..., None, :]
+        + torch.softmax(v[..., None, :] * data.x, -1)
+        + torch.log_softmax(data.x, -1)
+        + v.flip(-1)[..., None, :]
+        + m.var(-1)[..., None, :]
+    )
+    log_p_y = dist.Normal.log_prob(data.y, all + along.sum(-1), (1.0 + fn.prod(s, -1))[..., None])
+    log_p_z = dist.Normal.log_prob(data.z, rows + last, s[..., None, :]).sum(-1)
+    log_p_k = dist.Categorical.log_prob(data.k, torch.softmax(v[..., None, :] + data.x, -1))
+    return {"y": log_p_y, "z": log_p_z, "k": log_p_k}
+
+
 def g(
     data: ReduceData,
     *,
@@ -204,25 +302,44 @@ def g(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (67, 2),
-    (73, 4),
-    (74, 5),
-    (75, 6),
-    (76, 9),
-    (90, 10),
-    (91, 11),
-    (97, 12),
-    (104, 13),
-    (107, 14),
-    (108, 15),
-    (111, 2),
-    (122, 9),
-    (136, 10),
-    (137, 11),
-    (143, 12),
-    (150, 2),
-    (153, 19),
-    (228, 2),
+    (68, 2),
+    (74, 4),
+    (75, 5),
+    (76, 6),
+    (77, 9),
+    (91, 10),
+    (92, 11),
+    (98, 12),
+    (105, 13),
+    (108, 14),
+    (109, 15),
+    (112, 2),
+    (123, 9),
+    (137, 10),
+    (138, 11),
+    (144, 12),
+    (151, 2),
+    (168, 4),
+    (169, 5),
+    (170, 6),
+    (171, 9),
+    (185, 10),
+    (186, 11),
+    (192, 12),
+    (199, 13),
+    (202, 14),
+    (203, 15),
+    (206, 2),
+    (217, 9),
+    (231, 10),
+    (232, 11),
+    (238, 12),
+    (245, 13),
+    (246, 14),
+    (247, 15),
+    (248, 2),
+    (251, 19),
+    (345, 2),
 )
 
 Reduce = Model(
@@ -261,6 +378,8 @@ Reduce = Model(
         Site("rows", plates=("obs",), event=("K",), constraint=constraints.real),
         Site("last", plates=("obs",), event=("K",), constraint=constraints.real),
     ),
+    simulate=reduce_simulate,
+    log_likelihood=reduce_log_likelihood,
     source="model.guide",
     source_sha256="6cad1652397b13c00f4a3ac258f1f7593a936f73165218aa4d05533e3b24cd41",
     lines=LINES,

@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -117,6 +118,91 @@ def gathers(
     )
     log_p = log_p + dist.Normal.log_prob(data.s, e[..., 0, :], 1.0).sum((-2, -1))
     return log_p
+
+
+def gathers_simulate(
+    data: GathersData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Gathers, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    S = data.S
+    C = data.C
+    K = data.K
+    mu = given["mu"] if "mu" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    a = (
+        given["a"]
+        if "a" in given
+        else dist.Normal.draw(noise, (*particles, S), mu[..., None], 1.0)[0]
+    )
+    v = given["v"] if "v" in given else dist.Normal.draw(noise, (*particles, S, K), 0.0, 1.0)[0]
+    c = (
+        given["c"]
+        if "c" in given
+        else dist.Normal.draw(noise, (*particles, C), a[..., data.of], 1.0)[0]
+    )
+    e = given["e"] if "e" in given else dist.Normal.draw(noise, (*particles, S, C, K), 0.0, 1.0)[0]
+    y = dist.Normal.draw(
+        noise,
+        (*particles, N),
+        a[..., data.of[..., data.i]]
+        + c[..., data.i]
+        + a[..., 0, None]
+        + fn.gather(v[..., data.j, :], data.k, 0)
+        + v[..., data.j, 1]
+        + e[..., data.j, data.i, 0]
+        + data.area[..., data.j],
+        1.0,
+    )[0]
+    w = dist.Normal.draw(
+        noise,
+        (*particles, N, K),
+        v[..., data.j, :]
+        + e[..., data.j, data.i, :]
+        + e[..., data.of[..., data.i], data.i, :]
+        + v[..., 1, None, :],
+        1.0,
+    )[0]
+    t = dist.Normal.draw(noise, particles, a[..., 2] + c[..., 0] + e[..., 1, 0, 1], 1.0)[0]
+    u = dist.Normal.draw(noise, (*particles, C, K), v[..., data.of, :] + e[..., 1, :, :], 1.0)[0]
+    s = dist.Normal.draw(noise, (*particles, S, K), e[..., 0, :], 1.0)[0]
+    return {"mu": mu, "a": a, "v": v, "c": c, "e": e, "y": y, "w": w, "t": t, "u": u, "s": s}
+
+
+def gathers_log_likelihood(
+    data: GathersData, latents: GathersLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Gathers observes, and of each step of a scan, by site."""
+    _, a, v, c, e = latents
+    log_p_y = dist.Normal.log_prob(
+        data.y,
+        a[..., data.of[..., data.i]]
+        + c[..., data.i]
+        + a[..., 0, None]
+        + fn.gather(v[..., data.j, :], data.k, 0)
+        + v[..., data.j, 1]
+        + e[..., data.j, data.i, 0]
+        + data.area[..., data.j],
+        1.0,
+    )
+    log_p_w = dist.Normal.log_prob(
+        data.w,
+        v[..., data.j, :]
+        + e[..., data.j, data.i, :]
+        + e[..., data.of[..., data.i], data.i, :]
+        + v[..., 1, None, :],
+        1.0,
+    ).sum(-1)
+    log_p_t = dist.Normal.log_prob(data.t, a[..., 2] + c[..., 0] + e[..., 1, 0, 1], 1.0)
+    log_p_u = dist.Normal.log_prob(data.u, v[..., data.of, :] + e[..., 1, :, :], 1.0).sum(-1)
+    log_p_s = dist.Normal.log_prob(data.s, e[..., 0, :], 1.0).sum(-1)
+    return {"y": log_p_y, "w": log_p_w, "t": log_p_t, "u": log_p_u, "s": log_p_s}
 
 
 def mean_field(
@@ -355,30 +441,47 @@ def shared(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (85, 2),
-    (90, 4),
-    (91, 7),
-    (92, 8),
-    (93, 12),
-    (94, 14),
-    (95, 19),
-    (106, 20),
-    (114, 22),
-    (115, 23),
-    (118, 24),
-    (119, 2),
-    (122, 27),
-    (230, 28),
-    (281, 29),
-    (305, 30),
-    (306, 33),
-    (313, 39),
-    (341, 31),
-    (342, 34),
-    (343, 37),
-    (344, 39),
-    (346, 29),
-    (384, 2),
+    (86, 2),
+    (91, 4),
+    (92, 7),
+    (93, 8),
+    (94, 12),
+    (95, 14),
+    (96, 19),
+    (107, 20),
+    (115, 22),
+    (116, 23),
+    (119, 24),
+    (120, 2),
+    (138, 4),
+    (139, 7),
+    (144, 8),
+    (145, 12),
+    (150, 14),
+    (151, 19),
+    (163, 20),
+    (172, 22),
+    (173, 23),
+    (174, 24),
+    (175, 2),
+    (183, 19),
+    (194, 20),
+    (202, 22),
+    (203, 23),
+    (204, 24),
+    (205, 2),
+    (208, 27),
+    (316, 28),
+    (367, 29),
+    (391, 30),
+    (392, 33),
+    (399, 39),
+    (427, 31),
+    (428, 34),
+    (429, 37),
+    (430, 39),
+    (432, 29),
+    (487, 2),
 )
 
 Gathers = Model(
@@ -439,6 +542,9 @@ Gathers = Model(
         Site("c", plates=("class",), event=(), constraint=constraints.real),
         Site("e", plates=("school", "class"), event=("K",), constraint=constraints.real),
     ),
+    simulate=gathers_simulate,
+    readers={"a": ("c",)},
+    log_likelihood=gathers_log_likelihood,
     source="model.guide",
     source_sha256="2502788c5c4caf0da366d1b8d13c4bdace7eefdb10d3505c0b5596627561566a",
     lines=LINES,

@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -123,6 +124,73 @@ def lets_quantities(
     }
 
 
+def lets_simulate(
+    data: LetsData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Lets, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    K = data.K
+    a = given["a"] if "a" in given else dist.Normal.draw(noise, particles, 0.0, data.half)[0]
+    v = (
+        given["v"]
+        if "v" in given
+        else dist.Normal.draw(noise, (*particles, K), data.scaled, 1.0)[0]
+    )
+    twice = 2.0 * a
+    spread = torch.exp(a) + data.half
+    checked = torch.square(a) + 0.001 * data.size_of
+    inside = fn.checked(a * 2.0, constraints.interval(-50.0, 50.0), "inside")
+    part = torch.softmax(v, -1)
+    shifted = data.xs + a[..., None]
+    flat = fn.expand(twice[..., None], (data.obs.length,))
+    pos = shifted**2 + 0.1
+    vec = shifted[..., None] * v[..., None, :]
+    y = dist.Normal.draw(
+        noise,
+        (*particles, data.obs.length),
+        shifted + flat + vec.sum(-1) + data.constant[..., 1] + data.xm,
+        spread[..., None] + checked[..., None] + pos + data.half,
+    )[0]
+    z = dist.Normal.draw(
+        noise,
+        (*particles, data.obs.length),
+        (inside + part.sum(-1) + data.mat[..., 0, 1])[..., None],
+        1.0,
+    )[0]
+    return {"a": a, "v": v, "y": y, "z": z}
+
+
+def lets_log_likelihood(
+    data: LetsData, latents: LetsLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Lets observes, and of each step of a scan, by site."""
+    a, v = latents
+    twice = 2.0 * a
+    spread = torch.exp(a) + data.half
+    checked = torch.square(a) + 0.001 * data.size_of
+    inside = fn.checked(a * 2.0, constraints.interval(-50.0, 50.0), "inside")
+    part = torch.softmax(v, -1)
+    shifted = data.xs + a[..., None]
+    flat = fn.expand(twice[..., None], (data.obs.length,))
+    pos = shifted**2 + 0.1
+    vec = shifted[..., None] * v[..., None, :]
+    log_p_y = dist.Normal.log_prob(
+        data.y,
+        shifted + flat + vec.sum(-1) + data.constant[..., 1] + data.xm,
+        spread[..., None] + checked[..., None] + pos + data.half,
+    )
+    log_p_z = dist.Normal.log_prob(
+        data.z, (inside + part.sum(-1) + data.mat[..., 0, 1])[..., None], 1.0
+    )
+    return {"y": log_p_y, "z": log_p_z}
+
+
 def lets_derive(data: LetsData) -> LetsData:
     """What depends on data alone, computed once, when data is bound."""
     K = data.K
@@ -174,6 +242,38 @@ def only_data(
         data.y, a[..., None] * data.wide[..., 0] + data.rank_of, 1.0
     ).sum(-1)
     return log_p
+
+
+def only_data_simulate(
+    data: OnlyDataData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of OnlyData, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    a = (
+        given["a"]
+        if "a" in given
+        else dist.Normal.draw(noise, particles, data.x.sum(-1) + data.c.sum(-1), 1.0)[0]
+    )
+    y = dist.Normal.draw(
+        noise, (*particles, N), a[..., None] * data.wide[..., 0] + data.rank_of, 1.0
+    )[0]
+    return {"a": a, "y": y}
+
+
+def only_data_log_likelihood(
+    data: OnlyDataData, latents: OnlyDataLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what OnlyData observes, and of each step of a scan, by site."""
+    (a,) = latents
+    log_p_y = dist.Normal.log_prob(data.y, a[..., None] * data.wide[..., 0] + data.rank_of, 1.0)
+    return {"y": log_p_y}
 
 
 def only_data_derive(data: OnlyDataData) -> OnlyDataData:
@@ -252,63 +352,94 @@ def only_data_guide(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (72, 2),
-    (75, 12),
-    (76, 13),
-    (77, 14),
-    (78, 15),
-    (79, 16),
-    (80, 17),
-    (81, 18),
-    (82, 22),
-    (83, 23),
-    (84, 24),
-    (85, 25),
-    (86, 26),
-    (91, 27),
-    (94, 2),
-    (102, 14),
-    (103, 15),
-    (104, 16),
-    (105, 17),
-    (106, 18),
-    (107, 22),
-    (108, 23),
-    (109, 24),
-    (110, 25),
-    (111, 29),
-    (112, 2),
-    (129, 5),
-    (130, 6),
-    (131, 7),
-    (132, 8),
-    (133, 9),
-    (134, 11),
-    (135, 20),
-    (136, 21),
-    (137, 2),
-    (167, 43),
-    (172, 52),
-    (173, 53),
-    (176, 43),
-    (182, 45),
-    (183, 48),
-    (184, 49),
-    (185, 50),
-    (186, 43),
-    (189, 32),
-    (209, 33),
-    (210, 34),
-    (211, 40),
-    (217, 35),
-    (218, 36),
-    (219, 37),
-    (220, 38),
-    (221, 40),
-    (222, 32),
-    (226, 55),
-    (314, 2),
-    (360, 43),
+    (73, 2),
+    (76, 12),
+    (77, 13),
+    (78, 14),
+    (79, 15),
+    (80, 16),
+    (81, 17),
+    (82, 18),
+    (83, 22),
+    (84, 23),
+    (85, 24),
+    (86, 25),
+    (87, 26),
+    (92, 27),
+    (95, 2),
+    (103, 14),
+    (104, 15),
+    (105, 16),
+    (106, 17),
+    (107, 18),
+    (108, 22),
+    (109, 23),
+    (110, 24),
+    (111, 25),
+    (112, 29),
+    (113, 2),
+    (139, 12),
+    (140, 13),
+    (145, 14),
+    (146, 15),
+    (147, 16),
+    (148, 17),
+    (149, 18),
+    (150, 22),
+    (151, 23),
+    (152, 24),
+    (153, 25),
+    (154, 26),
+    (160, 27),
+    (166, 2),
+    (174, 14),
+    (175, 15),
+    (176, 16),
+    (177, 17),
+    (178, 18),
+    (179, 22),
+    (180, 23),
+    (181, 24),
+    (182, 25),
+    (183, 26),
+    (188, 27),
+    (191, 2),
+    (197, 5),
+    (198, 6),
+    (199, 7),
+    (200, 8),
+    (201, 9),
+    (202, 11),
+    (203, 20),
+    (204, 21),
+    (205, 2),
+    (235, 43),
+    (240, 52),
+    (241, 53),
+    (244, 43),
+    (259, 52),
+    (264, 53),
+    (267, 43),
+    (275, 53),
+    (276, 43),
+    (282, 45),
+    (283, 48),
+    (284, 49),
+    (285, 50),
+    (286, 43),
+    (289, 32),
+    (309, 33),
+    (310, 34),
+    (311, 40),
+    (317, 35),
+    (318, 36),
+    (319, 37),
+    (320, 38),
+    (321, 40),
+    (322, 32),
+    (326, 55),
+    (445, 2),
+    (493, 43),
 )
 
 Lets = Model(
@@ -353,6 +484,8 @@ Lets = Model(
         Site("unused", plates=(), event=(), constraint=constraints.real),
     ),
     derive=lets_derive,
+    simulate=lets_simulate,
+    log_likelihood=lets_log_likelihood,
     source="model.guide",
     source_sha256="8dc1426acad2c0e62ed49d90905e8115070f98479bab6580d12bbc844759b5b0",
     lines=LINES,
@@ -374,6 +507,8 @@ OnlyData = Model(
     ),
     sites=(Site("a", plates=(), event=(), constraint=constraints.real),),
     derive=only_data_derive,
+    simulate=only_data_simulate,
+    log_likelihood=only_data_log_likelihood,
     source="model.guide",
     source_sha256="8dc1426acad2c0e62ed49d90905e8115070f98479bab6580d12bbc844759b5b0",
     lines=LINES,

@@ -9,6 +9,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -92,6 +93,60 @@ def logistic_quantities(
     intercept, beta, spread, shift = latents
     eta = intercept[..., None] + fn.matvec(data.x, beta) + shift[..., data.g]
     return {"eta": eta}
+
+
+def logistic_simulate(
+    data: LogisticData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Logistic, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    P = data.P
+    G = data.G
+    intercept = (
+        given["intercept"]
+        if "intercept" in given
+        else dist.StudentT.draw(noise, particles, 4.0, 0.0, 2.5)[0]
+    )
+    beta = (
+        given["beta"] if "beta" in given else dist.Normal.draw(noise, (*particles, P), 0.0, 2.5)[0]
+    )
+    spread = (
+        given["spread"]
+        if "spread" in given
+        else dist.Truncated.sample(
+            noise,
+            particles,
+            lambda high_end: dist.Cauchy.log_mass(0.0, high_end, 0.0, 1.0),
+            dist.Cauchy.log_mass(0.0, math.inf, 0.0, 1.0),
+            0.0,
+            math.inf,
+        )
+    )
+    shift = (
+        given["shift"]
+        if "shift" in given
+        else dist.Normal.draw(noise, (*particles, G), 0.0, spread[..., None])[0]
+    )
+    eta = intercept[..., None] + fn.matvec(data.x, beta) + shift[..., data.g]
+    y = dist.BernoulliLogits.draw(noise, (*particles, N), eta)[0]
+    return {"intercept": intercept, "beta": beta, "spread": spread, "shift": shift, "y": y}
+
+
+def logistic_log_likelihood(
+    data: LogisticData, latents: LogisticLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Logistic observes, and of each step of a scan, by site."""
+    intercept, beta, _, shift = latents
+    eta = intercept[..., None] + fn.matvec(data.x, beta) + shift[..., data.g]
+    log_p_y = dist.BernoulliLogits.log_prob(data.y, eta)
+    return {"y": log_p_y}
 
 
 def mean_field(
@@ -259,24 +314,34 @@ def blocks(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (70, 3),
-    (75, 5),
-    (76, 6),
-    (77, 7),
-    (82, 8),
-    (83, 12),
-    (84, 13),
-    (85, 3),
-    (93, 12),
-    (94, 3),
-    (97, 17),
-    (187, 18),
-    (210, 19),
-    (229, 20),
-    (247, 19),
-    (253, 20),
-    (256, 18),
-    (282, 3),
+    (71, 3),
+    (76, 5),
+    (77, 6),
+    (78, 7),
+    (83, 8),
+    (84, 12),
+    (85, 13),
+    (86, 3),
+    (94, 12),
+    (95, 3),
+    (112, 5),
+    (117, 6),
+    (120, 7),
+    (132, 8),
+    (137, 12),
+    (138, 13),
+    (139, 3),
+    (147, 12),
+    (148, 13),
+    (149, 3),
+    (152, 17),
+    (242, 18),
+    (265, 19),
+    (284, 20),
+    (302, 19),
+    (308, 20),
+    (311, 18),
+    (347, 3),
 )
 
 Logistic = Model(
@@ -313,6 +378,8 @@ Logistic = Model(
     ),
     quantities=logistic_quantities,
     quantity_sites=(Site("eta", plates=("obs",), event=(), constraint=constraints.real),),
+    simulate=logistic_simulate,
+    log_likelihood=logistic_log_likelihood,
     source="model.guide",
     source_sha256="5140903e33c4fff1ab935059b98173717faf51c1df4358a6a8d7c4e0fcf4389f",
     lines=LINES,

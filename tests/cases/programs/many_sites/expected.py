@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -1062,6 +1063,1060 @@ def wide(data: WideData, latents: WideLatents, *, store: ParamStore | None = Non
         1.0,
     )
     return log_p
+
+
+def wide_simulate(
+    data: WideData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Wide, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    z0 = given["z0"] if "z0" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z1 = given["z1"] if "z1" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z2 = given["z2"] if "z2" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z3 = given["z3"] if "z3" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z4 = given["z4"] if "z4" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z5 = given["z5"] if "z5" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z6 = given["z6"] if "z6" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z7 = given["z7"] if "z7" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z8 = given["z8"] if "z8" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z9 = given["z9"] if "z9" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z10 = given["z10"] if "z10" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z11 = given["z11"] if "z11" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z12 = given["z12"] if "z12" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z13 = given["z13"] if "z13" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z14 = given["z14"] if "z14" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z15 = given["z15"] if "z15" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z16 = given["z16"] if "z16" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z17 = given["z17"] if "z17" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z18 = given["z18"] if "z18" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z19 = given["z19"] if "z19" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z20 = given["z20"] if "z20" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z21 = given["z21"] if "z21" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z22 = given["z22"] if "z22" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z23 = given["z23"] if "z23" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z24 = given["z24"] if "z24" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z25 = given["z25"] if "z25" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z26 = given["z26"] if "z26" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z27 = given["z27"] if "z27" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z28 = given["z28"] if "z28" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z29 = given["z29"] if "z29" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z30 = given["z30"] if "z30" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z31 = given["z31"] if "z31" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z32 = given["z32"] if "z32" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z33 = given["z33"] if "z33" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z34 = given["z34"] if "z34" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z35 = given["z35"] if "z35" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z36 = given["z36"] if "z36" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z37 = given["z37"] if "z37" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z38 = given["z38"] if "z38" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z39 = given["z39"] if "z39" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z40 = given["z40"] if "z40" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z41 = given["z41"] if "z41" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z42 = given["z42"] if "z42" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z43 = given["z43"] if "z43" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z44 = given["z44"] if "z44" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z45 = given["z45"] if "z45" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z46 = given["z46"] if "z46" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z47 = given["z47"] if "z47" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z48 = given["z48"] if "z48" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z49 = given["z49"] if "z49" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z50 = given["z50"] if "z50" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z51 = given["z51"] if "z51" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z52 = given["z52"] if "z52" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z53 = given["z53"] if "z53" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z54 = given["z54"] if "z54" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z55 = given["z55"] if "z55" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z56 = given["z56"] if "z56" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z57 = given["z57"] if "z57" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z58 = given["z58"] if "z58" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z59 = given["z59"] if "z59" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z60 = given["z60"] if "z60" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z61 = given["z61"] if "z61" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z62 = given["z62"] if "z62" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z63 = given["z63"] if "z63" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z64 = given["z64"] if "z64" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z65 = given["z65"] if "z65" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z66 = given["z66"] if "z66" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z67 = given["z67"] if "z67" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z68 = given["z68"] if "z68" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z69 = given["z69"] if "z69" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z70 = given["z70"] if "z70" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z71 = given["z71"] if "z71" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z72 = given["z72"] if "z72" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z73 = given["z73"] if "z73" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z74 = given["z74"] if "z74" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z75 = given["z75"] if "z75" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z76 = given["z76"] if "z76" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z77 = given["z77"] if "z77" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z78 = given["z78"] if "z78" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z79 = given["z79"] if "z79" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z80 = given["z80"] if "z80" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z81 = given["z81"] if "z81" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z82 = given["z82"] if "z82" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z83 = given["z83"] if "z83" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z84 = given["z84"] if "z84" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z85 = given["z85"] if "z85" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z86 = given["z86"] if "z86" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z87 = given["z87"] if "z87" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z88 = given["z88"] if "z88" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z89 = given["z89"] if "z89" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z90 = given["z90"] if "z90" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z91 = given["z91"] if "z91" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z92 = given["z92"] if "z92" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z93 = given["z93"] if "z93" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z94 = given["z94"] if "z94" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z95 = given["z95"] if "z95" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z96 = given["z96"] if "z96" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z97 = given["z97"] if "z97" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z98 = given["z98"] if "z98" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z99 = given["z99"] if "z99" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z100 = given["z100"] if "z100" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z101 = given["z101"] if "z101" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z102 = given["z102"] if "z102" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z103 = given["z103"] if "z103" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z104 = given["z104"] if "z104" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z105 = given["z105"] if "z105" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z106 = given["z106"] if "z106" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z107 = given["z107"] if "z107" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z108 = given["z108"] if "z108" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z109 = given["z109"] if "z109" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z110 = given["z110"] if "z110" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z111 = given["z111"] if "z111" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z112 = given["z112"] if "z112" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z113 = given["z113"] if "z113" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z114 = given["z114"] if "z114" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z115 = given["z115"] if "z115" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z116 = given["z116"] if "z116" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z117 = given["z117"] if "z117" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z118 = given["z118"] if "z118" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z119 = given["z119"] if "z119" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z120 = given["z120"] if "z120" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z121 = given["z121"] if "z121" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z122 = given["z122"] if "z122" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z123 = given["z123"] if "z123" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z124 = given["z124"] if "z124" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z125 = given["z125"] if "z125" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z126 = given["z126"] if "z126" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z127 = given["z127"] if "z127" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z128 = given["z128"] if "z128" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z129 = given["z129"] if "z129" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z130 = given["z130"] if "z130" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z131 = given["z131"] if "z131" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z132 = given["z132"] if "z132" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z133 = given["z133"] if "z133" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z134 = given["z134"] if "z134" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z135 = given["z135"] if "z135" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z136 = given["z136"] if "z136" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z137 = given["z137"] if "z137" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z138 = given["z138"] if "z138" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z139 = given["z139"] if "z139" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z140 = given["z140"] if "z140" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z141 = given["z141"] if "z141" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z142 = given["z142"] if "z142" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z143 = given["z143"] if "z143" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z144 = given["z144"] if "z144" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z145 = given["z145"] if "z145" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z146 = given["z146"] if "z146" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z147 = given["z147"] if "z147" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z148 = given["z148"] if "z148" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z149 = given["z149"] if "z149" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z150 = given["z150"] if "z150" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z151 = given["z151"] if "z151" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z152 = given["z152"] if "z152" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z153 = given["z153"] if "z153" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z154 = given["z154"] if "z154" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z155 = given["z155"] if "z155" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z156 = given["z156"] if "z156" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z157 = given["z157"] if "z157" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z158 = given["z158"] if "z158" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z159 = given["z159"] if "z159" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z160 = given["z160"] if "z160" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z161 = given["z161"] if "z161" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z162 = given["z162"] if "z162" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z163 = given["z163"] if "z163" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z164 = given["z164"] if "z164" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z165 = given["z165"] if "z165" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z166 = given["z166"] if "z166" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z167 = given["z167"] if "z167" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z168 = given["z168"] if "z168" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z169 = given["z169"] if "z169" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z170 = given["z170"] if "z170" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z171 = given["z171"] if "z171" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z172 = given["z172"] if "z172" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z173 = given["z173"] if "z173" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z174 = given["z174"] if "z174" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z175 = given["z175"] if "z175" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z176 = given["z176"] if "z176" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z177 = given["z177"] if "z177" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z178 = given["z178"] if "z178" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z179 = given["z179"] if "z179" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z180 = given["z180"] if "z180" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z181 = given["z181"] if "z181" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z182 = given["z182"] if "z182" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z183 = given["z183"] if "z183" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z184 = given["z184"] if "z184" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z185 = given["z185"] if "z185" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z186 = given["z186"] if "z186" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z187 = given["z187"] if "z187" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z188 = given["z188"] if "z188" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z189 = given["z189"] if "z189" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z190 = given["z190"] if "z190" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z191 = given["z191"] if "z191" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z192 = given["z192"] if "z192" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z193 = given["z193"] if "z193" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z194 = given["z194"] if "z194" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z195 = given["z195"] if "z195" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z196 = given["z196"] if "z196" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z197 = given["z197"] if "z197" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    z198 = given["z198"] if "z198" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    z199 = given["z199"] if "z199" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    y = dist.Normal.draw(
+        noise,
+        particles,
+        (
+            z0
+            + z1
+            + z2
+            + z3
+            + z4
+            + z5
+            + z6
+            + z7
+            + z8
+            + z9
+            + z10
+            + z11
+            + z12
+            + z13
+            + z14
+            + z15
+            + z16
+            + z17
+            + z18
+            + z19
+            + z20
+            + z21
+            + z22
+            + z23
+            + z24
+            + z25
+            + z26
+            + z27
+            + z28
+            + z29
+            + z30
+            + z31
+            + z32
+            + z33
+            + z34
+            + z35
+            + z36
+            + z37
+            + z38
+            + z39
+        )
+        + (
+            z40
+            + z41
+            + z42
+            + z43
+            + z44
+            + z45
+            + z46
+            + z47
+            + z48
+            + z49
+            + z50
+            + z51
+            + z52
+            + z53
+            + z54
+            + z55
+            + z56
+            + z57
+            + z58
+            + z59
+            + z60
+            + z61
+            + z62
+            + z63
+            + z64
+            + z65
+            + z66
+            + z67
+            + z68
+            + z69
+            + z70
+            + z71
+            + z72
+            + z73
+            + z74
+            + z75
+            + z76
+            + z77
+            + z78
+            + z79
+        )
+        + (
+            z80
+            + z81
+            + z82
+            + z83
+            + z84
+            + z85
+            + z86
+            + z87
+            + z88
+            + z89
+            + z90
+            + z91
+            + z92
+            + z93
+            + z94
+            + z95
+            + z96
+            + z97
+            + z98
+            + z99
+            + z100
+            + z101
+            + z102
+            + z103
+            + z104
+            + z105
+            + z106
+            + z107
+            + z108
+            + z109
+            + z110
+            + z111
+            + z112
+            + z113
+            + z114
+            + z115
+            + z116
+            + z117
+            + z118
+            + z119
+        )
+        + (
+            z120
+            + z121
+            + z122
+            + z123
+            + z124
+            + z125
+            + z126
+            + z127
+            + z128
+            + z129
+            + z130
+            + z131
+            + z132
+            + z133
+            + z134
+            + z135
+            + z136
+            + z137
+            + z138
+            + z139
+            + z140
+            + z141
+            + z142
+            + z143
+            + z144
+            + z145
+            + z146
+            + z147
+            + z148
+            + z149
+            + z150
+            + z151
+            + z152
+            + z153
+            + z154
+            + z155
+            + z156
+            + z157
+            + z158
+            + z159
+        )
+        + (
+            z160
+            + z161
+            + z162
+            + z163
+            + z164
+            + z165
+            + z166
+            + z167
+            + z168
+            + z169
+            + z170
+            + z171
+            + z172
+            + z173
+            + z174
+            + z175
+            + z176
+            + z177
+            + z178
+            + z179
+            + z180
+            + z181
+            + z182
+            + z183
+            + z184
+            + z185
+            + z186
+            + z187
+            + z188
+            + z189
+            + z190
+            + z191
+            + z192
+            + z193
+            + z194
+            + z195
+            + z196
+            + z197
+            + z198
+            + z199
+        ),
+        1.0,
+    )[0]
+    return {
+        "z0": z0,
+        "z1": z1,
+        "z2": z2,
+        "z3": z3,
+        "z4": z4,
+        "z5": z5,
+        "z6": z6,
+        "z7": z7,
+        "z8": z8,
+        "z9": z9,
+        "z10": z10,
+        "z11": z11,
+        "z12": z12,
+        "z13": z13,
+        "z14": z14,
+        "z15": z15,
+        "z16": z16,
+        "z17": z17,
+        "z18": z18,
+        "z19": z19,
+        "z20": z20,
+        "z21": z21,
+        "z22": z22,
+        "z23": z23,
+        "z24": z24,
+        "z25": z25,
+        "z26": z26,
+        "z27": z27,
+        "z28": z28,
+        "z29": z29,
+        "z30": z30,
+        "z31": z31,
+        "z32": z32,
+        "z33": z33,
+        "z34": z34,
+        "z35": z35,
+        "z36": z36,
+        "z37": z37,
+        "z38": z38,
+        "z39": z39,
+        "z40": z40,
+        "z41": z41,
+        "z42": z42,
+        "z43": z43,
+        "z44": z44,
+        "z45": z45,
+        "z46": z46,
+        "z47": z47,
+        "z48": z48,
+        "z49": z49,
+        "z50": z50,
+        "z51": z51,
+        "z52": z52,
+        "z53": z53,
+        "z54": z54,
+        "z55": z55,
+        "z56": z56,
+        "z57": z57,
+        "z58": z58,
+        "z59": z59,
+        "z60": z60,
+        "z61": z61,
+        "z62": z62,
+        "z63": z63,
+        "z64": z64,
+        "z65": z65,
+        "z66": z66,
+        "z67": z67,
+        "z68": z68,
+        "z69": z69,
+        "z70": z70,
+        "z71": z71,
+        "z72": z72,
+        "z73": z73,
+        "z74": z74,
+        "z75": z75,
+        "z76": z76,
+        "z77": z77,
+        "z78": z78,
+        "z79": z79,
+        "z80": z80,
+        "z81": z81,
+        "z82": z82,
+        "z83": z83,
+        "z84": z84,
+        "z85": z85,
+        "z86": z86,
+        "z87": z87,
+        "z88": z88,
+        "z89": z89,
+        "z90": z90,
+        "z91": z91,
+        "z92": z92,
+        "z93": z93,
+        "z94": z94,
+        "z95": z95,
+        "z96": z96,
+        "z97": z97,
+        "z98": z98,
+        "z99": z99,
+        "z100": z100,
+        "z101": z101,
+        "z102": z102,
+        "z103": z103,
+        "z104": z104,
+        "z105": z105,
+        "z106": z106,
+        "z107": z107,
+        "z108": z108,
+        "z109": z109,
+        "z110": z110,
+        "z111": z111,
+        "z112": z112,
+        "z113": z113,
+        "z114": z114,
+        "z115": z115,
+        "z116": z116,
+        "z117": z117,
+        "z118": z118,
+        "z119": z119,
+        "z120": z120,
+        "z121": z121,
+        "z122": z122,
+        "z123": z123,
+        "z124": z124,
+        "z125": z125,
+        "z126": z126,
+        "z127": z127,
+        "z128": z128,
+        "z129": z129,
+        "z130": z130,
+        "z131": z131,
+        "z132": z132,
+        "z133": z133,
+        "z134": z134,
+        "z135": z135,
+        "z136": z136,
+        "z137": z137,
+        "z138": z138,
+        "z139": z139,
+        "z140": z140,
+        "z141": z141,
+        "z142": z142,
+        "z143": z143,
+        "z144": z144,
+        "z145": z145,
+        "z146": z146,
+        "z147": z147,
+        "z148": z148,
+        "z149": z149,
+        "z150": z150,
+        "z151": z151,
+        "z152": z152,
+        "z153": z153,
+        "z154": z154,
+        "z155": z155,
+        "z156": z156,
+        "z157": z157,
+        "z158": z158,
+        "z159": z159,
+        "z160": z160,
+        "z161": z161,
+        "z162": z162,
+        "z163": z163,
+        "z164": z164,
+        "z165": z165,
+        "z166": z166,
+        "z167": z167,
+        "z168": z168,
+        "z169": z169,
+        "z170": z170,
+        "z171": z171,
+        "z172": z172,
+        "z173": z173,
+        "z174": z174,
+        "z175": z175,
+        "z176": z176,
+        "z177": z177,
+        "z178": z178,
+        "z179": z179,
+        "z180": z180,
+        "z181": z181,
+        "z182": z182,
+        "z183": z183,
+        "z184": z184,
+        "z185": z185,
+        "z186": z186,
+        "z187": z187,
+        "z188": z188,
+        "z189": z189,
+        "z190": z190,
+        "z191": z191,
+        "z192": z192,
+        "z193": z193,
+        "z194": z194,
+        "z195": z195,
+        "z196": z196,
+        "z197": z197,
+        "z198": z198,
+        "z199": z199,
+        "y": y,
+    }
+
+
+def wide_log_likelihood(
+    data: WideData, latents: WideLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Wide observes, and of each step of a scan, by site."""
+    (
+        z0,
+        z1,
+        z2,
+        z3,
+        z4,
+        z5,
+        z6,
+        z7,
+        z8,
+        z9,
+        z10,
+        z11,
+        z12,
+        z13,
+        z14,
+        z15,
+        z16,
+        z17,
+        z18,
+        z19,
+        z20,
+        z21,
+        z22,
+        z23,
+        z24,
+        z25,
+        z26,
+        z27,
+        z28,
+        z29,
+        z30,
+        z31,
+        z32,
+        z33,
+        z34,
+        z35,
+        z36,
+        z37,
+        z38,
+        z39,
+        z40,
+        z41,
+        z42,
+        z43,
+        z44,
+        z45,
+        z46,
+        z47,
+        z48,
+        z49,
+        z50,
+        z51,
+        z52,
+        z53,
+        z54,
+        z55,
+        z56,
+        z57,
+        z58,
+        z59,
+        z60,
+        z61,
+        z62,
+        z63,
+        z64,
+        z65,
+        z66,
+        z67,
+        z68,
+        z69,
+        z70,
+        z71,
+        z72,
+        z73,
+        z74,
+        z75,
+        z76,
+        z77,
+        z78,
+        z79,
+        z80,
+        z81,
+        z82,
+        z83,
+        z84,
+        z85,
+        z86,
+        z87,
+        z88,
+        z89,
+        z90,
+        z91,
+        z92,
+        z93,
+        z94,
+        z95,
+        z96,
+        z97,
+        z98,
+        z99,
+        z100,
+        z101,
+        z102,
+        z103,
+        z104,
+        z105,
+        z106,
+        z107,
+        z108,
+        z109,
+        z110,
+        z111,
+        z112,
+        z113,
+        z114,
+        z115,
+        z116,
+        z117,
+        z118,
+        z119,
+        z120,
+        z121,
+        z122,
+        z123,
+        z124,
+        z125,
+        z126,
+        z127,
+        z128,
+        z129,
+        z130,
+        z131,
+        z132,
+        z133,
+        z134,
+        z135,
+        z136,
+        z137,
+        z138,
+        z139,
+        z140,
+        z141,
+        z142,
+        z143,
+        z144,
+        z145,
+        z146,
+        z147,
+        z148,
+        z149,
+        z150,
+        z151,
+        z152,
+        z153,
+        z154,
+        z155,
+        z156,
+        z157,
+        z158,
+        z159,
+        z160,
+        z161,
+        z162,
+        z163,
+        z164,
+        z165,
+        z166,
+        z167,
+        z168,
+        z169,
+        z170,
+        z171,
+        z172,
+        z173,
+        z174,
+        z175,
+        z176,
+        z177,
+        z178,
+        z179,
+        z180,
+        z181,
+        z182,
+        z183,
+        z184,
+        z185,
+        z186,
+        z187,
+        z188,
+        z189,
+        z190,
+        z191,
+        z192,
+        z193,
+        z194,
+        z195,
+        z196,
+        z197,
+        z198,
+        z199,
+    ) = latents
+    log_p_y = dist.Normal.log_prob(
+        data.y,
+        (
+            z0
+            + z1
+            + z2
+            + z3
+            + z4
+            + z5
+            + z6
+            + z7
+            + z8
+            + z9
+            + z10
+            + z11
+            + z12
+            + z13
+            + z14
+            + z15
+            + z16
+            + z17
+            + z18
+            + z19
+            + z20
+            + z21
+            + z22
+            + z23
+            + z24
+            + z25
+            + z26
+            + z27
+            + z28
+            + z29
+            + z30
+            + z31
+            + z32
+            + z33
+            + z34
+            + z35
+            + z36
+            + z37
+            + z38
+            + z39
+        )
+        + (
+            z40
+            + z41
+            + z42
+            + z43
+            + z44
+            + z45
+            + z46
+            + z47
+            + z48
+            + z49
+            + z50
+            + z51
+            + z52
+            + z53
+            + z54
+            + z55
+            + z56
+            + z57
+            + z58
+            + z59
+            + z60
+            + z61
+            + z62
+            + z63
+            + z64
+            + z65
+            + z66
+            + z67
+            + z68
+            + z69
+            + z70
+            + z71
+            + z72
+            + z73
+            + z74
+            + z75
+            + z76
+            + z77
+            + z78
+            + z79
+        )
+        + (
+            z80
+            + z81
+            + z82
+            + z83
+            + z84
+            + z85
+            + z86
+            + z87
+            + z88
+            + z89
+            + z90
+            + z91
+            + z92
+            + z93
+            + z94
+            + z95
+            + z96
+            + z97
+            + z98
+            + z99
+            + z100
+            + z101
+            + z102
+            + z103
+            + z104
+            + z105
+            + z106
+            + z107
+            + z108
+            + z109
+            + z110
+            + z111
+            + z112
+            + z113
+            + z114
+            + z115
+            + z116
+            + z117
+            + z118
+            + z119
+        )
+        + (
+            z120
+            + z121
+            + z122
+            + z123
+            + z124
+            + z125
+            + z126
+            + z127
+            + z128
+            + z129
+            + z130
+            + z131
+            + z132
+            + z133
+            + z134
+            + z135
+            + z136
+            + z137
+            + z138
+            + z139
+            + z140
+            + z141
+            + z142
+            + z143
+            + z144
+            + z145
+            + z146
+            + z147
+            + z148
+            + z149
+            + z150
+            + z151
+            + z152
+            + z153
+            + z154
+            + z155
+            + z156
+            + z157
+            + z158
+            + z159
+        )
+        + (
+            z160
+            + z161
+            + z162
+            + z163
+            + z164
+            + z165
+            + z166
+            + z167
+            + z168
+            + z169
+            + z170
+            + z171
+            + z172
+            + z173
+            + z174
+            + z175
+            + z176
+            + z177
+            + z178
+            + z179
+            + z180
+            + z181
+            + z182
+            + z183
+            + z184
+            + z185
+            + z186
+            + z187
+            + z188
+            + z189
+            + z190
+            + z191
+            + z192
+            + z193
+            + z194
+            + z195
+            + z196
+            + z197
+            + z198
+            + z199
+        ),
+        1.0,
+    )
+    return {"y": log_p_y}
 
 
 def mean_field(
@@ -4670,211 +5725,415 @@ def mean_field(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (446, 2),
-    (650, 3),
-    (651, 4),
-    (652, 5),
-    (653, 6),
-    (654, 7),
-    (655, 8),
-    (656, 9),
-    (657, 10),
-    (658, 11),
-    (659, 12),
-    (660, 13),
-    (661, 14),
-    (662, 15),
-    (663, 16),
-    (664, 17),
-    (665, 18),
-    (666, 19),
-    (667, 20),
-    (668, 21),
-    (669, 22),
-    (670, 23),
-    (671, 24),
-    (672, 25),
-    (673, 26),
-    (674, 27),
-    (675, 28),
-    (676, 29),
-    (677, 30),
-    (678, 31),
-    (679, 32),
-    (680, 33),
-    (681, 34),
-    (682, 35),
-    (683, 36),
-    (684, 37),
-    (685, 38),
-    (686, 39),
-    (687, 40),
-    (688, 41),
-    (689, 42),
-    (690, 43),
-    (691, 44),
-    (692, 45),
-    (693, 46),
-    (694, 47),
-    (695, 48),
-    (696, 49),
-    (697, 50),
-    (698, 51),
-    (699, 52),
-    (700, 53),
-    (701, 54),
-    (702, 55),
-    (703, 56),
-    (704, 57),
-    (705, 58),
-    (706, 59),
-    (707, 60),
-    (708, 61),
-    (709, 62),
-    (710, 63),
-    (711, 64),
-    (712, 65),
-    (713, 66),
-    (714, 67),
-    (715, 68),
-    (716, 69),
-    (717, 70),
-    (718, 71),
-    (719, 72),
-    (720, 73),
-    (721, 74),
-    (722, 75),
-    (723, 76),
-    (724, 77),
-    (725, 78),
-    (726, 79),
-    (727, 80),
-    (728, 81),
-    (729, 82),
-    (730, 83),
-    (731, 84),
-    (732, 85),
-    (733, 86),
-    (734, 87),
-    (735, 88),
-    (736, 89),
-    (737, 90),
-    (738, 91),
-    (739, 92),
-    (740, 93),
-    (741, 94),
-    (742, 95),
-    (743, 96),
-    (744, 97),
-    (745, 98),
-    (746, 99),
-    (747, 100),
-    (748, 101),
-    (749, 102),
-    (750, 103),
-    (751, 104),
-    (752, 105),
-    (753, 106),
-    (754, 107),
-    (755, 108),
-    (756, 109),
-    (757, 110),
-    (758, 111),
-    (759, 112),
-    (760, 113),
-    (761, 114),
-    (762, 115),
-    (763, 116),
-    (764, 117),
-    (765, 118),
-    (766, 119),
-    (767, 120),
-    (768, 121),
-    (769, 122),
-    (770, 123),
-    (771, 124),
-    (772, 125),
-    (773, 126),
-    (774, 127),
-    (775, 128),
-    (776, 129),
-    (777, 130),
-    (778, 131),
-    (779, 132),
-    (780, 133),
-    (781, 134),
-    (782, 135),
-    (783, 136),
-    (784, 137),
-    (785, 138),
-    (786, 139),
-    (787, 140),
-    (788, 141),
-    (789, 142),
-    (790, 143),
-    (791, 144),
-    (792, 145),
-    (793, 146),
-    (794, 147),
-    (795, 148),
-    (796, 149),
-    (797, 150),
-    (798, 151),
-    (799, 152),
-    (800, 153),
-    (801, 154),
-    (802, 155),
-    (803, 156),
-    (804, 157),
-    (805, 158),
-    (806, 159),
-    (807, 160),
-    (808, 161),
-    (809, 162),
-    (810, 163),
-    (811, 164),
-    (812, 165),
-    (813, 166),
-    (814, 167),
-    (815, 168),
-    (816, 169),
-    (817, 170),
-    (818, 171),
-    (819, 172),
-    (820, 173),
-    (821, 174),
-    (822, 175),
-    (823, 176),
-    (824, 177),
-    (825, 178),
-    (826, 179),
-    (827, 180),
-    (828, 181),
-    (829, 182),
-    (830, 183),
-    (831, 184),
-    (832, 185),
-    (833, 186),
-    (834, 187),
-    (835, 188),
-    (836, 189),
-    (837, 190),
-    (838, 191),
-    (839, 192),
-    (840, 193),
-    (841, 194),
-    (842, 195),
-    (843, 196),
-    (844, 197),
-    (845, 198),
-    (846, 199),
-    (847, 200),
-    (848, 201),
-    (849, 202),
-    (850, 203),
-    (1064, 2),
-    (1067, 205),
-    (4880, 2),
+    (447, 2),
+    (651, 3),
+    (652, 4),
+    (653, 5),
+    (654, 6),
+    (655, 7),
+    (656, 8),
+    (657, 9),
+    (658, 10),
+    (659, 11),
+    (660, 12),
+    (661, 13),
+    (662, 14),
+    (663, 15),
+    (664, 16),
+    (665, 17),
+    (666, 18),
+    (667, 19),
+    (668, 20),
+    (669, 21),
+    (670, 22),
+    (671, 23),
+    (672, 24),
+    (673, 25),
+    (674, 26),
+    (675, 27),
+    (676, 28),
+    (677, 29),
+    (678, 30),
+    (679, 31),
+    (680, 32),
+    (681, 33),
+    (682, 34),
+    (683, 35),
+    (684, 36),
+    (685, 37),
+    (686, 38),
+    (687, 39),
+    (688, 40),
+    (689, 41),
+    (690, 42),
+    (691, 43),
+    (692, 44),
+    (693, 45),
+    (694, 46),
+    (695, 47),
+    (696, 48),
+    (697, 49),
+    (698, 50),
+    (699, 51),
+    (700, 52),
+    (701, 53),
+    (702, 54),
+    (703, 55),
+    (704, 56),
+    (705, 57),
+    (706, 58),
+    (707, 59),
+    (708, 60),
+    (709, 61),
+    (710, 62),
+    (711, 63),
+    (712, 64),
+    (713, 65),
+    (714, 66),
+    (715, 67),
+    (716, 68),
+    (717, 69),
+    (718, 70),
+    (719, 71),
+    (720, 72),
+    (721, 73),
+    (722, 74),
+    (723, 75),
+    (724, 76),
+    (725, 77),
+    (726, 78),
+    (727, 79),
+    (728, 80),
+    (729, 81),
+    (730, 82),
+    (731, 83),
+    (732, 84),
+    (733, 85),
+    (734, 86),
+    (735, 87),
+    (736, 88),
+    (737, 89),
+    (738, 90),
+    (739, 91),
+    (740, 92),
+    (741, 93),
+    (742, 94),
+    (743, 95),
+    (744, 96),
+    (745, 97),
+    (746, 98),
+    (747, 99),
+    (748, 100),
+    (749, 101),
+    (750, 102),
+    (751, 103),
+    (752, 104),
+    (753, 105),
+    (754, 106),
+    (755, 107),
+    (756, 108),
+    (757, 109),
+    (758, 110),
+    (759, 111),
+    (760, 112),
+    (761, 113),
+    (762, 114),
+    (763, 115),
+    (764, 116),
+    (765, 117),
+    (766, 118),
+    (767, 119),
+    (768, 120),
+    (769, 121),
+    (770, 122),
+    (771, 123),
+    (772, 124),
+    (773, 125),
+    (774, 126),
+    (775, 127),
+    (776, 128),
+    (777, 129),
+    (778, 130),
+    (779, 131),
+    (780, 132),
+    (781, 133),
+    (782, 134),
+    (783, 135),
+    (784, 136),
+    (785, 137),
+    (786, 138),
+    (787, 139),
+    (788, 140),
+    (789, 141),
+    (790, 142),
+    (791, 143),
+    (792, 144),
+    (793, 145),
+    (794, 146),
+    (795, 147),
+    (796, 148),
+    (797, 149),
+    (798, 150),
+    (799, 151),
+    (800, 152),
+    (801, 153),
+    (802, 154),
+    (803, 155),
+    (804, 156),
+    (805, 157),
+    (806, 158),
+    (807, 159),
+    (808, 160),
+    (809, 161),
+    (810, 162),
+    (811, 163),
+    (812, 164),
+    (813, 165),
+    (814, 166),
+    (815, 167),
+    (816, 168),
+    (817, 169),
+    (818, 170),
+    (819, 171),
+    (820, 172),
+    (821, 173),
+    (822, 174),
+    (823, 175),
+    (824, 176),
+    (825, 177),
+    (826, 178),
+    (827, 179),
+    (828, 180),
+    (829, 181),
+    (830, 182),
+    (831, 183),
+    (832, 184),
+    (833, 185),
+    (834, 186),
+    (835, 187),
+    (836, 188),
+    (837, 189),
+    (838, 190),
+    (839, 191),
+    (840, 192),
+    (841, 193),
+    (842, 194),
+    (843, 195),
+    (844, 196),
+    (845, 197),
+    (846, 198),
+    (847, 199),
+    (848, 200),
+    (849, 201),
+    (850, 202),
+    (851, 203),
+    (1065, 2),
+    (1079, 3),
+    (1080, 4),
+    (1081, 5),
+    (1082, 6),
+    (1083, 7),
+    (1084, 8),
+    (1085, 9),
+    (1086, 10),
+    (1087, 11),
+    (1088, 12),
+    (1089, 13),
+    (1090, 14),
+    (1091, 15),
+    (1092, 16),
+    (1093, 17),
+    (1094, 18),
+    (1095, 19),
+    (1096, 20),
+    (1097, 21),
+    (1098, 22),
+    (1099, 23),
+    (1100, 24),
+    (1101, 25),
+    (1102, 26),
+    (1103, 27),
+    (1104, 28),
+    (1105, 29),
+    (1106, 30),
+    (1107, 31),
+    (1108, 32),
+    (1109, 33),
+    (1110, 34),
+    (1111, 35),
+    (1112, 36),
+    (1113, 37),
+    (1114, 38),
+    (1115, 39),
+    (1116, 40),
+    (1117, 41),
+    (1118, 42),
+    (1119, 43),
+    (1120, 44),
+    (1121, 45),
+    (1122, 46),
+    (1123, 47),
+    (1124, 48),
+    (1125, 49),
+    (1126, 50),
+    (1127, 51),
+    (1128, 52),
+    (1129, 53),
+    (1130, 54),
+    (1131, 55),
+    (1132, 56),
+    (1133, 57),
+    (1134, 58),
+    (1135, 59),
+    (1136, 60),
+    (1137, 61),
+    (1138, 62),
+    (1139, 63),
+    (1140, 64),
+    (1141, 65),
+    (1142, 66),
+    (1143, 67),
+    (1144, 68),
+    (1145, 69),
+    (1146, 70),
+    (1147, 71),
+    (1148, 72),
+    (1149, 73),
+    (1150, 74),
+    (1151, 75),
+    (1152, 76),
+    (1153, 77),
+    (1154, 78),
+    (1155, 79),
+    (1156, 80),
+    (1157, 81),
+    (1158, 82),
+    (1159, 83),
+    (1160, 84),
+    (1161, 85),
+    (1162, 86),
+    (1163, 87),
+    (1164, 88),
+    (1165, 89),
+    (1166, 90),
+    (1167, 91),
+    (1168, 92),
+    (1169, 93),
+    (1170, 94),
+    (1171, 95),
+    (1172, 96),
+    (1173, 97),
+    (1174, 98),
+    (1175, 99),
+    (1176, 100),
+    (1177, 101),
+    (1178, 102),
+    (1179, 103),
+    (1180, 104),
+    (1181, 105),
+    (1182, 106),
+    (1183, 107),
+    (1184, 108),
+    (1185, 109),
+    (1186, 110),
+    (1187, 111),
+    (1188, 112),
+    (1189, 113),
+    (1190, 114),
+    (1191, 115),
+    (1192, 116),
+    (1193, 117),
+    (1194, 118),
+    (1195, 119),
+    (1196, 120),
+    (1197, 121),
+    (1198, 122),
+    (1199, 123),
+    (1200, 124),
+    (1201, 125),
+    (1202, 126),
+    (1203, 127),
+    (1204, 128),
+    (1205, 129),
+    (1206, 130),
+    (1207, 131),
+    (1208, 132),
+    (1209, 133),
+    (1210, 134),
+    (1211, 135),
+    (1212, 136),
+    (1213, 137),
+    (1214, 138),
+    (1215, 139),
+    (1216, 140),
+    (1217, 141),
+    (1218, 142),
+    (1219, 143),
+    (1220, 144),
+    (1221, 145),
+    (1222, 146),
+    (1223, 147),
+    (1224, 148),
+    (1225, 149),
+    (1226, 150),
+    (1227, 151),
+    (1228, 152),
+    (1229, 153),
+    (1230, 154),
+    (1231, 155),
+    (1232, 156),
+    (1233, 157),
+    (1234, 158),
+    (1235, 159),
+    (1236, 160),
+    (1237, 161),
+    (1238, 162),
+    (1239, 163),
+    (1240, 164),
+    (1241, 165),
+    (1242, 166),
+    (1243, 167),
+    (1244, 168),
+    (1245, 169),
+    (1246, 170),
+    (1247, 171),
+    (1248, 172),
+    (1249, 173),
+    (1250, 174),
+    (1251, 175),
+    (1252, 176),
+    (1253, 177),
+    (1254, 178),
+    (1255, 179),
+    (1256, 180),
+    (1257, 181),
+    (1258, 182),
+    (1259, 183),
+    (1260, 184),
+    (1261, 185),
+    (1262, 186),
+    (1263, 187),
+    (1264, 188),
+    (1265, 189),
+    (1266, 190),
+    (1267, 191),
+    (1268, 192),
+    (1269, 193),
+    (1270, 194),
+    (1271, 195),
+    (1272, 196),
+    (1273, 197),
+    (1274, 198),
+    (1275, 199),
+    (1276, 200),
+    (1277, 201),
+    (1278, 202),
+    (1279, 203),
+    (1494, 2),
+    (1905, 203),
+    (2119, 2),
+    (2122, 205),
+    (6139, 2),
 )
 
 Wide = Model(
@@ -5087,6 +6346,8 @@ Wide = Model(
         Site("z198", plates=(), event=(), constraint=constraints.positive),
         Site("z199", plates=(), event=(), constraint=constraints.real),
     ),
+    simulate=wide_simulate,
+    log_likelihood=wide_log_likelihood,
     source="model.guide",
     source_sha256="ec63185a25d69bcdcbb8a923e334382a53899331f7fe8a2415813331eb617e33",
     lines=LINES,

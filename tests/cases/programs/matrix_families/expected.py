@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -103,6 +104,61 @@ def matrices_quantities(
     R, C, W, W2, tau, b = latents
     L = fn.checked(tau[..., None] * R, constraints.lower_cholesky, "L")
     return {"L": L}
+
+
+def matrices_simulate(
+    data: MatricesData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Matrices, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    K = data.K
+    R = given["R"] if "R" in given else dist.LKJCholesky.draw(noise, (*particles, K, K), 2.0)[0]
+    C = given["C"] if "C" in given else dist.LKJ.draw(noise, (*particles, K, K), 1.0)[0]
+    W = (
+        given["W"]
+        if "W" in given
+        else dist.WishartCovariance.draw(noise, (*particles, K, K), K + 1, data.eye_cov)[0]
+    )
+    W2 = (
+        given["W2"]
+        if "W2" in given
+        else dist.Wishart.draw(noise, (*particles, K, K), K + 2, torch.linalg.cholesky(W))[0]
+    )
+    tau = given["tau"] if "tau" in given else dist.HalfNormal.draw(noise, (*particles, K), 1.0)[0]
+    L = fn.checked(tau[..., None] * R, constraints.lower_cholesky, "L")
+    b = (
+        given["b"]
+        if "b" in given
+        else dist.MultivariateNormal.draw(
+            noise, (*particles, N, K), data.new_full((K,), 0.0), L[..., None, :, :]
+        )[0]
+    )
+    y = dist.MultivariateNormalCovariance.draw(
+        noise, (*particles, N, K), b, fn.add_diag(W, 0.1)[..., None, :, :]
+    )[0]
+    x = dist.MultivariateNormalCovariance.draw(noise, (*particles, N, K), b, W2[..., None, :, :])[0]
+    v = dist.MultivariateNormalCovariance.draw(noise, (*particles, N, K), b, C[..., None, :, :])[0]
+    return {"R": R, "C": C, "W": W, "W2": W2, "tau": tau, "b": b, "y": y, "x": x, "v": v}
+
+
+def matrices_log_likelihood(
+    data: MatricesData, latents: MatricesLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Matrices observes, and of each step of a scan, by site."""
+    _, C, W, W2, _, b = latents
+    log_p_y = dist.MultivariateNormalCovariance.log_prob(
+        data.y, b, fn.add_diag(W, 0.1)[..., None, :, :]
+    )
+    log_p_x = dist.MultivariateNormalCovariance.log_prob(data.x, b, W2[..., None, :, :])
+    log_p_v = dist.MultivariateNormalCovariance.log_prob(data.v, b, C[..., None, :, :])
+    return {"y": log_p_y, "x": log_p_x, "v": log_p_v}
 
 
 def each(
@@ -218,33 +274,48 @@ def each(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (72, 2),
-    (78, 5),
-    (79, 6),
-    (80, 7),
-    (81, 8),
-    (82, 9),
-    (83, 10),
-    (84, 12),
-    (87, 13),
-    (90, 14),
-    (93, 15),
-    (96, 2),
-    (104, 10),
-    (105, 2),
-    (108, 19),
-    (136, 20),
-    (139, 21),
-    (140, 22),
-    (164, 25),
-    (173, 26),
-    (194, 22),
-    (198, 23),
-    (199, 24),
-    (200, 25),
-    (202, 26),
-    (205, 19),
-    (250, 2),
+    (73, 2),
+    (79, 5),
+    (80, 6),
+    (81, 7),
+    (82, 8),
+    (83, 9),
+    (84, 10),
+    (85, 12),
+    (88, 13),
+    (91, 14),
+    (94, 15),
+    (97, 2),
+    (105, 10),
+    (106, 2),
+    (122, 5),
+    (123, 6),
+    (124, 7),
+    (129, 8),
+    (134, 9),
+    (135, 10),
+    (136, 12),
+    (143, 13),
+    (146, 14),
+    (147, 15),
+    (148, 2),
+    (156, 13),
+    (159, 14),
+    (160, 15),
+    (161, 2),
+    (164, 19),
+    (192, 20),
+    (195, 21),
+    (196, 22),
+    (220, 25),
+    (229, 26),
+    (250, 22),
+    (254, 23),
+    (255, 24),
+    (256, 25),
+    (258, 26),
+    (261, 19),
+    (321, 2),
 )
 
 Matrices = Model(
@@ -273,6 +344,8 @@ Matrices = Model(
     ),
     quantities=matrices_quantities,
     quantity_sites=(Site("L", plates=(), event=("K", "K"), constraint=constraints.lower_cholesky),),
+    simulate=matrices_simulate,
+    log_likelihood=matrices_log_likelihood,
     source="model.guide",
     source_sha256="8350a871f698c3674fd5626a11c04c7f4777654cfda26b82ad3ee346c94681f1",
     lines=LINES,

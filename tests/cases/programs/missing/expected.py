@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -99,6 +100,62 @@ def missing(
     return log_p
 
 
+def missing_simulate(
+    data: MissingData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Missing, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    K = data.K
+    m = given["m"] if "m" in given else dist.Normal.draw(noise, (*particles, K), 0.0, 1.0)[0]
+    s = given["s"] if "s" in given else dist.HalfNormal.draw(noise, particles, 1.0)[0]
+    y = dist.Normal.draw(
+        noise, (*particles, data.obs.length), m[..., 0, None] + data.x, s[..., None]
+    )[0]
+    v = dist.Normal.draw(
+        noise, (*particles, data.obs.length, K), m[..., None, :], s[..., None, None]
+    )[0]
+    w = dist.Normal.draw(
+        noise, (*particles, data.obs.length, K), m[..., None, :], s[..., None, None]
+    )[0]
+    c = dist.Poisson.draw(noise, (*particles, data.obs.length), s[..., None])[0]
+    q = dist.MultivariateNormal.draw(
+        noise, (*particles, data.obs.length, K), m[..., None, :], data.new_eye(K)
+    )[0]
+    t = dist.Normal.draw(noise, particles, m[..., 1], 1.0)[0]
+    return {"m": m, "s": s, "y": y, "v": v, "w": w, "c": c, "q": q, "t": t}
+
+
+def missing_log_likelihood(
+    data: MissingData, latents: MissingLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Missing observes, and of each step of a scan, by site."""
+    m, s = latents
+    K = data.K
+    log_p_y = fn.masked(
+        data.seen, dist.Normal.log_prob(data.y, m[..., 0, None] + data.x, s[..., None])
+    )
+    log_p_v = fn.masked(
+        data.some, dist.Normal.log_prob(data.v, m[..., None, :], s[..., None, None])
+    ).sum(-1)
+    log_p_w = fn.masked(
+        data.seen[..., None], dist.Normal.log_prob(data.w, m[..., None, :], s[..., None, None])
+    ).sum(-1)
+    log_p_c = fn.masked(
+        fn.indicator(data.x > 0.0, data), dist.Poisson.log_prob(data.c, s[..., None])
+    )
+    log_p_q = fn.masked(
+        data.seen, dist.MultivariateNormal.log_prob(data.q, m[..., None, :], data.new_eye(K))
+    )
+    log_p_t = fn.masked(data.known, dist.Normal.log_prob(data.t, m[..., 1], 1.0))
+    return {"y": log_p_y, "v": log_p_v, "w": log_p_w, "c": log_p_c, "q": log_p_q, "t": log_p_t}
+
+
 def auto(
     data: MissingData,
     *,
@@ -143,18 +200,34 @@ def auto(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (75, 2),
-    (81, 4),
-    (82, 5),
-    (83, 10),
-    (86, 11),
-    (89, 12),
-    (92, 13),
-    (95, 14),
-    (98, 17),
-    (99, 2),
-    (102, 19),
-    (160, 2),
+    (76, 2),
+    (82, 4),
+    (83, 5),
+    (84, 10),
+    (87, 11),
+    (90, 12),
+    (93, 13),
+    (96, 14),
+    (99, 17),
+    (100, 2),
+    (115, 4),
+    (116, 5),
+    (117, 10),
+    (120, 11),
+    (123, 12),
+    (126, 13),
+    (127, 14),
+    (130, 17),
+    (131, 2),
+    (140, 10),
+    (143, 11),
+    (146, 12),
+    (149, 13),
+    (152, 14),
+    (155, 17),
+    (156, 2),
+    (159, 19),
+    (233, 2),
 )
 
 Missing = Model(
@@ -225,6 +298,8 @@ Missing = Model(
         Site("m", plates=(), event=("K",), constraint=constraints.real),
         Site("s", plates=(), event=(), constraint=constraints.positive),
     ),
+    simulate=missing_simulate,
+    log_likelihood=missing_log_likelihood,
     source="model.guide",
     source_sha256="a8b19f6a7801c7e775380aed0e3b75ad02ef5df440696973fa4b0354cb5b4aef",
     lines=LINES,

@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,6 +85,45 @@ def types(data: TypesData, latents: TypesLatents, *, store: ParamStore | None = 
     )
     log_p = log_p - torch.square(t).sum((-2, -1)).sum(-1)
     return log_p
+
+
+def types_simulate(
+    data: TypesData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Types, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    G = data.G
+    K = data.K
+    o = given["o"]
+    R = given["R"]
+    q = given["q"]
+    t = given["t"]
+    p = (
+        given["p"]
+        if "p" in given
+        else dist.Dirichlet.draw(noise, (*particles, 2, K), data.new_full((K,), 1.0))[0]
+    )
+    C = given["C"]
+    u = given["u"] if "u" in given else dist.Beta.draw(noise, (*particles, G), 2.0, 2.0)[0]
+    x = (
+        given["x"]
+        if "x" in given
+        else dist.Dirichlet.draw(
+            noise, (*particles, G, K), 1.0 + u[..., None] * data.new_full((K,), 1.0)
+        )[0]
+    )
+    c = (
+        given["c"]
+        if "c" in given
+        else dist.LKJCholesky.draw(noise, (*particles, G, 2, 2), 1.0 + u)[0]
+    )
+    return {"p": p, "o": o, "C": C, "R": R, "q": q, "u": u, "t": t, "x": x, "c": c}
 
 
 def low(
@@ -820,42 +860,52 @@ def tree(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (67, 2),
-    (71, 4),
-    (72, 6),
-    (73, 10),
-    (74, 12),
-    (77, 13),
-    (78, 15),
-    (85, 16),
-    (86, 2),
-    (89, 18),
-    (122, 19),
-    (123, 21),
-    (124, 19),
-    (142, 20),
-    (155, 21),
-    (173, 22),
-    (187, 23),
-    (217, 19),
-    (223, 20),
-    (225, 21),
-    (231, 22),
-    (235, 23),
-    (243, 18),
-    (262, 25),
-    (369, 26),
-    (402, 29),
-    (403, 28),
-    (424, 29),
-    (445, 32),
-    (490, 28),
-    (496, 29),
-    (502, 31),
-    (507, 32),
-    (519, 26),
-    (539, 34),
-    (861, 2),
+    (68, 2),
+    (72, 4),
+    (73, 6),
+    (74, 10),
+    (75, 12),
+    (78, 13),
+    (79, 15),
+    (86, 16),
+    (87, 2),
+    (103, 5),
+    (104, 7),
+    (105, 8),
+    (106, 11),
+    (107, 4),
+    (112, 6),
+    (113, 10),
+    (114, 12),
+    (121, 13),
+    (126, 2),
+    (129, 18),
+    (162, 19),
+    (163, 21),
+    (164, 19),
+    (182, 20),
+    (195, 21),
+    (213, 22),
+    (227, 23),
+    (257, 19),
+    (263, 20),
+    (265, 21),
+    (271, 22),
+    (275, 23),
+    (283, 18),
+    (302, 25),
+    (409, 26),
+    (442, 29),
+    (443, 28),
+    (464, 29),
+    (485, 32),
+    (530, 28),
+    (536, 29),
+    (542, 31),
+    (547, 32),
+    (559, 26),
+    (579, 34),
+    (911, 2),
 )
 
 Types = Model(
@@ -880,6 +930,14 @@ Types = Model(
         Site("x", plates=("group",), event=("K",), constraint=constraints.simplex),
         Site("c", plates=("group",), event=("2", "2"), constraint=constraints.corr_cholesky),
     ),
+    simulate=types_simulate,
+    not_drawn={
+        "o": "its prior is Flat, which is improper",
+        "C": "the factor on line 15 reads it, so its law is not what is written behind `~`",
+        "R": "its prior is Flat, which is improper",
+        "q": "its prior is Flat, which is improper",
+        "t": "its prior is Flat, which is improper",
+    },
     source="model.guide",
     source_sha256="12b0e4650b340d39c913730d278f1c2672648a8b636a953ae801dbd06f166682",
     lines=LINES,

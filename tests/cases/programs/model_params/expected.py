@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -109,6 +110,83 @@ def learned_quantities(
     return {"zz": zz}
 
 
+def learned_simulate(
+    data: LearnedData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Learned, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    K = data.K
+    param = get_param_store(store).param
+    w = param(
+        "Learned.w", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
+    )
+    s = param(
+        "Learned.s",
+        lambda: data.new_full((), 1.0),
+        constraint=constraints.positive,
+        event_dim=0,
+        lr=0.05,
+    )
+    b = param(
+        "Learned.b",
+        lambda: data.new_full((), 0.5),
+        constraint=constraints.real,
+        event_dim=0,
+        frozen=True,
+    )
+    local_shift = param(
+        "Learned.local_shift",
+        lambda: data.new_full((N,), 0.0),
+        constraint=constraints.real,
+        event_dim=0,
+        plates=(data.obs,),
+    )
+    z = given["z"] if "z" in given else dist.Normal.draw(noise, (*particles, K), w, s)[0]
+    zz = z * s
+    y = dist.Normal.draw(noise, (*particles, N), fn.matvec(data.x, zz) + b + local_shift, s)[0]
+    return {"z": z, "y": y}
+
+
+def learned_log_likelihood(
+    data: LearnedData, latents: LearnedLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Learned observes, and of each step of a scan, by site."""
+    (z,) = latents
+    N = data.N
+    param = get_param_store(store).param
+    s = param(
+        "Learned.s",
+        lambda: data.new_full((), 1.0),
+        constraint=constraints.positive,
+        event_dim=0,
+        lr=0.05,
+    )
+    b = param(
+        "Learned.b",
+        lambda: data.new_full((), 0.5),
+        constraint=constraints.real,
+        event_dim=0,
+        frozen=True,
+    )
+    local_shift = param(
+        "Learned.local_shift",
+        lambda: data.new_full((N,), 0.0),
+        constraint=constraints.real,
+        event_dim=0,
+        plates=(data.obs,),
+    )
+    zz = z * s
+    log_p_y = dist.Normal.log_prob(data.y, fn.matvec(data.x, zz) + b + local_shift, s)
+    return {"y": log_p_y}
+
+
 def g(
     data: LearnedData,
     *,
@@ -173,26 +251,40 @@ def h(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (57, 2),
-    (65, 4),
-    (68, 5),
-    (75, 6),
-    (82, 7),
-    (83, 8),
-    (84, 11),
-    (91, 12),
-    (92, 2),
-    (101, 5),
-    (108, 8),
-    (109, 2),
-    (112, 15),
-    (129, 4),
-    (132, 5),
-    (139, 16),
-    (140, 17),
-    (141, 15),
-    (145, 19),
-    (198, 2),
+    (58, 2),
+    (66, 4),
+    (69, 5),
+    (76, 6),
+    (83, 7),
+    (84, 8),
+    (85, 11),
+    (92, 12),
+    (93, 2),
+    (102, 5),
+    (109, 8),
+    (110, 2),
+    (127, 4),
+    (130, 5),
+    (137, 6),
+    (144, 11),
+    (151, 7),
+    (152, 8),
+    (153, 12),
+    (154, 2),
+    (164, 5),
+    (171, 6),
+    (178, 11),
+    (185, 8),
+    (186, 12),
+    (187, 2),
+    (190, 15),
+    (207, 4),
+    (210, 5),
+    (217, 16),
+    (218, 17),
+    (219, 15),
+    (223, 19),
+    (290, 2),
 )
 
 Learned = Model(
@@ -212,6 +304,8 @@ Learned = Model(
     sites=(Site("z", plates=(), event=("K",), constraint=constraints.real),),
     quantities=learned_quantities,
     quantity_sites=(Site("zz", plates=(), event=("K",), constraint=constraints.real),),
+    simulate=learned_simulate,
+    log_likelihood=learned_log_likelihood,
     source="model.guide",
     source_sha256="c2c7e8177ac10cd56d7d8edcde9b8d4baecc812d8d58a676642a5d1fca63ff25",
     lines=LINES,

@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -80,6 +81,56 @@ def nested(data: NestedData, latents: NestedLatents, *, store: ParamStore | None
         (sd[..., None, None] * data.size)[..., None],
     ).sum((-3, -2, -1))
     return log_p
+
+
+def nested_simulate(
+    data: NestedData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Nested, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    S = data.S
+    C = data.C
+    P = data.P
+    mu = given["mu"] if "mu" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    sd = given["sd"] if "sd" in given else dist.HalfNormal.draw(noise, particles, 1.0)[0]
+    a = (
+        given["a"]
+        if "a" in given
+        else dist.Normal.draw(noise, (*particles, S), mu[..., None], sd[..., None])[0]
+    )
+    b = (
+        given["b"]
+        if "b" in given
+        else dist.Normal.draw(
+            noise, (*particles, S, C, 2), a[..., None, None], sd[..., None, None, None]
+        )[0]
+    )
+    y = dist.Normal.draw(
+        noise,
+        (*particles, S, C, P),
+        b[..., 0, None] + b[..., 1, None] * data.x,
+        (sd[..., None, None] * data.size)[..., None],
+    )[0]
+    return {"mu": mu, "sd": sd, "a": a, "b": b, "y": y}
+
+
+def nested_log_likelihood(
+    data: NestedData, latents: NestedLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Nested observes, and of each step of a scan, by site."""
+    _, sd, _, b = latents
+    log_p_y = dist.Normal.log_prob(
+        data.y,
+        b[..., 0, None] + b[..., 1, None] * data.x,
+        (sd[..., None, None] * data.size)[..., None],
+    )
+    return {"y": log_p_y}
 
 
 def auto(
@@ -272,30 +323,38 @@ def by_class(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (68, 4),
-    (71, 5),
-    (72, 6),
-    (73, 8),
-    (74, 11),
-    (77, 14),
-    (82, 4),
-    (85, 20),
-    (135, 21),
-    (155, 22),
-    (156, 26),
-    (163, 29),
-    (170, 23),
-    (171, 24),
-    (172, 27),
-    (173, 30),
-    (179, 21),
-    (183, 34),
-    (209, 35),
-    (241, 36),
-    (262, 35),
-    (266, 36),
-    (269, 34),
-    (301, 4),
+    (69, 4),
+    (72, 5),
+    (73, 6),
+    (74, 8),
+    (75, 11),
+    (78, 14),
+    (83, 4),
+    (100, 5),
+    (101, 6),
+    (102, 8),
+    (107, 11),
+    (114, 14),
+    (120, 4),
+    (128, 14),
+    (133, 4),
+    (136, 20),
+    (186, 21),
+    (206, 22),
+    (207, 26),
+    (214, 29),
+    (221, 23),
+    (222, 24),
+    (223, 27),
+    (224, 30),
+    (230, 21),
+    (234, 34),
+    (260, 35),
+    (292, 36),
+    (313, 35),
+    (317, 36),
+    (320, 34),
+    (360, 4),
 )
 
 Nested = Model(
@@ -342,6 +401,8 @@ Nested = Model(
         Site("a", plates=("school",), event=(), constraint=constraints.real),
         Site("b", plates=("school", "class"), event=("2",), constraint=constraints.real),
     ),
+    simulate=nested_simulate,
+    log_likelihood=nested_log_likelihood,
     source="model.guide",
     source_sha256="2d3694c8bf959f61400ecef0a8e71c45c442d93cfc3ec9ffe0990c1c39767d11",
     lines=LINES,

@@ -7,6 +7,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -212,6 +213,147 @@ def draw_quantities(
     score_ = lambda_ + lambda__ + index * count + log_p_
     return_ = score_ + torch.exp(fn_)
     return {"score": score_, "return": return_}
+
+
+def draw_simulate(
+    data: DrawData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Draw, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    torch_ = data.torch
+    math_ = data.math
+    range_ = data.range
+    K = data.K
+    lambda_ = (
+        given["lambda"] if "lambda" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    )
+    lambda__ = (
+        given["lambda_"]
+        if "lambda_" in given
+        else dist.Normal.draw(noise, particles, lambda_, 1.0)[0]
+    )
+    index = given["index"] if "index" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    count = (
+        given["count"] if "count" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    )
+    log_p_ = (
+        given["log_p"]
+        if "log_p" in given
+        else dist.Normal.draw(noise, particles, data.data_, 1.0)[0]
+    )
+    log_q_a = (
+        given["log_q_a"] if "log_q_a" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    )
+    a = given["a"] if "a" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    a_free = (
+        given["a_free"] if "a_free" in given else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    )
+    noise_ = (
+        given["noise"]
+        if "noise" in given
+        else dist.Normal.draw(noise, (*particles, K), data.device_, 1.0)[0]
+    )
+    particles_ = (
+        given["particles"]
+        if "particles" in given
+        else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    )
+    fn_ = given["fn"] if "fn" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    dist_ = given["dist"] if "dist" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    constraints_ = (
+        given["constraints"]
+        if "constraints" in given
+        else dist.LogNormal.draw(noise, particles, 0.0, 1.0)[0]
+    )
+    joint_free = (
+        given["joint_free"]
+        if "joint_free" in given
+        else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    )
+    _x = given["_x"] if "_x" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    self = given["self"] if "self" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    type = given["type"] if "type" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    Tensor = (
+        given["Tensor"] if "Tensor" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    )
+    DrawLatents = (
+        given["DrawLatents"]
+        if "DrawLatents" in given
+        else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    )
+    get_param_store_ = (
+        given["get_param_store"]
+        if "get_param_store" in given
+        else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    )
+    score_ = lambda_ + lambda__ + index * count + log_p_
+    return_ = score_ + torch.exp(fn_)
+    as_ = (
+        given["as"]
+        if "as" in given
+        else dist.Normal.draw(noise, (*particles, torch_), return_[..., None], 1.0)[0]
+    )
+    not_ = dist.Normal.draw(
+        noise,
+        (*particles, torch_),
+        as_ + data.import_ + a[..., None] + math_ + range_,
+        a_free[..., None],
+    )[0]
+    is_ = (
+        given["is"] if "is" in given else dist.Normal.draw(noise, (*particles, math_), 0.0, 1.0)[0]
+    )
+    Draw__ = dist.Normal.draw(
+        noise, (*particles, torch_), is_[..., data.None_] + _x[..., None], 1.0
+    )[0]
+    full = dist.Normal.draw(noise, particles, data.store + data.dtype_ + data.missing_, 1.0)[0]
+    return {
+        "lambda": lambda_,
+        "lambda_": lambda__,
+        "index": index,
+        "count": count,
+        "log_p": log_p_,
+        "log_q_a": log_q_a,
+        "a": a,
+        "a_free": a_free,
+        "noise": noise_,
+        "particles": particles_,
+        "fn": fn_,
+        "dist": dist_,
+        "constraints": constraints_,
+        "joint_free": joint_free,
+        "_x": _x,
+        "self": self,
+        "type": type,
+        "Tensor": Tensor,
+        "DrawLatents": DrawLatents,
+        "get_param_store": get_param_store_,
+        "as": as_,
+        "is": is_,
+        "not": not_,
+        "Draw_": Draw__,
+        "full": full,
+    }
+
+
+def draw_log_likelihood(
+    data: DrawData, latents: DrawLatents_, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Draw observes, and of each step of a scan, by site."""
+    _, _, _, _, _, _, a, a_free, _, _, _, _, _, _, _x, _, _, _, _, _, as_, is_ = latents
+    math_ = data.math
+    range_ = data.range
+    log_p_not_ = dist.Normal.log_prob(
+        data.not_, as_ + data.import_ + a[..., None] + math_ + range_, a_free[..., None]
+    )
+    log_p_Draw__ = dist.Normal.log_prob(data.Draw_, is_[..., data.None_] + _x[..., None], 1.0)
+    log_p_full = dist.Normal.log_prob(data.full_, data.store + data.dtype_ + data.missing_, 1.0)
+    return {"not": log_p_not_, "Draw_": log_p_Draw__, "full": log_p_full}
 
 
 def draw_derive(data: DrawData) -> DrawData:
@@ -1557,56 +1699,88 @@ def plate(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (120, 4),
-    (150, 11),
-    (151, 12),
-    (152, 13),
-    (153, 14),
-    (154, 15),
-    (155, 16),
-    (156, 17),
-    (157, 18),
-    (158, 19),
-    (159, 20),
-    (160, 21),
-    (161, 22),
-    (162, 23),
-    (163, 24),
-    (164, 25),
-    (165, 26),
-    (166, 27),
-    (167, 28),
-    (168, 29),
-    (169, 30),
-    (170, 31),
-    (171, 32),
-    (172, 35),
-    (173, 36),
-    (176, 38),
-    (177, 40),
-    (180, 41),
-    (181, 4),
-    (212, 31),
-    (213, 32),
-    (214, 4),
-    (219, 10),
-    (221, 4),
-    (224, 44),
-    (281, 45),
-    (284, 46),
-    (287, 51),
-    (302, 52),
-    (477, 47),
-    (478, 48),
-    (479, 49),
-    (480, 50),
-    (481, 51),
-    (486, 52),
-    (513, 44),
-    (567, 54),
-    (779, 55),
-    (1173, 56),
-    (1612, 4),
+    (121, 4),
+    (151, 11),
+    (152, 12),
+    (153, 13),
+    (154, 14),
+    (155, 15),
+    (156, 16),
+    (157, 17),
+    (158, 18),
+    (159, 19),
+    (160, 20),
+    (161, 21),
+    (162, 22),
+    (163, 23),
+    (164, 24),
+    (165, 25),
+    (166, 26),
+    (167, 27),
+    (168, 28),
+    (169, 29),
+    (170, 30),
+    (171, 31),
+    (172, 32),
+    (173, 35),
+    (174, 36),
+    (177, 38),
+    (178, 40),
+    (181, 41),
+    (182, 4),
+    (213, 31),
+    (214, 32),
+    (215, 4),
+    (233, 11),
+    (236, 12),
+    (241, 13),
+    (242, 14),
+    (245, 15),
+    (250, 16),
+    (253, 17),
+    (254, 18),
+    (257, 19),
+    (262, 20),
+    (267, 21),
+    (268, 22),
+    (269, 23),
+    (274, 24),
+    (279, 25),
+    (280, 26),
+    (281, 27),
+    (282, 28),
+    (285, 29),
+    (290, 30),
+    (295, 31),
+    (296, 32),
+    (297, 35),
+    (302, 36),
+    (308, 38),
+    (311, 40),
+    (314, 41),
+    (315, 4),
+    (351, 36),
+    (354, 40),
+    (355, 41),
+    (356, 4),
+    (361, 10),
+    (363, 4),
+    (366, 44),
+    (423, 45),
+    (426, 46),
+    (429, 51),
+    (444, 52),
+    (619, 47),
+    (620, 48),
+    (621, 49),
+    (622, 50),
+    (623, 51),
+    (628, 52),
+    (655, 44),
+    (709, 54),
+    (921, 55),
+    (1315, 56),
+    (1786, 4),
 )
 
 Draw_ = Model(
@@ -1675,6 +1849,8 @@ Draw_ = Model(
         Site("return", plates=(), event=(), constraint=constraints.real),
     ),
     derive=draw_derive,
+    simulate=draw_simulate,
+    log_likelihood=draw_log_likelihood,
     source="model.guide",
     source_sha256="1f3eacae0eab27781ffcca5a628660c944c133cae5b06ec5779254544f8c90e8",
     lines=LINES,

@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,6 +77,41 @@ def one_based(
     return log_p
 
 
+def one_based_simulate(
+    data: OneBasedData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of OneBased, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    G = data.G
+    K = data.K
+    a = given["a"] if "a" in given else dist.Normal.draw(noise, (*particles, G), 0.0, 1.0)[0]
+    v = given["v"] if "v" in given else dist.Normal.draw(noise, (*particles, K), 0.0, 1.0)[0]
+    y = dist.Normal.draw(
+        noise,
+        (*particles, data.obs.length),
+        a[..., data.g] + a[..., data.h] + a[..., data.first, None] + v[..., data.k],
+        1.0,
+    )[0]
+    return {"a": a, "v": v, "y": y}
+
+
+def one_based_log_likelihood(
+    data: OneBasedData, latents: OneBasedLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what OneBased observes, and of each step of a scan, by site."""
+    a, v = latents
+    log_p_y = dist.Normal.log_prob(
+        data.y, a[..., data.g] + a[..., data.h] + a[..., data.first, None] + v[..., data.k], 1.0
+    )
+    return {"y": log_p_y}
+
+
 def auto(
     data: OneBasedData,
     *,
@@ -124,7 +160,21 @@ def auto(
 
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
-LINES = ((66, 2), (71, 4), (72, 5), (73, 11), (76, 2), (79, 14), (129, 2))
+LINES = (
+    (67, 2),
+    (72, 4),
+    (73, 5),
+    (74, 11),
+    (77, 2),
+    (93, 4),
+    (94, 5),
+    (95, 11),
+    (101, 2),
+    (109, 11),
+    (112, 2),
+    (115, 14),
+    (179, 2),
+)
 
 OneBased = Model(
     name="OneBased",
@@ -182,6 +232,8 @@ OneBased = Model(
         Site("a", plates=("group",), event=(), constraint=constraints.real),
         Site("v", plates=(), event=("K",), constraint=constraints.real),
     ),
+    simulate=one_based_simulate,
+    log_likelihood=one_based_log_likelihood,
     source="model.guide",
     source_sha256="3b2ebe15f636f3714adedd46b2b74cb46344c59d524e4bd9533201538ad6a4f4",
     lines=LINES,

@@ -8,6 +8,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,6 +63,37 @@ def one_hot(data: OneHotData, latents: OneHotLatents, *, store: ParamStore | Non
     return log_p
 
 
+def one_hot_simulate(
+    data: OneHotData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of OneHot, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    K = data.K
+    p = (
+        given["p"]
+        if "p" in given
+        else dist.Dirichlet.draw(noise, (*particles, K), data.new_full((K,), 1.0))[0]
+    )
+    c = dist.OneHotCategorical.draw(noise, (*particles, N, K), p[..., None, :])[0]
+    return {"p": p, "c": c}
+
+
+def one_hot_log_likelihood(
+    data: OneHotData, latents: OneHotLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what OneHot observes, and of each step of a scan, by site."""
+    (p,) = latents
+    log_p_c = dist.OneHotCategorical.log_prob(data.c, p[..., None, :])
+    return {"c": log_p_c}
+
+
 def mean_field(
     data: OneHotData,
     *,
@@ -99,7 +131,19 @@ def mean_field(
 
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
-LINES = ((56, 3), (60, 5), (61, 7), (62, 3), (65, 11), (104, 3))
+LINES = (
+    (57, 3),
+    (61, 5),
+    (62, 7),
+    (63, 3),
+    (79, 5),
+    (84, 7),
+    (85, 3),
+    (93, 7),
+    (94, 3),
+    (97, 11),
+    (148, 3),
+)
 
 OneHot = Model(
     name="OneHot",
@@ -115,6 +159,8 @@ OneHot = Model(
         Field("c", role="observed", plates=("row",), event=("K",), constraint=constraints.one_hot),
     ),
     sites=(Site("p", plates=(), event=("K",), constraint=constraints.simplex),),
+    simulate=one_hot_simulate,
+    log_likelihood=one_hot_log_likelihood,
     source="model.guide",
     source_sha256="205b64f67184c451da87a65c6087cfca9b160ab5cf193efd694590400ec9c410",
     lines=LINES,

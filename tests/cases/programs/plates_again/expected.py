@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,6 +77,48 @@ def again(data: AgainData, latents: AgainLatents, *, store: ParamStore | None = 
     return log_p
 
 
+def again_simulate(
+    data: AgainData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Again, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    M = data.M
+    a = given["a"] if "a" in given else dist.Normal.draw(noise, (*particles, N), 0.0, 1.0)[0]
+    mu = given["mu"] if "mu" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    b = (
+        given["b"]
+        if "b" in given
+        else dist.Normal.draw(noise, (*particles, N), a + mu[..., None], 1.0)[0]
+    )
+    c = (
+        given["c"]
+        if "c" in given
+        else dist.Normal.draw(noise, (*particles, M), mu[..., None], 1.0)[0]
+    )
+    y = dist.Normal.draw(
+        noise, (*particles, N, M), a[..., None] * c[..., None, :] + b[..., None], 1.0
+    )[0]
+    z = dist.Normal.draw(noise, (*particles, N), c.sum(-1)[..., None] + b, 1.0)[0]
+    return {"a": a, "mu": mu, "b": b, "c": c, "y": y, "z": z}
+
+
+def again_log_likelihood(
+    data: AgainData, latents: AgainLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Again observes, and of each step of a scan, by site."""
+    a, _, b, c = latents
+    log_p_y = dist.Normal.log_prob(data.y, a[..., None] * c[..., None, :] + b[..., None], 1.0)
+    log_p_z = dist.Normal.log_prob(data.z, c.sum(-1)[..., None] + b, 1.0)
+    return {"y": log_p_y, "z": log_p_z}
+
+
 def twice(
     data: AgainData,
     *,
@@ -123,24 +166,34 @@ def twice(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (65, 2),
-    (68, 4),
-    (69, 5),
-    (70, 7),
-    (71, 10),
-    (72, 12),
-    (75, 14),
-    (76, 2),
-    (79, 17),
-    (99, 18),
-    (106, 19),
-    (109, 23),
-    (116, 20),
-    (117, 21),
-    (118, 24),
-    (119, 26),
-    (120, 17),
-    (146, 2),
+    (66, 2),
+    (69, 4),
+    (70, 5),
+    (71, 7),
+    (72, 10),
+    (73, 12),
+    (76, 14),
+    (77, 2),
+    (93, 4),
+    (94, 5),
+    (95, 7),
+    (100, 10),
+    (105, 12),
+    (108, 14),
+    (109, 2),
+    (117, 12),
+    (118, 14),
+    (119, 2),
+    (122, 17),
+    (142, 18),
+    (149, 19),
+    (152, 23),
+    (159, 20),
+    (160, 21),
+    (161, 24),
+    (162, 26),
+    (163, 17),
+    (199, 2),
 )
 
 Again = Model(
@@ -167,6 +220,8 @@ Again = Model(
         Site("b", plates=("row",), event=(), constraint=constraints.real),
         Site("c", plates=("col",), event=(), constraint=constraints.real),
     ),
+    simulate=again_simulate,
+    log_likelihood=again_log_likelihood,
     source="model.guide",
     source_sha256="34aa16bd2bbecd370eb376ef5edf66c31d700240b5c86847a109a01fb349ec58",
     lines=LINES,

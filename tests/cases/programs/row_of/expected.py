@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,6 +73,36 @@ def row_of(data: RowOfData, latents: RowOfLatents, *, store: ParamStore | None =
     return log_p
 
 
+def row_of_simulate(
+    data: RowOfData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of RowOf, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    K = data.K
+    f = given["f"] if "f" in given else dist.GaussianRandomWalk.draw(noise, (*particles, N), 1.0)[0]
+    g = given["g"] if "g" in given else dist.Normal.draw(noise, (*particles, N, K), 0.0, 1.0)[0]
+    y = dist.Normal.draw(noise, (*particles, N), f + data.base + (g * data.grid).sum(-1), 1.0)[0]
+    z = dist.Normal.draw(noise, (*particles, N), g[..., 0] + g[..., 1], 1.0)[0]
+    return {"f": f, "g": g, "y": y, "z": z}
+
+
+def row_of_log_likelihood(
+    data: RowOfData, latents: RowOfLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what RowOf observes, and of each step of a scan, by site."""
+    f, g = latents
+    log_p_y = dist.Normal.log_prob(data.y, f + data.base + (g * data.grid).sum(-1), 1.0)
+    log_p_z = dist.Normal.log_prob(data.z, g[..., 0] + g[..., 1], 1.0)
+    return {"y": log_p_y, "z": log_p_z}
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BatchedData(Data):
     """Inputs of Batched.
@@ -106,6 +137,39 @@ def batched(
         data.y, fn.batch_rows(f, data.obs, -1) + a, 1.0
     ).sum(-1)
     return log_p
+
+
+def batched_simulate(
+    data: BatchedData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Batched, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    f = given["f"] if "f" in given else dist.GaussianRandomWalk.draw(noise, (*particles, N), 1.0)[0]
+    a = (
+        given["a"]
+        if "a" in given
+        else dist.Normal.draw(noise, (*particles, data.obs.length), 0.0, 1.0)[0]
+    )
+    y = dist.Normal.draw(
+        noise, (*particles, data.obs.length), fn.batch_rows(f, data.obs, -1) + a, 1.0
+    )[0]
+    return {"f": f, "a": a, "y": y}
+
+
+def batched_log_likelihood(
+    data: BatchedData, latents: BatchedLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Batched observes, and of each step of a scan, by site."""
+    f, a = latents
+    log_p_y = dist.Normal.log_prob(data.y, fn.batch_rows(f, data.obs, -1) + a, 1.0)
+    return {"y": log_p_y}
 
 
 def auto(
@@ -215,30 +279,44 @@ def batched_auto(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (63, 2),
-    (66, 6),
-    (67, 7),
-    (68, 9),
-    (71, 10),
-    (72, 2),
-    (98, 20),
-    (103, 22),
-    (104, 24),
-    (105, 25),
-    (108, 20),
-    (111, 13),
-    (156, 14),
-    (174, 15),
-    (177, 16),
-    (178, 17),
-    (184, 14),
-    (188, 28),
-    (205, 29),
-    (208, 30),
-    (209, 32),
-    (212, 28),
-    (244, 2),
-    (268, 20),
+    (64, 2),
+    (67, 6),
+    (68, 7),
+    (69, 9),
+    (72, 10),
+    (73, 2),
+    (89, 6),
+    (90, 7),
+    (91, 9),
+    (92, 10),
+    (93, 2),
+    (101, 9),
+    (102, 10),
+    (103, 2),
+    (129, 20),
+    (134, 22),
+    (135, 24),
+    (136, 25),
+    (139, 20),
+    (154, 22),
+    (155, 24),
+    (160, 25),
+    (163, 20),
+    (171, 25),
+    (172, 20),
+    (175, 13),
+    (220, 14),
+    (238, 15),
+    (241, 16),
+    (242, 17),
+    (248, 14),
+    (252, 28),
+    (269, 29),
+    (272, 30),
+    (273, 32),
+    (276, 28),
+    (322, 2),
+    (348, 20),
 )
 
 RowOf = Model(
@@ -261,6 +339,8 @@ RowOf = Model(
         Site("f", plates=(), event=("N",), constraint=constraints.real),
         Site("g", plates=(), event=("N", "K"), constraint=constraints.real),
     ),
+    simulate=row_of_simulate,
+    log_likelihood=row_of_log_likelihood,
     source="model.guide",
     source_sha256="5bc9cc6152f8e38995def2dcf8db1adffaa78b8a71fc11a59bc0b749c7f52fad",
     lines=LINES,
@@ -277,6 +357,8 @@ Batched = Model(
         Site("f", plates=(), event=("N",), constraint=constraints.real),
         Site("a", plates=("obs",), event=(), constraint=constraints.real),
     ),
+    simulate=batched_simulate,
+    log_likelihood=batched_log_likelihood,
     source="model.guide",
     source_sha256="5bc9cc6152f8e38995def2dcf8db1adffaa78b8a71fc11a59bc0b749c7f52fad",
     lines=LINES,

@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,6 +50,21 @@ def radon_density_(
     return log_p
 
 
+def radon_simulate(
+    data: radonData_,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of radon, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    a = given["a"] if "a" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    return {"a": a}
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class radonDataData(Data):
     """Inputs of radonData."""
@@ -70,6 +86,21 @@ def radon_data(
     (b,) = latents
     log_p = dist.Normal.log_prob(b, 0.0, 1.0)
     return log_p
+
+
+def radon_data_simulate(
+    data: radonDataData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of radonData, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    b = given["b"] if "b" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    return {"b": b}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,6 +129,26 @@ def torch_density(
     return log_p
 
 
+def torch_simulate(
+    data: TorchData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Torch, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    K = data.K
+    c = (
+        given["c"]
+        if "c" in given
+        else dist.Normal.draw(noise, (*particles, K), data.new_tensor(range(K)), 1.0)[0]
+    )
+    return {"c": c}
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RangeData(Data):
     """Inputs of Range."""
@@ -119,6 +170,21 @@ def range_density(
     (d,) = latents
     log_p = dist.Normal.log_prob(d, 0.0, 1.0)
     return log_p
+
+
+def range_simulate(
+    data: RangeData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Range, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    d = given["d"] if "d" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    return {"d": d}
 
 
 def radon_density_guide(
@@ -264,23 +330,27 @@ def http_server2_guide(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (43, 2),
-    (48, 3),
-    (49, 2),
-    (66, 6),
-    (91, 8),
-    (97, 10),
-    (98, 8),
-    (115, 13),
-    (124, 5),
-    (151, 7),
-    (178, 12),
-    (210, 14),
-    (238, 15),
-    (286, 2),
-    (299, 6),
-    (312, 8),
-    (325, 13),
+    (44, 2),
+    (49, 3),
+    (50, 2),
+    (64, 3),
+    (65, 2),
+    (82, 6),
+    (122, 8),
+    (128, 10),
+    (129, 8),
+    (144, 10),
+    (149, 8),
+    (166, 13),
+    (190, 5),
+    (217, 7),
+    (244, 12),
+    (276, 14),
+    (304, 15),
+    (356, 2),
+    (370, 6),
+    (384, 8),
+    (398, 13),
 )
 
 radon = Model(
@@ -292,6 +362,7 @@ radon = Model(
     plates=(),
     fields=(),
     sites=(Site("a", plates=(), event=(), constraint=constraints.real),),
+    simulate=radon_simulate,
     source="model.guide",
     source_sha256="0f63b241ab0d90c13df1e654f69f0c7c9049b62986ad94fbed737814d389fbf2",
     lines=LINES,
@@ -305,6 +376,7 @@ radonData = Model(
     plates=(),
     fields=(),
     sites=(Site("b", plates=(), event=(), constraint=constraints.real),),
+    simulate=radon_data_simulate,
     source="model.guide",
     source_sha256="0f63b241ab0d90c13df1e654f69f0c7c9049b62986ad94fbed737814d389fbf2",
     lines=LINES,
@@ -318,6 +390,7 @@ Torch = Model(
     plates=(),
     fields=(),
     sites=(Site("c", plates=(), event=("K",), constraint=constraints.real),),
+    simulate=torch_simulate,
     source="model.guide",
     source_sha256="0f63b241ab0d90c13df1e654f69f0c7c9049b62986ad94fbed737814d389fbf2",
     lines=LINES,
@@ -331,6 +404,7 @@ Range = Model(
     plates=(),
     fields=(),
     sites=(Site("d", plates=(), event=(), constraint=constraints.real),),
+    simulate=range_simulate,
     source="model.guide",
     source_sha256="0f63b241ab0d90c13df1e654f69f0c7c9049b62986ad94fbed737814d389fbf2",
     lines=LINES,

@@ -8,6 +8,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -78,6 +79,66 @@ def steps(data: StepsData, latents: StepsLatents, *, store: ParamStore | None = 
     log_p = log_p + dist.Poisson.log_prob(data.n, rate * mix[..., 1] + jump).sum((-2, -1))
     log_p = log_p + dist.Normal.log_prob(after, rate.mean((-2, -1)), 1.0)
     return log_p
+
+
+def steps_simulate(
+    data: StepsData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Steps, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    T = data.T
+    K = data.K
+    a = given["a"] if "a" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    rate = (
+        given["rate"]
+        if "rate" in given
+        else dist.LogNormal.draw(noise, (*particles, 2, T), a[..., None, None], 1.0)[0]
+    )
+    s = fn.expand(torch.softmax(data.new_full((K,), 0.0), -1), (2, K))
+    on = data.new_full((2,), 0.0)
+    mix_steps: list[Tensor] = []
+    jump_steps: list[Tensor] = []
+    n_steps: list[Tensor] = []
+    for t in range(T):
+        mix_t = (
+            given["mix"][..., t, :]
+            if "mix" in given
+            else dist.Dirichlet.draw(noise, (*particles, 2, K), 1.0 + 3.0 * s)[0]
+        )
+        mix_steps.append(mix_t)
+        jump_t = (
+            given["jump"][..., t]
+            if "jump" in given
+            else dist.Bernoulli.draw(noise, (*particles, 2), torch.sigmoid(a[..., None] + on))[0]
+        )
+        jump_steps.append(jump_t)
+        n_t = dist.Poisson.draw(noise, (*particles, 2), rate[..., t] * mix_t[..., 1] + jump_t)[0]
+        n_steps.append(n_t)
+        s, on = mix_t, jump_t
+    mix = fn.stack(mix_steps, -2)
+    jump = fn.stack(jump_steps, -1)
+    n = fn.stack(n_steps, -1)
+    after = (
+        given["after"]
+        if "after" in given
+        else dist.Normal.draw(noise, particles, rate.mean((-2, -1)), 1.0)[0]
+    )
+    return {"a": a, "rate": rate, "mix": mix, "jump": jump, "after": after, "n": n}
+
+
+def steps_log_likelihood(
+    data: StepsData, latents: StepsLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Steps observes, and of each step of a scan, by site."""
+    _, rate, mix, jump, _ = latents
+    log_p_n = dist.Poisson.log_prob(data.n, rate * mix[..., 1] + jump)
+    return {"n": log_p_n}
 
 
 def along(
@@ -169,46 +230,64 @@ def along(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (66, 3),
-    (70, 5),
-    (71, 7),
-    (73, 8),
-    (74, 9),
-    (75, 10),
-    (78, 11),
-    (79, 16),
-    (80, 3),
-    (83, 19),
-    (104, 20),
-    (105, 21),
-    (108, 22),
-    (109, 24),
-    (116, 25),
-    (118, 26),
-    (119, 27),
-    (120, 28),
-    (122, 29),
-    (124, 30),
-    (126, 25),
-    (127, 26),
-    (129, 27),
-    (131, 28),
-    (135, 29),
-    (144, 30),
-    (147, 32),
-    (148, 26),
-    (149, 27),
-    (150, 28),
-    (151, 29),
-    (152, 30),
-    (153, 28),
-    (154, 29),
-    (155, 30),
-    (156, 31),
-    (157, 36),
-    (158, 37),
-    (159, 19),
-    (214, 3),
+    (67, 3),
+    (71, 5),
+    (72, 7),
+    (74, 8),
+    (75, 9),
+    (76, 10),
+    (79, 11),
+    (80, 16),
+    (81, 3),
+    (97, 5),
+    (98, 8),
+    (103, 7),
+    (105, 9),
+    (106, 10),
+    (107, 11),
+    (108, 7),
+    (109, 9),
+    (115, 10),
+    (121, 11),
+    (123, 12),
+    (124, 9),
+    (125, 10),
+    (126, 11),
+    (127, 16),
+    (132, 3),
+    (140, 11),
+    (141, 3),
+    (144, 19),
+    (165, 20),
+    (166, 21),
+    (169, 22),
+    (170, 24),
+    (177, 25),
+    (179, 26),
+    (180, 27),
+    (181, 28),
+    (183, 29),
+    (185, 30),
+    (187, 25),
+    (188, 26),
+    (190, 27),
+    (192, 28),
+    (196, 29),
+    (205, 30),
+    (208, 32),
+    (209, 26),
+    (210, 27),
+    (211, 28),
+    (212, 29),
+    (213, 30),
+    (214, 28),
+    (215, 29),
+    (216, 30),
+    (217, 31),
+    (218, 36),
+    (219, 37),
+    (220, 19),
+    (293, 3),
 )
 
 Steps = Model(
@@ -231,6 +310,9 @@ Steps = Model(
         Site("jump", plates=("g",), event=("T",), constraint=constraints.boolean),
         Site("after", plates=(), event=(), constraint=constraints.real),
     ),
+    simulate=steps_simulate,
+    readers={"rate": ("after",)},
+    log_likelihood=steps_log_likelihood,
     source="model.guide",
     source_sha256="61245220d9ec7849d29503cd7df59cca3eb39a1de48e51f83d0570cb47a35feb",
     lines=LINES,

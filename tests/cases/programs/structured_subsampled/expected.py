@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,6 +82,60 @@ def panel(data: PanelData, latents: PanelLatents, *, store: ParamStore | None = 
         data.y, z.sum(-1) + w[..., 0], s[..., None]
     ).sum(-1)
     return log_p
+
+
+def panel_simulate(
+    data: PanelData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Panel, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    G = data.G
+    K = data.K
+    mu = given["mu"] if "mu" in given else dist.Normal.draw(noise, (*particles, K), 0.0, 1.0)[0]
+    s = given["s"] if "s" in given else dist.HalfNormal.draw(noise, particles, 1.0)[0]
+    a = (
+        given["a"]
+        if "a" in given
+        else dist.Normal.draw(noise, (*particles, G), 0.0, s[..., None])[0]
+    )
+    z = (
+        given["z"]
+        if "z" in given
+        else dist.Normal.draw(
+            noise,
+            (*particles, data.row.length, K),
+            mu[..., None, :] + a[..., data.g, None],
+            s[..., None, None],
+        )[0]
+    )
+    w = (
+        given["w"]
+        if "w" in given
+        else dist.Dirichlet.draw(
+            noise,
+            (*particles, data.row.length, 3),
+            torch.exp(torch.tanh(z[..., 0]))[..., None] * data.new_full((3,), 1.0),
+        )[0]
+    )
+    y = dist.Normal.draw(noise, (*particles, data.row.length), z.sum(-1) + w[..., 0], s[..., None])[
+        0
+    ]
+    return {"mu": mu, "s": s, "a": a, "z": z, "w": w, "y": y}
+
+
+def panel_log_likelihood(
+    data: PanelData, latents: PanelLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Panel observes, and of each step of a scan, by site."""
+    _, s, _, z, w = latents
+    log_p_y = dist.Normal.log_prob(data.y, z.sum(-1) + w[..., 0], s[..., None])
+    return {"y": log_p_y}
 
 
 def all_guide(
@@ -456,24 +511,33 @@ def rows(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (68, 2),
-    (71, 4),
-    (72, 5),
-    (73, 6),
-    (74, 9),
-    (77, 10),
-    (80, 11),
-    (83, 2),
-    (86, 14),
-    (274, 15),
-    (308, 16),
-    (327, 17),
-    (348, 18),
-    (418, 16),
-    (423, 17),
-    (429, 18),
-    (447, 15),
-    (479, 2),
+    (69, 2),
+    (72, 4),
+    (73, 5),
+    (74, 6),
+    (75, 9),
+    (78, 10),
+    (81, 11),
+    (84, 2),
+    (100, 4),
+    (101, 5),
+    (102, 6),
+    (107, 9),
+    (117, 10),
+    (126, 11),
+    (129, 2),
+    (137, 11),
+    (138, 2),
+    (141, 14),
+    (329, 15),
+    (363, 16),
+    (382, 17),
+    (403, 18),
+    (473, 16),
+    (478, 17),
+    (484, 18),
+    (502, 15),
+    (543, 2),
 )
 
 Panel = Model(
@@ -508,6 +572,9 @@ Panel = Model(
         Site("z", plates=("row",), event=("K",), constraint=constraints.real),
         Site("w", plates=("row",), event=("3",), constraint=constraints.simplex),
     ),
+    simulate=panel_simulate,
+    readers={"a": ("z",)},
+    log_likelihood=panel_log_likelihood,
     source="model.guide",
     source_sha256="21c207d288bd017fcec8861ff43d025775d6d4a62f5a8862930eacc7b5ed7979",
     lines=LINES,

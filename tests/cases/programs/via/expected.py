@@ -6,6 +6,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -91,6 +92,75 @@ def pushed(data: PushedData, latents: PushedLatents, *, store: ParamStore | None
         data.y, a + b + c[..., 0] + d[..., 0, 1] + e[..., 1, 0] + f[..., 0] + g.sum(-1) + h + i, 1.0
     )
     return log_p
+
+
+def pushed_simulate(
+    data: PushedData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Pushed, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    K = data.K
+    G = data.G
+    a = given["a"] if "a" in given else dist.Gamma.draw(noise, particles, 2.0, 1.0)[0]
+    b = given["b"] if "b" in given else dist.Beta.draw(noise, particles, 2.0, 2.0)[0]
+    c = (
+        given["c"]
+        if "c" in given
+        else dist.Dirichlet.draw(noise, (*particles, K), data.new_full((K,), 1.0))[0]
+    )
+    d = (
+        given["d"]
+        if "d" in given
+        else dist.Dirichlet.draw(noise, (*particles, 2, K), data.new_full((K,), 1.0))[0]
+    )
+    e = given["e"] if "e" in given else dist.LKJCholesky.draw(noise, (*particles, K, K), 1.0)[0]
+    f = given["f"]
+    g = given["g"] if "g" in given else dist.Normal.draw(noise, (*particles, K), 0.0, 1.0)[0]
+    h = given["h"] if "h" in given else dist.Exponential.draw(noise, particles, 1.0)[0]
+    i = given["i"] if "i" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    p = given["p"] if "p" in given else dist.Gamma.draw(noise, (*particles, G, K), 2.0, 1.0)[0]
+    q = (
+        given["q"]
+        if "q" in given
+        else dist.Dirichlet.draw(noise, (*particles, G, K), data.new_full((K,), 2.0))[0]
+    )
+    y = dist.Normal.draw(
+        noise,
+        particles,
+        a + b + c[..., 0] + d[..., 0, 1] + e[..., 1, 0] + f[..., 0] + g.sum(-1) + h + i,
+        1.0,
+    )[0]
+    return {
+        "a": a,
+        "b": b,
+        "c": c,
+        "d": d,
+        "e": e,
+        "f": f,
+        "g": g,
+        "h": h,
+        "i": i,
+        "p": p,
+        "q": q,
+        "y": y,
+    }
+
+
+def pushed_log_likelihood(
+    data: PushedData, latents: PushedLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Pushed observes, and of each step of a scan, by site."""
+    a, b, c, d, e, f, g, h, i, _, _ = latents
+    log_p_y = dist.Normal.log_prob(
+        data.y, a + b + c[..., 0] + d[..., 0, 1] + e[..., 1, 0] + f[..., 0] + g.sum(-1) + h + i, 1.0
+    )
+    return {"y": log_p_y}
 
 
 def g1(
@@ -195,39 +265,54 @@ def g1(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (75, 2),
-    (79, 4),
-    (80, 5),
-    (81, 6),
-    (82, 7),
-    (83, 8),
-    (84, 9),
-    (85, 10),
-    (86, 11),
-    (87, 12),
-    (88, 14),
-    (89, 15),
-    (90, 17),
-    (93, 2),
-    (96, 19),
-    (118, 20),
-    (119, 21),
-    (122, 22),
-    (123, 23),
-    (129, 34),
-    (136, 24),
-    (138, 25),
-    (140, 26),
-    (144, 27),
-    (151, 28),
-    (155, 29),
-    (157, 30),
-    (158, 31),
-    (160, 32),
-    (162, 35),
-    (166, 36),
-    (170, 19),
-    (233, 2),
+    (76, 2),
+    (80, 4),
+    (81, 5),
+    (82, 6),
+    (83, 7),
+    (84, 8),
+    (85, 9),
+    (86, 10),
+    (87, 11),
+    (88, 12),
+    (89, 14),
+    (90, 15),
+    (91, 17),
+    (94, 2),
+    (110, 4),
+    (111, 5),
+    (112, 6),
+    (117, 7),
+    (122, 8),
+    (123, 9),
+    (124, 10),
+    (125, 11),
+    (126, 12),
+    (127, 14),
+    (128, 15),
+    (133, 17),
+    (139, 2),
+    (160, 17),
+    (163, 2),
+    (166, 19),
+    (188, 20),
+    (189, 21),
+    (192, 22),
+    (193, 23),
+    (199, 34),
+    (206, 24),
+    (208, 25),
+    (210, 26),
+    (214, 27),
+    (221, 28),
+    (225, 29),
+    (227, 30),
+    (228, 31),
+    (230, 32),
+    (232, 35),
+    (236, 36),
+    (240, 19),
+    (318, 2),
 )
 
 Pushed = Model(
@@ -254,6 +339,9 @@ Pushed = Model(
         Site("p", plates=("group",), event=("K",), constraint=constraints.positive),
         Site("q", plates=("group",), event=("K",), constraint=constraints.simplex),
     ),
+    simulate=pushed_simulate,
+    not_drawn={"f": "its type restricts its prior to a set whose probability has no closed form"},
+    log_likelihood=pushed_log_likelihood,
     source="model.guide",
     source_sha256="9fba4e3c5feb5f6520430bf755bd40b11a3bcf535130ff76ec414161bd4d352d",
     lines=LINES,
