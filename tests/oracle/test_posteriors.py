@@ -79,6 +79,8 @@ def test_another_family_against_the_tolerances_of_full_rank(
                 f"here {scalar.mean:>9.4f} ± {scalar.sd:<9.4f} error {scalar.error:.3f} sd, ratio {scalar.ratio:.2f}"
             )
     assert result.converged
+
+
 @pytest.mark.parametrize("seed", [2, 3])
 def test_a_heavy_tail_is_not_taken_for_settled(compare: ModuleType, cases_dir: Path, seed: int) -> None:
     """tau is log-normal here with a scale near 0.8: its sd hangs on the largest draws, and few of them may agree by
