@@ -13,7 +13,21 @@ from guidedsl.cli.render import FORMATS, Format
 from guidedsl.cli.session import Session
 from guidedsl.errors import closest
 
-COMMANDS = ("build", "check", "fmt", "expand", "info", "graph", "explain", "diff", "fit", "summary", "debug")
+COMMANDS = (
+    "build",
+    "check",
+    "fmt",
+    "expand",
+    "info",
+    "graph",
+    "explain",
+    "diff",
+    "fit",
+    "predict",
+    "compare",
+    "summary",
+    "debug",
+)
 """Each is a module of this package with a `command`, imported when it is asked for."""
 
 SETTINGS: dict[str, Any] = {"max_content_width": 100}

@@ -56,6 +56,14 @@ def runtime_guide(compiled: Compiled, name: str) -> Guide:
     return next(value for value in vars(module).values() if isinstance(value, Guide) and value.name == name)
 
 
+def runtime_model(compiled: Compiled, name: str) -> Model:
+    """The model as the generated module has it."""
+    from guidedsl.runtime.model import Model
+
+    module: ModuleType = load_module(compiled)
+    return next(value for value in vars(module).values() if isinstance(value, Model) and value.name == name)
+
+
 def bind(model: Model, path: str | None, dims: Mapping[str, int], device: str | None, dtype: str | None) -> Any:
     """The data of a file, which has all rows, bound.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import click
 from guidedsl.cli.command import Command
 from guidedsl.cli.files import compiled
 from guidedsl.cli.fit_folder import PARAMS, RECORD, file_sha256, read, summary_of
+from guidedsl.cli.kept import program_file
 from guidedsl.cli.session import FOUND, OK, USAGE, Session, Stop
 
 if TYPE_CHECKING:
@@ -50,11 +50,7 @@ def _again(
 ) -> Summary:
     from guidedsl.cli.inputs import bind, pick_guide, runtime_guide
 
-    if file is None:
-        if not isinstance(record.get("file"), str):
-            raise Stop(USAGE, "this fit does not know its .guide file", hint="--guide-file FILE")
-        file = os.path.normpath(folder / record["file"])
-    result = compiled(file, session)
+    result = compiled(program_file(folder, record, file), session)
     guide = runtime_guide(result, pick_guide(result, record["guide"]).name)
     dims = {str(name): size for name, size in record["dims"].items() if isinstance(size, int)}
     dtype = {"float32": "float32", "float64": "float64"}.get(str(record["options"].get("dtype")))

@@ -81,7 +81,8 @@ def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["build", "check", "fmt", "expand", "info", "graph", "explain", "diff", "fit", "summary"]
+    "command",
+    ["build", "check", "fmt", "expand", "info", "graph", "explain", "diff", "fit", "predict", "compare", "summary"],
 )
 def test_every_command_has_help(command: str) -> None:
     done = run(command, "--help")
