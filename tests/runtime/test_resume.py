@@ -118,7 +118,7 @@ class Loader:
 
 
 def line(n: int = 30) -> Any:
-    return built.Line.data(y=torch.randn(n, generator=torch.Generator().manual_seed(4)) + 1)
+    return built.Line.data(y=torch.randn(n, generator=torch.Generator().manual_seed(4)) + 1, N=n)
 
 
 def passed_net() -> nn.Module:
@@ -147,10 +147,10 @@ FITS: dict[str, Callable[..., Fit]] = {
     "given steps": lambda **options: fit_effects(steps=150, **options),
     "by posterior": fit_effects,
     "by loss": lambda **options: built.Flow.fit(built.Pair.data(), seed=1, **options),
-    "fed rows, nets": lambda **options: built.Amortised.fit(line(), seed=1, steps=60, **options),
-    "fed batches": lambda **options: built.Plain.fit(Loader(line().y), N=30, seed=1, steps=60, **options),
+    "fed rows, nets": lambda **options: built.Amortised.fit(line(), seed=1, steps=120, **options),
+    "fed batches": lambda **options: built.Plain.fit(Loader(line().y), N=30, seed=1, steps=120, **options),
     "passed nets": lambda **options: built.Passed.fit(
-        line(), seed=1, steps=60, nets={"encoder": passed_net().double()}, **options
+        line(), seed=1, steps=120, nets={"encoder": passed_net().double()}, **options
     ),
 }
 
@@ -204,7 +204,7 @@ def test_cut_off_and_resumed(name: str, tmp_path: Path, cut: Callable[[int], Non
     moments, cuts = random.Random(name), 0
     for _ in range(100):
         # Longer each time, so that a descent that has to be begun anew is got over.
-        cut(moments.randint(5, 40) + 20 * cuts)
+        cut(moments.randint(5, 40) + 40 * cuts)
         try:
             fit = FITS[name](**options, resume=path.exists())
         except Cut:
