@@ -84,7 +84,8 @@ def _normals(count: int, coordinates: int, generator: torch.Generator) -> Tensor
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     points = torch.quasirandom.SobolEngine(coordinates, scramble=True, seed=seed).draw(count, dtype=torch.float64)
     # A point at the edge of the cube would be infinite; one cell of the sequence has this width.
-    return torch.special.ndtri(points.clamp(2.0**-31, 1 - 2.0**-31)).to(generator.device)
+    normals: Tensor = torch.special.ndtri(points.clamp(2.0**-31, 1 - 2.0**-31))
+    return normals.to(generator.device)
 
 
 def matched_normals(particles: int, coordinates: int, generator: torch.Generator, like: Tensor) -> Tensor:
