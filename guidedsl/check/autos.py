@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from guidedsl import errors, ir
 from guidedsl.check.dependencies import Reading, readings
 from guidedsl.check.expressions import Expressions
-from guidedsl.check.models import declared_names
 from guidedsl.check.shapes import as_size, show
+from guidedsl.check.statements import declared_names
 from guidedsl.check.types import moving_bound
 from guidedsl.library import families
 from guidedsl.library import supports as s
@@ -95,8 +95,6 @@ def _understood(
         guide.report.add(errors.auto_in_plate(family.name, plate, node.span, guide.plates[plate].span))
         _give_up(node, guide, enclosing, named)
         return None
-    for latent in latents:
-        guide.auto_spans[latent.name] = node.span
     if family.quadratic:
         _warn_large(node, family, latents, guide, enclosing)
     return family, options, latents

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from guidedsl import errors, ir
@@ -10,7 +9,7 @@ from guidedsl.check.autos import LARGE, expand_auto, known_size
 from guidedsl.check.distributions import check_dist, inner_values
 from guidedsl.check.enumeration import classes_of, sum_out
 from guidedsl.check.expressions import Expressions
-from guidedsl.check.models import FLAT, check_let, declared_names, point_mass
+from guidedsl.check.lets import check_let
 from guidedsl.check.nets import check_net, check_unpack, report_unused
 from guidedsl.check.params import check_param
 from guidedsl.check.scans import (
@@ -25,6 +24,8 @@ from guidedsl.check.scans import (
 )
 from guidedsl.check.scope import Report, Scope, Symbol
 from guidedsl.check.shapes import carries, show
+from guidedsl.check.statements import autos, declared_names, sampled_names
+from guidedsl.check.terms import FLAT, point_mass
 from guidedsl.check.types import check_type
 from guidedsl.check.walk import called, references, variables
 from guidedsl.diagnostics import Diagnostic
@@ -44,18 +45,6 @@ _WHAT: dict[ir.Role, str] = {
     "let": "a let",
     "aux": "an aux",
 }
-
-
-def sampled_names(body: tuple[ast.Statement, ...]) -> Iterator[ast.Name]:
-    """Every name on the left of a `~`."""
-    for statement in body:
-        match statement:
-            case ast.Plate() | ast.Scan():
-                yield from sampled_names(statement.body)
-            case ast.Sample():
-                yield statement.name
-            case ast.Joint():
-                yield from statement.names
 
 
 class GuideChecker:
@@ -87,8 +76,7 @@ class GuideChecker:
         self.taken |= {name: callee.span for name, callee in callees.items()}
         self.sampled: dict[str, tuple[Span, bool]] = {}
         self.statements: list[ir.GuideStatement] = []
-        self.autos = 0
-        self.auto_spans: dict[str, Span] = {}
+        self.expanded = 0
         self.expansions: list[tuple[Span, str]] = []
         self.own_local: set[str] = set()
         self.laplace: ir.Laplace | None = None
@@ -98,7 +86,7 @@ class GuideChecker:
         self.classes: dict[str, ir.Classes] = {}
         self.enumerated = {
             name.text: name.span
-            for auto in _autos(node.body)
+            for auto in autos(node.body)
             if _sums_out(auto)
             for name in auto.names
             if name.text in self.latents
@@ -108,13 +96,13 @@ class GuideChecker:
 
     def _auto_place(self, latent: ir.Latent) -> Span | None:
         """Where an auto samples a latent, to go by its names."""
-        autos = list(_autos(self.node.body))
-        named = (name.span for auto in autos for name in auto.names if name.text == latent.name)
-        rest = (auto.span for auto in autos for name in auto.names if name.text == "rest")
+        found = list(autos(self.node.body))
+        named = (name.span for auto in found for name in auto.names if name.text == latent.name)
+        rest = (auto.span for auto in found for name in auto.names if name.text == "rest")
         return next(named, next(rest, None))
 
     def run(self) -> ir.Guide:
-        named = {name.text for name in sampled_names(self.node.body)} | self._named_by_autos(self.node.body)
+        named = self._named()
         self._body(self.node.body, (), named, in_auto=False)
         self._missing()
         statements = tuple(self.statements)
@@ -149,14 +137,10 @@ class GuideChecker:
             callees=self.callees,
         )
 
-    def _named_by_autos(self, body: tuple[ast.Statement, ...]) -> set[str]:
-        names: set[str] = set()
-        for statement in body:
-            if isinstance(statement, ast.Plate):
-                names |= self._named_by_autos(statement.body)
-            elif isinstance(statement, ast.Auto):
-                names |= {name.text for name in statement.names if name.text != "rest"}
-        return names
+    def _named(self) -> set[str]:
+        """The names that a statement samples, an `auto` too; what is left is the rest."""
+        by_autos = {name.text for auto in autos(self.node.body) for name in auto.names if name.text != "rest"}
+        return {name.text for name in sampled_names(self.node.body)} | by_autos
 
     def _body(
         self, body: tuple[ast.Statement, ...], enclosing: tuple[str, ...], named: set[str], *, in_auto: bool
@@ -205,8 +189,8 @@ class GuideChecker:
             case ast.Aux():
                 self._aux(node, expressions)
             case ast.Auto():
-                self.autos += 1
-                expanded = expand_auto(node, self, enclosing, named, self.autos)
+                self.expanded += 1
+                expanded = expand_auto(node, self, enclosing, named, self.expanded)
                 if expanded is not None:
                     self._body(expanded, enclosing, named, in_auto=True)
             case _:
@@ -257,7 +241,7 @@ class GuideChecker:
         """A block that cannot be entered: what it declares and samples is not missing because of that."""
         for name in declared_names(node.body):
             self._lost(name)
-        names = [*sampled_names(node.body), *(name for auto in _autos(node.body) for name in auto.names)]
+        names = [*sampled_names(node.body), *(name for auto in autos(node.body) for name in auto.names)]
         for name in names:
             for latent in self.latents.values():
                 if name.text in (latent.name, "rest"):
@@ -389,7 +373,7 @@ class GuideChecker:
             return
         self._lost(name)
         close = errors.closest(name.text, self.latents)
-        named = {other.text for other in sampled_names(self.node.body)} | self._named_by_autos(self.node.body)
+        named = self._named()
         if close is not None and close not in named and close not in self.sampled:
             self.lose(self.latents[close], name.span)
 
@@ -711,14 +695,6 @@ class GuideChecker:
             if param.name in written and param.name not in used and not awaited:
                 self.report.add(errors.unused_param(param.name, param.span), param.name)
         report_unused(guide.nets, called(self.node.body), self.report)
-
-
-def _autos(body: tuple[ast.Statement, ...]) -> Iterator[ast.Auto]:
-    for statement in body:
-        if isinstance(statement, ast.Plate):
-            yield from _autos(statement.body)
-        elif isinstance(statement, ast.Auto):
-            yield statement
 
 
 def _sums_out(node: ast.Auto) -> bool:
