@@ -6,21 +6,15 @@ from dataclasses import replace
 from typing import Literal
 
 from guidedsl import errors, ir
+from guidedsl.check.bodies import Body
 from guidedsl.check.dims import declare_dim
 from guidedsl.check.expressions import Expressions
-from guidedsl.check.lets import check_let, written_out
-from guidedsl.check.nets import check_net, check_unpack
+from guidedsl.check.lets import written_out
 from guidedsl.check.params import check_param
 from guidedsl.check.scans import (
-    OpenScan,
-    behind,
     check_next,
     check_order,
-    close_scan,
-    declare_head,
-    emitted,
     made_by_scan,
-    open_scan,
 )
 from guidedsl.check.scope import Report, Scope, Symbol
 from guidedsl.check.shapes import fits, show
@@ -34,31 +28,22 @@ from guidedsl.source import Span
 from guidedsl.syntax import ast
 
 
-class ModelChecker:
+class ModelChecker(Body[ir.ModelStatement]):
     """Checks one model; `run` gives it typed, with the scope that its guides build on."""
 
     def __init__(self, report: Report, node: ast.Model, dims: dict[str, ir.Dim], externs: dict[str, ir.Callee]) -> None:
-        self.report = report
+        super().__init__(report, node.name.text, dims, {})
         self.node = node
-        self.symbols: dict[str, Symbol] = {}
-        self.plates: dict[str, ir.Plate] = {}
-        self.dims = dict(dims)
         self.callees = dict(externs)
         self.fields: list[ir.Field] = []
         self.latents: list[ir.Latent] = []
-        self.statements: list[ir.ModelStatement] = []
-        self.later: dict[str, Span | None] = {
-            name.text: name.span for name in reversed(list(declared_names(node.body)))
-        }
-        self.path: list[str] = []
-        self.open: OpenScan | None = None
-        self.local: dict[str, Span] = {}
+        self.later = {name.text: name.span for name in reversed(list(declared_names(node.body)))}
         self.with_dist: ast.Latent | ast.Observed | None = None
         self.without_dist: ast.Latent | ast.Observed | None = None
 
     def run(self) -> ir.Model:
         self._dims()
-        self._body(self.node.body, ())
+        self.check_block(self.node.body, ())
         self._interface()
         self._unbound()
         origin = self.node.origin
@@ -97,7 +82,7 @@ class ModelChecker:
             if isinstance(statement, ast.DimDecl):
                 declare_dim(statement, self.dims, self.report)
 
-    def _body(self, body: tuple[ast.Statement, ...], enclosing: tuple[str, ...]) -> None:
+    def check_block(self, body: tuple[ast.Statement, ...], enclosing: tuple[str, ...]) -> None:
         for statement in body:
             if not isinstance(statement, ast.DimDecl):
                 self._statement(statement, enclosing)
@@ -112,10 +97,10 @@ class ModelChecker:
                 if inside is not None:
                     before = len(self.path)
                     self.path += [item.name.text for item in node.items if item.name.text not in self.path]
-                    self._body(node.body, inside)
+                    self.check_block(node.body, inside)
                     del self.path[before:]
                 else:
-                    self.report.fail(*(name.text for name in declared_names(node.body)), *sized_plates(node))
+                    self.skip(node)
             case ast.Data():
                 self._data(node, expressions)
             case ast.Latent():
@@ -123,13 +108,13 @@ class ModelChecker:
             case ast.Observed():
                 self._site(node, expressions, "observed")
             case ast.Let() | ast.Emit():
-                self._let(node, expressions)
+                self.check_let(node, expressions)
             case ast.Unpack():
-                self._unpack(node, expressions)
+                self.check_unpack(node, expressions)
             case ast.Net():
-                self._net(node, expressions)
+                self.check_net(node, expressions)
             case ast.Scan():
-                self._scan(node, expressions)
+                self.check_scan(node, expressions)
             case ast.Next():
                 assert self.open is not None
                 check_next(node, self.open, expressions)
@@ -138,85 +123,29 @@ class ModelChecker:
             case ast.Param():
                 param = check_param(node, self.node.name.text, expressions)
                 if param is None:
-                    self._lost(node.name)
-                elif self._declare(node.name, param[1]):
+                    self.lost(node.name)
+                elif self.declare(node.name, param[1]):
                     self.statements.append(param[0])
             case _:
                 raise AssertionError(f"{type(node).__name__} in a model: this should never happen, please file a bug")
 
-    def _let(self, node: ast.Let | ast.Emit, expressions: Expressions) -> None:
-        let = check_let(node, expressions)
-        if let is None:
-            self._lost(node.name)
-            return
-        symbol = let[1] if self.open is None else replace(let[1], role="let")
-        if self._declare(node.name, symbol, local=isinstance(node, ast.Let)):
-            written = replace(let[0], written=tuple(self.path))
-            self.statements.append(emitted(written) if isinstance(node, ast.Emit) else written)
+    def seen_let(self, symbol: Symbol) -> Symbol:
+        return symbol if self.open is None else replace(symbol, role="let")
 
-    def _scan(self, node: ast.Scan, expressions: Expressions) -> None:
-        enclosing = expressions.scope.enclosing
-        scan = open_scan(node, expressions)
-        if scan is None:
+    def skip(self, node: ast.Plate | ast.Scan) -> None:
+        if isinstance(node, ast.Plate):
+            self.report.fail(*(name.text for name in declared_names(node.body)), *sized_plates(node))
+        else:
             self.report.fail(node.step.text, *(name.text for name in declared_names((node,))))
-            return
-        self.open, first = scan, len(self.statements)
-        declare_head(scan, self._declare, self._lost, enclosing)
-        self._body(node.body, enclosing)
-        self.open = None
-        inside = [s for s in self.statements[first:] if isinstance(s, ir.Let | ir.Term)]
-        whole = close_scan(scan, inside, enclosing, self.report)
-        self.statements[first:] = [replace(whole, written=tuple(self.path))]
-        behind(scan, self.symbols)
-        self.local |= scan.local
 
-    def _unpack(self, node: ast.Unpack, expressions: Expressions) -> None:
-        lets = check_unpack(node, expressions)
-        if lets is None:
-            for name in node.names:
-                self._lost(name)
-            return
-        for name, let, symbol in lets:
-            symbol = symbol if self.open is None else replace(symbol, role="let")
-            if self._declare(name, symbol, local=True):
-                self.statements.append(replace(let, written=tuple(self.path)))
-
-    def _net(self, node: ast.Net, expressions: Expressions) -> None:
-        callee = check_net(node, self.node.name.text, expressions)
-        if callee is None:
-            self._lost(node.name)
-        elif self._free(node.name):
-            self.callees[node.name.text] = callee
-
-    def _lost(self, name: ast.Name) -> None:
-        """A declaration that failed: what uses it is not to blame."""
-        if name.text not in self.symbols:
-            self.report.fail(name.text)
-        self.later.pop(name.text, None)
-
-    def _free(self, name: ast.Name, *, local: bool = False) -> bool:
+    def free(self, name: ast.Name, *, local: bool = False) -> bool:
         """Whether nothing has this name yet. Those that are `local` to the steps of a scan may be used in the next."""
         self.later.pop(name.text, None)
         for declared in (self.symbols, self.dims, self.plates, self.callees):
             if name.text in declared:
-                return self._taken(name, declared[name.text].span)
+                return self.taken(name, declared[name.text].span)
         if not local and name.text in self.local:
-            return self._taken(name, self.local[name.text])
-        return True
-
-    def _taken(self, name: ast.Name, first: Span) -> bool:
-        self.report.add(errors.already_declared(name.text, name.span, first), name.text)
-        self.report.fail(name.text)
-        return False
-
-    def _declare(self, name: ast.Name, symbol: Symbol, *, local: bool = False) -> bool:
-        local = local and self.open is not None
-        if not self._free(name, local=local):
-            return False
-        symbol = replace(symbol, span=name.span)
-        self.symbols[name.text] = symbol
-        if self.open is not None:
-            self.open.declared(symbol, local=local)
+            return self.taken(name, self.local[name.text])
         return True
 
     # Plates
@@ -247,7 +176,7 @@ class ModelChecker:
         if known is not None:
             self.report.add(errors.plate_sized_again(name, item.name.span, known.span), name)
             return True
-        if not self._free(item.name):
+        if not self.free(item.name):
             return False
         size = expressions.size(item.size)
         if size is None:
@@ -272,7 +201,7 @@ class ModelChecker:
         declared = check_type(node.type, expressions)
         default = expressions.check(node.default) if node.default is not None else None
         if declared is None or not self._fixed("data", node.name, declared, node.type.span):
-            self._lost(node.name)
+            self.lost(node.name)
             return
         if node.default is not None and default is not None and not self._default(node.default, default, declared):
             default = None
@@ -318,7 +247,7 @@ class ModelChecker:
         default: ir.Expr | None = None,
     ) -> bool:
         type = declared.type(plates, Stage.DATA)
-        if not self._declare(name, Symbol(name.text, role, type, plates, name.span)):
+        if not self.declare(name, Symbol(name.text, role, type, plates, name.span)):
             return False
         type = type if self.open is None else self.open.whole[name.text].type
         base = declared.index_base
@@ -349,14 +278,14 @@ class ModelChecker:
         else:
             self.without_dist = self.without_dist or node
         if declared is None or (role == "observed" and not self._fixed("observed", name, declared, node.type.span)):
-            self._lost(name)
+            self.lost(name)
             return
         when = None
         if isinstance(node, ast.Observed) and node.when is not None:
             when = condition(node.when, declared, dist, expressions)
         if role == "latent":
             type = declared.type(scope.enclosing, Stage.LATENT)
-            if not self._declare(name, Symbol(name.text, "latent", type, scope.enclosing, name.span)):
+            if not self.declare(name, Symbol(name.text, "latent", type, scope.enclosing, name.span)):
                 return
             bounds = written_out(declared.bounds, self.statements)
             if bounds is None:

@@ -28,6 +28,7 @@ def point_mass(name: str) -> str | None:
 def site_dist(
     node: ast.Latent | ast.Observed, at: ast.DistExpr, declared: Declared, expressions: Expressions
 ) -> ir.Dist | str | None:
+    """The distribution of a site, FLAT, or None after reporting what is wrong with it."""
     if at.name.text == FLAT:
         return _flat(node, at, declared, expressions)
     point = point_mass(at.name.text)
@@ -57,6 +58,7 @@ def _flat(
 
 
 def condition(at: ast.Expr, declared: Declared, dist: ir.Dist | str | None, expressions: Expressions) -> ir.Expr | None:
+    """The condition under which data counts."""
     when = expressions.check(at)
     if when is None:
         return None
