@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from os import PathLike
+    from types import ModuleType
+
     from guidedsl.runtime import constraints, optim
     from guidedsl.runtime.elbo import ELBO
     from guidedsl.runtime.errors import DataError, GuidedslError, InferenceError, ParamError
@@ -35,6 +38,7 @@ __all__ = [
     "Plate",
     "Renyi",
     "clear_param_store",
+    "compile",
     "constraints",
     "fit",
     "get_param_store",
@@ -63,6 +67,23 @@ _HOMES = {
     "module": "params",
     "param": "params",
 }
+
+
+def compile(path: str | PathLike[str]) -> ModuleType:
+    """The module generated from a `.guide` file, without a file of its own: its models and guides by name.
+
+    `guidedsl check` shows the warnings about it.
+
+    Raises:
+        UnreadableSource: there is no such file, or it is not text.
+        CompileError: the program has errors.
+    """
+    from pathlib import Path
+
+    from guidedsl.modules import load_source
+    from guidedsl.source import read_source
+
+    return load_source(read_source(Path(path)))
 
 
 def __getattr__(name: str) -> object:

@@ -152,8 +152,9 @@ def minimise(
     """Minimises `objective`, which gives value and gradient at a vector [n]; a value that is not finite is a wall.
 
     Ends when the largest entry of the gradient is below `gradient_tolerance`, or when `patience` iterations together
-    decrease the value by less than `gain_tolerance` or `value_tolerance` · (1 + |value|). `on_iteration(iteration, value, x)` is told
-    of each. `pairs` begins the memory. `x` must have a finite value, else the result is `x`, not settled.
+    decrease the value by less than `gain_tolerance` or `value_tolerance` · (1 + |value|).
+    `on_iteration(iteration, value, x)` is told of each. `pairs` begins the memory. `x` must have a finite value, else
+    the result is `x`, not settled.
     """
     value, gradient = objective(x)
     evaluations = 1
