@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from guidedsl.runtime import constraints, optim
+    from guidedsl.runtime.default_store import clear_param_store, get_param_store, module, param
     from guidedsl.runtime.elbo import ELBO
     from guidedsl.runtime.errors import DataError, GuidedslError, InferenceError, ParamError
     from guidedsl.runtime.fit import Fit, fit
     from guidedsl.runtime.importance import IWAE, Renyi
     from guidedsl.runtime.noise import Noise
-    from guidedsl.runtime.params import ParamStore, clear_param_store, get_param_store, module, param
+    from guidedsl.runtime.params import ParamStore
     from guidedsl.runtime.plates import Plate
     from guidedsl.runtime.svi import SVI
 
@@ -61,11 +62,11 @@ _HOMES = {
     "ParamStore": "params",
     "Plate": "plates",
     "Renyi": "importance",
-    "clear_param_store": "params",
+    "clear_param_store": "default_store",
     "fit": "fit",
-    "get_param_store": "params",
-    "module": "params",
-    "param": "params",
+    "get_param_store": "default_store",
+    "module": "default_store",
+    "param": "default_store",
 }
 
 

@@ -6,6 +6,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from guidedsl.runtime.progress import Progress
 from guidedsl.runtime.stochastic import NET_PARTICLES, PARTICLES, StochasticFit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from guidedsl.runtime.data import Data
 
@@ -165,6 +166,22 @@ class _Run:
         self.history: list[tuple[int, float]] = []
         self.steps = 0
 
+    def outcome(
+        self, report: Callable[[int, float], None], steps: int | None, lr: float | None, num_particles: int | None
+    ) -> Outcome:
+        """Fit by the method that suits the guide, the data and what the caller asks for."""
+        found: Outcome | str = "steps, lr or num_particles was given"
+        if self.feed is not None:
+            found = "the data is fed in batches"
+        elif self.guide.laplace is not None:
+            found = self.laplace(report)
+        elif steps is None and lr is None and num_particles is None:
+            found = self.fixed_noise(report)
+        if isinstance(found, Outcome):
+            return found
+        usual = NET_PARTICLES if self.store.modules else PARTICLES
+        return self.stochastic(report, steps, lr, usual if num_particles is None else num_particles)
+
     def fixed_noise(self, report: Callable[[int, float], None]) -> Outcome | str:
         """The fixed-noise fit, or why it is not the way for this guide."""
         plan = deterministic.plan(self.guide, self.data, self.store, self.generator)
@@ -273,14 +290,7 @@ def fit(
     mappings (or bound data) gives, gone through again and again, with the sizes of dims that a batch does not tell:
     `fit(loader, N=60_000)`.
     """
-    found = find_guide(guide)
-    if not isinstance(found, Guide):
-        raise InferenceError(f"fit needs a Guide of a generated module, got {found!r}; use SVI for plain functions")
-    _checked(steps, lr, tolerance, num_particles)
-    if found.laplace is not None and not (steps is None and lr is None and num_particles is None):
-        raise InferenceError(
-            f"{found.name} is a Laplace approximation, which has no steps, learning rate or particles: leave them out"
-        )
+    found = _fitted(guide, steps, lr, tolerance, num_particles)
     problem = unknown_options(sizes, found.model, inspect.signature(fit).parameters)
     if problem is not None:
         raise InferenceError(problem)
@@ -295,25 +305,13 @@ def fit(
     store = ParamStore() if store is None else store
     register(store, nets or {}, found.nets, bound, found.name)
     run = _Run(found, bound, store, generator, tolerance, feed)
-    bar = Progress(found.name, steps, progress)
-    try:
+    with closing(Progress(found.name, steps, progress)) as bar:
         _check_start(found, bound, store, generator)
-        outcome: Outcome | str = "steps, lr or num_particles was given"
-        if feed is not None:
-            outcome = "the data is fed in batches"
-        elif found.laplace is not None:
-            outcome = run.laplace(bar)
-        elif steps is None and lr is None and num_particles is None:
-            outcome = run.fixed_noise(bar)
-        if isinstance(outcome, str):
-            usual = NET_PARTICLES if store.modules else PARTICLES
-            outcome = run.stochastic(bar, steps, lr, usual if num_particles is None else num_particles)
+        outcome = run.outcome(bar, steps, lr, num_particles)
         if feed is None:
             elbo, error = estimate_elbo(found, bound.full, store, generator)
         else:
             elbo, error = elbo_of_a_pass(found, feed, store, generator)
-    finally:
-        bar.close()
     converged, reason = outcome.converged, outcome.reason
     if not (math.isfinite(elbo) and math.isfinite(error)):
         converged, reason = False, f"the ELBO is not finite on fresh noise; {reason}"
@@ -330,3 +328,16 @@ def fit(
         seed=seed,
         history=run.history,
     )
+
+
+def _fitted(guide: Any, steps: int | None, lr: float | None, tolerance: float, num_particles: int | None) -> Guide:
+    """The guide of a generated module, whose options are what it can be fitted with."""
+    found = find_guide(guide)
+    if not isinstance(found, Guide):
+        raise InferenceError(f"fit needs a Guide of a generated module, got {found!r}; use SVI for plain functions")
+    _checked(steps, lr, tolerance, num_particles)
+    if found.laplace is not None and not (steps is None and lr is None and num_particles is None):
+        raise InferenceError(
+            f"{found.name} is a Laplace approximation, which has no steps, learning rate or particles: leave them out"
+        )
+    return found
