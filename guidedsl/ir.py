@@ -134,11 +134,12 @@ class AllRows:
 
 @dataclass(frozen=True)
 class RowOf:
-    """`x[p]` inside plate p: the first event axis becomes the plate's."""
+    """`x[p]` inside plate p: an event axis, mostly the first, becomes the plate's."""
 
     base: Expr
     plate: str
     type: Type
+    axis: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ class NewAxis:
 
 @dataclass(frozen=True)
 class Subscript:
-    """Event indexing: an expression drops its axis, a `Range` keeps part of it, `NewAxis` adds one."""
+    """Event indexing: a position drops its axis, a vector of positions puts its own event axes there, a `Range` keeps
+    part of it, `NewAxis` adds one."""
 
     base: Expr
     items: tuple[Expr | Range | NewAxis, ...]

@@ -13,6 +13,7 @@ from guidedsl.backend.names import Module, camel_case, data_attribute, local_nam
 from guidedsl.backend.statements import Statement
 from guidedsl.check.calls import signature_text
 from guidedsl.check.nets import head_shape
+from guidedsl.check.shapes import indexed_size
 from guidedsl.sizes import Size
 
 Variables = Mapping[str, str]
@@ -96,7 +97,7 @@ def _classes(type: ir.Type, plates: Mapping[str, ir.Plate]) -> Size | None:
     target = type.support.target
     if target is None:
         return None
-    return plates[target].size if target in plates else Size.of(target)
+    return indexed_size(target, plates)
 
 
 def net_context(callee: ir.Callee, name: str, owner: str, plates: Mapping[str, ir.Plate]) -> NetContext:

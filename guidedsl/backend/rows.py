@@ -77,10 +77,10 @@ class _Rows:
             plates, stage = target, max(stage, index.type.stage)
         return code
 
-    def _row(self, index: ir.Expr, plates: Sequence[str]) -> str:
+    def _row(self, index: ir.Expr, plates: Sequence[str], rank: int = 0) -> str:
         if index.type.number:
             return self.emitter.whole_number(index)
-        row = self.emitter.aligned(index, plates, 0)
+        row = self.emitter.aligned(index, plates, rank)
         return row.text if index.type.support.target is not None else f"{row.at(ATOM)}.long()"
 
     def _full_base(self, base: ir.Expr, plates: Sequence[str]) -> str:
@@ -125,10 +125,12 @@ class _Rows:
         base, plates = expr.base, expr.type.plates
         events = len(base.type.event)
         read = self.emitter.emit(base)
+        source = expr.axis - events
         if self.plates[expr.plate].batching is not None and not self.emitter.full:
-            read = Code(f"fn.batch_rows({read.text}, data.{data_attribute(expr.plate)}, {-events})")
-        source = -events
+            read = Code(f"fn.batch_rows({read.text}, data.{data_attribute(expr.plate)}, {source})")
         target = -(len(plates) - plates.index(expr.plate) + events - 1)
+        if expr.plate in base.type.plates:
+            read, source = Code(f"{read.at(ATOM)}.diagonal(0, {target - 1}, {source})"), -1
         return read if source == target else Code(f"{read.at(ATOM)}.movedim({source}, {target})")
 
     def subscript(self, expr: ir.Subscript) -> Code:
@@ -137,10 +139,14 @@ class _Rows:
         last = max((n for n, pick in enumerate(picks) if pick), default=-1)
         leading = not any(isinstance(item, ir.Range | ir.NewAxis) for item in items[: last + 1])
         random = any(not isinstance(i, ir.Range | ir.NewAxis) and i.type.stage is Stage.LATENT for i in items)
-        if any(picks) and (base.type.plates or random or not leading):
+        in_place = leading or (sum(picks) == 1 and not expr.type.plates)
+        if any(picks) and (base.type.plates or random or not in_place):
             return self._picked(expr, picks)
         rest = len(base.type.event) - sum(not isinstance(item, ir.NewAxis) for item in items)
-        positions = [self._row(item, expr.type.plates) if _is_pick(item) else self._position(item) for item in items]
+        rank = max(_pick_rank(item) for item in items)
+        positions = [
+            self._row(item, expr.type.plates, rank) if _is_pick(item) else self._position(item) for item in items
+        ]
         return indexed(self.emitter.emit(base), [*positions, *[":"] * rest])
 
     def _picked(self, expr: ir.Subscript, picks: list[bool]) -> Code:
@@ -161,8 +167,12 @@ class _Rows:
             read = code.at(ATOM)
             if position:
                 read = f"{read}.movedim({position - events}, {-events})"
-            code = Code(f"fn.gather({read}, {self.emitter.aligned(item, plates, 0).text}, {events - 1})")
-            events -= 1
+            rank = len(item.type.event)
+            read = indexed(Code(read), [*["None"] * rank, *[":"] * events]).text if rank else read
+            code = Code(f"fn.gather({read}, {self.emitter.aligned(item, plates, rank).text}, {events - 1})")
+            events += rank - 1
+            if rank and position:
+                code = Code(f"{code.text}.movedim({_span(-events, rank)}, {_span(position - events, rank)})")
         return code
 
     def _position(self, item: ir.Expr | ir.Range | ir.NewAxis) -> str:
@@ -178,3 +188,13 @@ class _Rows:
 def _is_pick(item: ir.Expr | ir.Range | ir.NewAxis) -> TypeGuard[ir.Expr]:
     """Whether a subscript is a tensor of positions."""
     return not isinstance(item, ir.Range | ir.NewAxis) and not item.type.number
+
+
+def _pick_rank(item: ir.Expr | ir.Range | ir.NewAxis) -> int:
+    """The event axes of a vector of positions."""
+    return 0 if isinstance(item, ir.Range | ir.NewAxis) else len(item.type.event)
+
+
+def _span(first: int, count: int) -> str:
+    """One axis or several in a row, as torch's `movedim` takes them."""
+    return str(first) if count == 1 else str(tuple(range(first, first + count)))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guidedsl import errors, ir
-from guidedsl.check.shapes import latest, show
+from guidedsl.check.shapes import indexed_size, latest, show
 from guidedsl.check.walk import references
 from guidedsl.ir import Stage, Type
 from guidedsl.library.supports import Support
-from guidedsl.sizes import Size
 from guidedsl.syntax import ast
 
 if TYPE_CHECKING:
@@ -146,6 +145,6 @@ def _within(support: Support, wanted: Support, expressions: Expressions) -> bool
     """Whether a support lies in another; indices do where they point into as many rows."""
     if support.target is not None and wanted.target is not None:
         plates = expressions.scope.plates
-        a, b = (plates[t].size if t in plates else Size.of(t) for t in (support.target, wanted.target))
+        a, b = (indexed_size(target, plates) for target in (support.target, wanted.target))
         return a == b
     return support.within(wanted)

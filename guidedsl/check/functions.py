@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from guidedsl import errors, ir
 from guidedsl.check import signatures
-from guidedsl.check.shapes import latest, match, offset, show
+from guidedsl.check.operators import weighed
+from guidedsl.check.shapes import as_size, latest, match, offset, show
 from guidedsl.check.walk import references
 from guidedsl.ir import Stage, Type
 from guidedsl.library import supports as s
@@ -149,7 +150,8 @@ class Functions:
                 result = signatures.read(chosen.signature[1])
                 event = tuple(offset(letter, letters) for letter in result.dims)
                 plates = self.scope.sort(plate for value in values for plate in value.type.plates)
-                type = Type(event, s.support(result.kind), plates, latest(v.type for v in values))
+                support = weighed(values[0].type, values[1].type) if chosen.name == "dot" else s.support(result.kind)
+                type = Type(event, support, plates, latest(v.type for v in values))
                 return ir.Apply(chosen, tuple(values), None, (), type)
         for argument, value, kind in zip(bound[0], values, _wanted(fitting[-1][0]), strict=True):
             if not value.type.support.within(kind):
@@ -189,11 +191,15 @@ class Functions:
         if not values:
             kind = s.IDENTITY if function.name == "eye" else None
             support = s.support(kind) if kind else s.elementwise(function.range())
+            if support.range == s.point(0):
+                support = s.Support("zero_sum", support.range)
             return ir.Apply(function, (), None, dims, Type(event, support, stage=Stage.DATA))
         value = self.expressions.check(positional[-1])
         if value is None:
             return None
         type = replace(value.type, event=(*event, *value.type.event), number=False, value=None)
+        if _is_part(value, event[-1]):
+            type = replace(type, support=s.Support("simplex", value.type.support.range))
         type = replace(type, stage=max(type.stage, Stage.DATA))
         return ir.Apply(function, (value,), None, dims, type)
 
@@ -229,9 +235,17 @@ def _kept(yes: Type, no: Type) -> s.Support | None:
     """The structured support that two events of one shape have in common."""
     if yes.event != no.event or not (yes.support.structured or no.support.structured):
         return None
-    if yes.support.within(no.support):
-        return no.support
-    return yes.support if no.support.within(yes.support) else None
+    kept = no if yes.support.within(no.support) else yes if no.support.within(yes.support) else None
+    return None if kept is None else replace(kept.support, range=s.union(yes.support.range, no.support.range))
+
+
+def _is_part(value: ir.Expr, size: Size) -> bool:
+    """Whether `value` is `1 / size`, so that a vector of them is a simplex."""
+    match value:
+        case ir.Chain(terms=((_, ir.Const(value=1.0)), ("/", divisor))):
+            return as_size(divisor) == size
+    known = size.constant
+    return value.type.value is not None and known is not None and value.type.value == 1 / known
 
 
 def _number(function: Function, values: list[float]) -> float | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from guidedsl import errors, ir
 from guidedsl.check.scope import Symbol
-from guidedsl.check.shapes import NEW, as_size, show
+from guidedsl.check.shapes import NEW, as_size, indexed_size, show
 from guidedsl.ir import Stage, Type
 from guidedsl.library import supports as s
 from guidedsl.sizes import Size
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from guidedsl.check.expressions import Expressions
 
 Subscript = ast.Expr | ast.Slice
+Item = ir.Expr | ir.Range | ir.NewAxis
 
 
 class Indexing:
@@ -41,27 +42,31 @@ class Indexing:
             )
             return None
         rows = self._rows(node, symbol, base, tuple(zip(outside, node.subscripts, strict=False)))
-        return None if rows is None else self._event(node, rows, node.subscripts[len(outside) :])
+        return None if rows is None else self._event(node, rows[0], node.subscripts[len(outside) :], rows[1])
 
     # Plates
 
     def _rows(
         self, node: ast.Index, symbol: Symbol, base: ir.Expr, pairs: tuple[tuple[str, Subscript], ...]
-    ) -> ir.Expr | None:
+    ) -> tuple[ir.Expr, tuple[Item, ...]] | None:
+        """The rows, and what to take along the event axes that whole plates have become: all, or a vector of rows."""
         indices: list[tuple[str, ir.Expr]] = []
-        whole: list[str] = []
+        whole: dict[str, Item] = {}
         for plate, subscript in pairs:
             if isinstance(subscript, ast.Slice):
                 if subscript.low is not None or subscript.high is not None:
                     what = f"`{self.report.text(subscript.span)}`"
                     self.report.add(errors.wrong_index(what, "is a slice", plate, subscript.span, symbol.span))
                     return None
-                whole.append(plate)
+                whole[plate] = ir.Range(None, None)
                 continue
             index = self._row_index(symbol, plate, subscript)
             if index is None:
                 return None
-            indices.append((plate, index))
+            if index.type.event:
+                whole[plate] = index
+            else:
+                indices.append((plate, index))
         if not self._rows_exist(node, symbol, tuple(plate for plate, _ in pairs)):
             return None
         result = base
@@ -74,16 +79,9 @@ class Indexing:
             result = ir.Gather(result, tuple(indices), type)
         for plate in reversed(whole):
             size = self.scope.plates[plate].size
-            type = replace(
-                result.type,
-                event=(size, *result.type.event),
-                plates=tuple(name for name in result.type.plates if name != plate),
-                support=(
-                    s.elementwise(result.type.support.range) if result.type.support.structured else result.type.support
-                ),
-            )
-            result = ir.AllRows(result, plate, type)
-        return result
+            plates = tuple(name for name in result.type.plates if name != plate)
+            result = ir.AllRows(result, plate, replace(result.type, event=(size, *result.type.event), plates=plates))
+        return result, tuple(whole.values())
 
     def _row_index(self, symbol: Symbol, plate: str, subscript: ast.Expr) -> ir.Expr | None:
         if isinstance(subscript, ast.Ref) and subscript.name in self.scope.enclosing:
@@ -104,17 +102,23 @@ class Indexing:
             self.report.add(errors.wrong_index(text, found, plate, subscript.span, symbol.span))
             return None
         if target != plate and self._index_size(target) != self.scope.plates[plate].size:
-            kind = "plate" if target in self.scope.plates else "dim"
-            self.report.add(errors.wrong_index(text, f"indexes {kind} `{target}`", plate, subscript.span, symbol.span))
+            self.report.add(
+                errors.wrong_index(text, f"indexes {self._indexed(target)}", plate, subscript.span, symbol.span)
+            )
             return None
         if target != plate and target in self.scope.plates:
             self.report.add(errors.wrong_index(text, f"indexes plate `{target}`", plate, subscript.span, symbol.span))
             return None
         return index
 
+    def _indexed(self, target: str) -> str:
+        """What an index points into, in words."""
+        if target.isdecimal():
+            return f"{target} positions"
+        return f"{'plate' if target in self.scope.plates else 'dim'} `{target}`"
+
     def _index_size(self, target: str) -> Size:
-        plate = self.scope.plates.get(target)
-        return plate.size if plate is not None else Size.of(target)
+        return indexed_size(target, self.scope.plates)
 
     def _rows_exist(self, node: ast.Index, symbol: Symbol, plates: tuple[str, ...]) -> bool:
         for name in plates:
@@ -133,71 +137,82 @@ class Indexing:
 
     # Events
 
-    def _event(self, node: ast.Index, base: ir.Expr, subscripts: tuple[Subscript, ...]) -> ir.Expr | None:
-        if not subscripts:
+    def _event(
+        self, node: ast.Index, base: ir.Expr, subscripts: tuple[Subscript, ...], rows: tuple[Item, ...] = ()
+    ) -> ir.Expr | None:
+        """Subscripts of the event axes behind those of `rows`, which are what whole plates have become."""
+        axis = len(rows)
+        for number, subscript in enumerate(subscripts):
+            if isinstance(subscript, ast.Ref) and self._is_plate(subscript.name):
+                row = self._row_of(node, base, subscript, axis)
+                return None if row is None else self._event(node, row, _without(subscripts, number), rows)
+            axis += not _is_new(subscript)
+        if not subscripts and all(isinstance(item, ir.Range) for item in rows):
             return base
-        first = subscripts[0]
-        if isinstance(first, ast.Ref) and first.name in self.scope.plates and first.name not in self.scope.symbols:
-            row = self._row_of(node, base, first)
-            return None if row is None else self._event(node, row, subscripts[1:])
-        return self._positions(node, base, subscripts)
+        return self._positions(node, base, subscripts, rows)
 
-    def _row_of(self, node: ast.Index, base: ir.Expr, plate: ast.Ref) -> ir.Expr | None:
+    def _is_plate(self, name: str) -> bool:
+        return name in self.scope.plates and name not in self.scope.symbols
+
+    def _row_of(self, node: ast.Index, base: ir.Expr, plate: ast.Ref, axis: int) -> ir.Expr | None:
         declared = self.scope.plates[plate.name]
         event = base.type.event
         if plate.name not in self.scope.enclosing:
             hint = f"write it inside `plate {plate.name} {{ }}`"
             self.report.add(errors.not_a_value(plate.name, "a plate", plate.span, hint), plate.name)
             return None
-        if not event or event[0] != declared.size:
+        if axis >= len(event) or event[axis] != declared.size:
             text, size = self.report.text(node.base.span), str(declared.size)
-            self.report.add(errors.not_these_rows(text, show(event), plate.name, size, node.base.span, declared.span))
+            shape = show(event[axis:])
+            self.report.add(errors.not_these_rows(text, shape, plate.name, size, node.base.span, declared.span))
             return None
         plates = self.scope.sort((*base.type.plates, plate.name))
         support = base.type.support
-        if support.structured and len(event) <= support.row.rank:
+        if support.structured and len(event) - axis <= support.row.rank:
             support = s.elementwise(support.range)
-        return ir.RowOf(base, plate.name, replace(base.type, event=event[1:], plates=plates, support=support))
+        left = (*event[:axis], *event[axis + 1 :])
+        return ir.RowOf(base, plate.name, replace(base.type, event=left, plates=plates, support=support), axis)
 
-    def _positions(self, node: ast.Index, base: ir.Expr, subscripts: tuple[Subscript, ...]) -> ir.Expr | None:
-        event = base.type.event
-        taken = [sub for sub in subscripts if not _is_new(sub)]
-        if len(taken) > len(event):
+    def _positions(
+        self, node: ast.Index, base: ir.Expr, subscripts: tuple[Subscript, ...], rows: tuple[Item, ...]
+    ) -> ir.Expr | None:
+        event = base.type.event[len(rows) :]
+        taken = sum(not _is_new(subscript) for subscript in subscripts)
+        if taken > len(event):
             text = self.report.text(node.base.span)
-            given = len(taken)
-            self.report.add(errors.too_many_indices(text, show(event), len(event), given, node.span))
+            self.report.add(errors.too_many_indices(text, show(event), len(event), taken, node.span))
             return None
-        items: list[ir.Expr | ir.Range | ir.NewAxis] = []
-        left: list[Size] = []
-        plates = list(base.type.plates)
-        stage = base.type.stage
+        items, left = list(rows), list[Size]()
+        for item, size in zip(rows, base.type.event, strict=False):
+            left += [size] if isinstance(item, ir.Range | ir.NewAxis) else item.type.event
         axes = iter(event)
         for subscript in subscripts:
-            if _is_new(subscript):
-                items.append(ir.NewAxis())
-                left.append(NEW)
-                continue
-            size = next(axes)
-            if isinstance(subscript, ast.Slice):
-                cut = self._slice(subscript, size)
-                if cut is None:
-                    return None
-                items.append(cut[0])
-                left.append(cut[1])
-                continue
-            index = self._position(subscript, size)
-            if index is None:
+            size = NEW if _is_new(subscript) else next(axes)
+            found = self._item(subscript, size)
+            if found is None:
                 return None
-            items.append(index)
-            plates.extend(index.type.plates)
-            stage = max(stage, index.type.stage)
-        rest = tuple(axes)
+            items.append(found[0])
+            left += found[1]
+        positions = [item for item in items if not isinstance(item, ir.Range | ir.NewAxis)]
+        if sum(bool(position.type.event) for position in positions) > 1:
+            self.report.add(errors.two_vectors_of_positions(self.report.text(node.span), node.span))
+            return None
         support = base.type.support
-        untouched = len(event) - len(taken)
-        if support.structured and untouched < support.row.rank:
+        if support.structured and len(event) - taken < support.row.rank:
             support = s.elementwise(support.range)
-        type = Type((*left, *rest), support, self.scope.sort(plates), stage)
-        return ir.Subscript(base, tuple(items), type)
+        plates = self.scope.sort((*base.type.plates, *(plate for one in positions for plate in one.type.plates)))
+        stage = max([base.type.stage, *(position.type.stage for position in positions)])
+        return ir.Subscript(base, tuple(items), Type((*left, *axes), support, plates, stage))
+
+    def _item(self, subscript: Subscript, size: Size) -> tuple[Item, tuple[Size, ...]] | None:
+        """What a subscript takes along an axis, and the axes that are left of it."""
+        if isinstance(subscript, ast.Slice):
+            cut = self._slice(subscript, size)
+            return None if cut is None else (cut[0], (cut[1],))
+        if _is_new(subscript):
+            return ir.NewAxis(), (NEW,)
+        index = self._position(subscript, size)
+        return None if index is None else (index, index.type.event)
 
     def _position(self, node: ast.Expr, size: Size) -> ir.Expr | None:
         index = self.expressions.check(node)
@@ -205,15 +220,12 @@ class Indexing:
             return None
         text = f"`{self.report.text(node.span)}`"
         target = index.type.support.target
-        if index.type.event:
-            self.report.add(errors.wrong_index(text, "is not a single position", str(size), node.span))
-            return None
         if step_offset(index) is not None:
             return index if self._step_inside(node, index, size) else None
         if target is not None:
             if self._index_size(target) != size:
-                kind = "plate" if target in self.scope.plates else "dim"
-                self.report.add(errors.wrong_index(text, f"indexes {kind} `{target}`", str(size), node.span))
+                found = f"indexes {self._indexed(target)}"
+                self.report.add(errors.wrong_index(text, found, str(size), node.span))
                 return None
             return index
         value = index.type.value
@@ -296,6 +308,10 @@ def step_offset(index: ir.Expr) -> Size | None:
         else:
             offset = offset + size if operator == "+" else offset - size
     return offset if seen else None
+
+
+def _without(subscripts: tuple[Subscript, ...], number: int) -> tuple[Subscript, ...]:
+    return (*subscripts[:number], *subscripts[number + 1 :])
 
 
 def _is_new(subscript: Subscript) -> bool:

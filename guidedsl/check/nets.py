@@ -10,6 +10,7 @@ from guidedsl import errors, ir
 from guidedsl.check.calls import all_values
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.scope import Report, Symbol
+from guidedsl.check.shapes import indexed_size
 from guidedsl.check.types import check_type
 from guidedsl.ir import Stage
 from guidedsl.library import supports as s
@@ -154,8 +155,7 @@ def _width(type: ir.Type, expressions: Expressions) -> Size:
     target = type.support.target
     if target is None:
         return width
-    plates = expressions.scope.plates
-    return width * (plates[target].size if target in plates else Size.of(target))
+    return width * indexed_size(target, expressions.scope.plates)
 
 
 def head_shape(type: ir.Type) -> tuple[Size, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from guidedsl import errors, ir
 from guidedsl.check.shapes import as_size, latest, show, unify
+from guidedsl.check.structured import is_literal, problem_of
 from guidedsl.ir import Type
 from guidedsl.library import supports as s
 from guidedsl.sizes import Size
@@ -156,7 +157,7 @@ class Operators:
             return None
         plates = self.scope.sort((*left.type.plates, *right.type.plates))
         stage = latest((left.type, right.type))
-        return ir.MatMul(left, right, Type((*a[:-1], *b[1:]), s.support("real"), plates, stage))
+        return ir.MatMul(left, right, Type((*a[:-1], *b[1:]), weighed(left.type, right.type), plates, stage))
 
     def _vector(self, node: ast.Vector) -> ir.Expr | None:
         items = self.expressions.all(node.items)
@@ -173,11 +174,36 @@ class Operators:
             range = s.union(range, item.type.support.range)
         plates = self.scope.sort(plate for item in items for plate in item.type.plates)
         event = (Size.of(len(items)), *items[0].type.event)
-        support = s.support("simplex") if _complements(items) else s.elementwise(range)
-        return ir.Stack(tuple(items), Type(event, support, plates, latest(i.type for i in items)))
+        stack = ir.Stack(tuple(items), Type(event, s.elementwise(range), plates, latest(i.type for i in items)))
+        kind = _stacked_kind(stack)
+        return stack if kind is None else replace(stack, type=replace(stack.type, support=s.Support(kind, range)))
 
 
-def _complements(items: list[ir.Expr]) -> bool:
+def _stacked_kind(stack: ir.Stack) -> str | None:
+    """The structured kind of a vector: that of each of its rows, or `simplex` for numbers that add up to 1."""
+    kinds = {item.type.support.kind if item.type.support.structured else None for item in stack.items}
+    if len(stack.type.event) > 1:
+        return kinds.pop() if len(kinds) == 1 else None
+    sums_to_one = is_literal(stack) and not problem_of("simplex", stack)
+    return "simplex" if sums_to_one or _complements(stack.items) else None
+
+
+def weighed(left: Type, right: Type) -> s.Support:
+    """Where sums of products along a dim lie: what a simplex weighs stays in the hull of what it weighs."""
+    a, b = left.support.range, right.support.range
+    if left.support.kind == "simplex":
+        if right.support.kind == "simplex" and len(right.event) > 1:
+            return right.support
+        return s.elementwise(s.real_valued(b))
+    if right.support.kind == "simplex" and len(right.event) == 1:
+        return s.elementwise(s.real_valued(a))
+    for least in (s.POSITIVE, s.NONNEGATIVE):
+        if a.within(least) and b.within(least):
+            return s.elementwise(least)
+    return s.support("real")
+
+
+def _complements(items: tuple[ir.Expr, ...]) -> bool:
     """Whether these are `p, 1 - p` of a unit."""
     if len(items) != 2 or items[0].type.event or not items[0].type.support.range.within(s.UNIT):
         return False

@@ -9,7 +9,7 @@ from typing import Protocol
 from guidedsl import errors, ir
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.scope import Report, Symbol
-from guidedsl.check.shapes import as_size, show
+from guidedsl.check.shapes import as_size, indexed_size, show
 from guidedsl.check.structured import problem_of
 from guidedsl.check.types import Declared, check_type
 from guidedsl.check.walk import refs, variables
@@ -110,7 +110,7 @@ def _inside(value: ir.Expr, declared: Declared, expressions: Expressions) -> boo
     support, target = declared.support, declared.support.target
     if target is not None:
         scope = expressions.scope
-        size = scope.plates[target].size if target in scope.plates else Size.of(target)
+        size = indexed_size(target, scope.plates)
         number = as_size(value)
         if number is not None and number.constant is not None:
             beyond = (number - size).constant

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from guidedsl import ir
+from guidedsl.check.shapes import indexed_size
 from guidedsl.diagnostics import Diagnostic
 from guidedsl.library.supports import COUNT, Range, Support
 from guidedsl.sizes import Size
@@ -94,7 +95,7 @@ class Scope:
         """An index as the integers that it stands for, so that it compares with a distribution's support."""
         if support.target is None:
             return support
-        size = self.plates[support.target].size if support.target in self.plates else Size.of(support.target)
+        size = indexed_size(support.target, self.plates)
         last = (size - Size.of(1)).constant
         hull = COUNT if last is None else Range(0, last, True, True, integer=True)
         return Support("int", hull, ("0", str(size - Size.of(1))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from guidedsl import ir
 from guidedsl.library import supports as s
@@ -68,6 +68,13 @@ def as_size(expr: ir.Expr) -> Size | None:
     if expr.type.value is not None and expr.type.value.is_integer() and abs(expr.type.value) < 2**53:
         return Size.of(int(expr.type.value))
     return None
+
+
+def indexed_size(target: str, plates: Mapping[str, ir.Plate]) -> Size:
+    """How many rows or positions an `index` of a plate, a dim or a number points into."""
+    if target in plates:
+        return plates[target].size
+    return Size.of(int(target) if target.isdecimal() else target)
 
 
 def offset(text: str, letters: dict[str, Size]) -> Size:

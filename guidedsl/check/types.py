@@ -149,10 +149,12 @@ def _index(node: ast.TypeExpr, event: tuple[Size, ...], expressions: Expressions
             report.add(errors.malformed_type("index", "takes `base = 0` or `base = 1`", node.span, usage))
             return None
         base = int(value.value)
-    if len(targets) != 1 or not isinstance(targets[0].value, ast.Ref):
-        report.add(errors.malformed_type("index", "needs a plate or a dim", node.span, usage))
+    target = targets[0].value if len(targets) == 1 else None
+    if isinstance(target, ast.Number) and target.value.is_integer() and target.value >= 1:
+        return Declared(event, Support("index", s.COUNT, target=str(int(target.value))), NO_BOUNDS, node.span, base)
+    if not isinstance(target, ast.Ref):
+        report.add(errors.malformed_type("index", "needs a plate, a dim or a number of positions", node.span, usage))
         return None
-    target = targets[0].value
     if target.name not in scope.plates and target.name not in scope.dims:
         known = [*scope.plates, *scope.dims]
         report.add(errors.not_declared(target.name, target.span, known, "plate or dim"), target.name)

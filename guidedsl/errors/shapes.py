@@ -269,6 +269,15 @@ def wrong_index(what: str, found: str, plate: str, span: Span, other: Span | Non
     )
 
 
+def two_vectors_of_positions(text: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "E207",
+        f"`{text}` has two vectors of positions, and it is not said whether they go in pairs",
+        Label(span, "one vector of positions at a time"),
+        hint="for pairs use a plate of the pairs, where each is one position; for all with all write `x[a][:, b]`",
+    )
+
+
 def step_outside(text: str, why: str, span: Span, hint: str) -> Diagnostic:
     return Diagnostic(
         "E207",

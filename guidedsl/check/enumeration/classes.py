@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from guidedsl import errors, ir
-from guidedsl.check.shapes import as_size, show
+from guidedsl.check.shapes import as_size, indexed_size, show
 from guidedsl.diagnostics import Diagnostic
 from guidedsl.sizes import Size
 from guidedsl.source import Span
@@ -20,8 +20,7 @@ def classes_of(latent: ir.Latent, plates: Mapping[str, ir.Plate], span: Span) ->
         shape = f"{support}{show(latent.type.event)}"
         return errors.event_enumerated(latent.name, support.kind, shape, span, latent.span)
     if support.target is not None:
-        plate = plates.get(support.target)
-        return ir.Classes(latent, 0, plate.size if plate is not None else Size.of(support.target))
+        return ir.Classes(latent, 0, indexed_size(support.target, plates))
     if support.kind == "bool":
         return ir.Classes(latent, 0, Size.of(2))
     if latent.bounds.low is None or latent.bounds.high is None:

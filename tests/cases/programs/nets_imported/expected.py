@@ -89,7 +89,7 @@ def imported(
     (z,) = latents
     table = net(store, "Imported.table", table_net, data)
     decoder = net(store, "Imported.decoder", decoder_net, data)
-    log_p = dist.Normal.log_prob(z, table(data.g), 1.0).sum((-2, -1))
+    log_p: Tensor = dist.Normal.log_prob(z, table(data.g), 1.0).sum((-2, -1))
     log_p = log_p + dist.Normal.log_prob(data.x, decoder(z), 1.0).sum((-2, -1))
     return log_p
 

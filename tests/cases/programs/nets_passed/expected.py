@@ -77,7 +77,7 @@ def one(data: OneData, latents: OneLatents, *, store: ParamStore | None = None) 
     """The log joint density of One, one value a particle."""
     (z,) = latents
     decoder = net(store, "One.decoder", decoder_net, data)
-    log_p = dist.Normal.log_prob(z, 0.0, 1.0).sum((-2, -1))
+    log_p: Tensor = dist.Normal.log_prob(z, 0.0, 1.0).sum((-2, -1))
     log_p = log_p + dist.Normal.log_prob(data.x, decoder(z), 1.0).sum(-1)
     return log_p
 
@@ -107,7 +107,7 @@ def two(data: TwoData, latents: TwoLatents, *, store: ParamStore | None = None) 
     """The log joint density of Two, one value a particle."""
     (z,) = latents
     decoder = net(store, "Two.decoder", Two_decoder_net, data)
-    log_p = dist.Normal.log_prob(z, 0.0, 1.0)
+    log_p: Tensor = dist.Normal.log_prob(z, 0.0, 1.0)
     log_p = log_p + dist.Normal.log_prob(data.x, 0.0, decoder(z)[..., None]).sum(-1)
     return log_p
 

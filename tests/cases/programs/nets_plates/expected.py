@@ -118,7 +118,7 @@ def crossed(
     c, a, b, u = latents
     K = data.K
     mix = net(store, "Crossed.mix", lambda: Mix(K), data)
-    log_p = dist.Normal.log_prob(c, 0.0, 1.0).sum(-1)
+    log_p: Tensor = dist.Normal.log_prob(c, 0.0, 1.0).sum(-1)
     log_p = log_p + dist.Normal.log_prob(a, c[..., None, :], 1.0).sum((-2, -1))
     log_p = log_p + dist.Normal.log_prob(b, data.x, 1.0).sum(-1)
     log_p = log_p + dist.Normal.log_prob(

@@ -90,7 +90,7 @@ def tuples(data: TuplesData, latents: TuplesLatents, *, store: ParamStore | None
     (a,) = latents
     N = data.N
     pair = net(store, "Tuples.pair", Pair, data)
-    log_p = dist.Normal.log_prob(a, 0.0, 1.0)
+    log_p: Tensor = dist.Normal.log_prob(a, 0.0, 1.0)
     m, lambda_ = pair(a)
     loc, _ = pair(a)
     loc = fn.expand(loc[..., None], (N,))
