@@ -11,7 +11,7 @@ from guidedsl import errors, ir
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.lets import check_let
 from guidedsl.check.nets import check_net, check_unpack
-from guidedsl.check.scans import OpenScan, behind, close_scan, declare_head, emitted, open_scan
+from guidedsl.check.scans import OpenScan, behind, check_next, close_scan, declare_head, emitted, open_scan
 from guidedsl.check.scope import Report, Symbol
 from guidedsl.source import Span
 from guidedsl.syntax import ast
@@ -78,6 +78,24 @@ class Body(ABC, Generic[S]):
             self.open.declared(symbol, local=local)
         return True
 
+    def check_shared(self, node: ast.Statement, expressions: Expressions) -> None:
+        """Check a statement that is alike in a model and in a guide."""
+        match node:
+            case ast.Let() | ast.Emit():
+                self.check_let(node, expressions)
+            case ast.Unpack():
+                self.check_unpack(node, expressions)
+            case ast.Net():
+                self.check_net(node, expressions)
+            case ast.Scan():
+                self.check_scan(node, expressions)
+            case ast.Next():
+                assert self.open is not None
+                check_next(node, self.open, expressions)
+            case _:
+                what = type(node).__name__
+                raise AssertionError(f"{what} in {self.owner}: this should never happen, please file a bug")
+
     def check_let(self, node: ast.Let | ast.Emit, expressions: Expressions) -> None:
         let = check_let(node, expressions)
         if let is None:
@@ -103,13 +121,12 @@ class Body(ABC, Generic[S]):
         elif self.free(node.name):
             self.callees[node.name.text] = callee
 
-    def check_scan(self, node: ast.Scan, expressions: Expressions) -> OpenScan | None:
-        """Check a scan with its body; gives it closed, or None where it cannot be entered."""
+    def check_scan(self, node: ast.Scan, expressions: Expressions) -> None:
         enclosing = expressions.scope.enclosing
         scan = open_scan(node, expressions)
         if scan is None:
             self.skip(node)
-            return None
+            return
         self.open, first = scan, len(self.statements)
         declare_head(scan, self.declare, self.lost, enclosing)
         self.check_block(node.body, enclosing)
@@ -117,6 +134,9 @@ class Body(ABC, Generic[S]):
         inside = [s for s in self.statements[first:] if isinstance(s, ir.Let | ir.Term | ir.Draw)]
         whole = close_scan(scan, inside, enclosing, self.report)
         self.statements[first:] = [replace(whole, written=tuple(self.path))]
+        self.closed(scan)
+
+    def closed(self, scan: OpenScan) -> None:
+        """Give the names of a scan their meaning behind it."""
         behind(scan, self.symbols)
         self.local |= scan.local
-        return scan

@@ -12,7 +12,7 @@ from guidedsl.check.enumeration import classes_of, sum_out
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.nets import report_unused
 from guidedsl.check.params import check_param
-from guidedsl.check.scans import check_next, check_order
+from guidedsl.check.scans import OpenScan, check_order
 from guidedsl.check.scope import Report, Scope, Symbol
 from guidedsl.check.statements import autos, declared_names, sampled_names
 from guidedsl.check.walk import called, references
@@ -146,17 +146,6 @@ class GuideChecker(Body[ir.GuideStatement]):
                     self.statements.append(param[0])
                     if not self.in_auto:
                         self._large(param[0])
-            case ast.Let() | ast.Emit():
-                self.check_let(node, expressions)
-            case ast.Unpack():
-                self.check_unpack(node, expressions)
-            case ast.Net():
-                self.check_net(node, expressions)
-            case ast.Scan():
-                self._scan(node, expressions)
-            case ast.Next():
-                assert self.open is not None
-                check_next(node, self.open, expressions)
             case ast.Sample():
                 Draws(self, expressions).sample(node)
             case ast.Joint():
@@ -166,7 +155,7 @@ class GuideChecker(Body[ir.GuideStatement]):
             case ast.Auto():
                 self._auto(node, enclosing)
             case _:
-                raise AssertionError(f"{type(node).__name__} in a guide: this should never happen, please file a bug")
+                self.check_shared(node, expressions)
 
     def _auto(self, node: ast.Auto, enclosing: tuple[str, ...]) -> None:
         self.expanded += 1
@@ -180,12 +169,11 @@ class GuideChecker(Body[ir.GuideStatement]):
         """A guide's lets are computed where it runs."""
         return replace(symbol, role="let")
 
-    def _scan(self, node: ast.Scan, expressions: Expressions) -> None:
-        scan = self.check_scan(node, expressions)
-        if scan is not None:
-            self.own_local |= set(scan.local)
-            for name in scan.local:
-                self.declared_at.pop(name, None)
+    def closed(self, scan: OpenScan) -> None:
+        super().closed(scan)
+        self.own_local |= set(scan.local)
+        for name in scan.local:
+            self.declared_at.pop(name, None)
 
     def skip(self, node: ast.Plate | ast.Scan) -> None:
         """A block that cannot be entered: what it declares and samples is not missing because of that."""

@@ -12,7 +12,6 @@ from guidedsl.check.expressions import Expressions
 from guidedsl.check.lets import written_out
 from guidedsl.check.params import check_param
 from guidedsl.check.scans import (
-    check_next,
     check_order,
     made_by_scan,
 )
@@ -107,17 +106,6 @@ class ModelChecker(Body[ir.ModelStatement]):
                 self._site(node, expressions, "latent")
             case ast.Observed():
                 self._site(node, expressions, "observed")
-            case ast.Let() | ast.Emit():
-                self.check_let(node, expressions)
-            case ast.Unpack():
-                self.check_unpack(node, expressions)
-            case ast.Net():
-                self.check_net(node, expressions)
-            case ast.Scan():
-                self.check_scan(node, expressions)
-            case ast.Next():
-                assert self.open is not None
-                check_next(node, self.open, expressions)
             case ast.Factor():
                 self._factor(node, expressions)
             case ast.Param():
@@ -127,7 +115,7 @@ class ModelChecker(Body[ir.ModelStatement]):
                 elif self.declare(node.name, param[1]):
                     self.statements.append(param[0])
             case _:
-                raise AssertionError(f"{type(node).__name__} in a model: this should never happen, please file a bug")
+                self.check_shared(node, expressions)
 
     def seen_let(self, symbol: Symbol) -> Symbol:
         return symbol if self.open is None else replace(symbol, role="let")

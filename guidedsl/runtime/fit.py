@@ -24,7 +24,6 @@ from guidedsl.runtime.laplace import LaplaceFit
 from guidedsl.runtime.metadata import attribute_of
 from guidedsl.runtime.model import Guide, find_guide
 from guidedsl.runtime.nets import register
-from guidedsl.runtime.nonfinite import explain_nonfinite
 from guidedsl.runtime.params import ParamStore
 from guidedsl.runtime.posterior import Summary, rows_of, sample
 from guidedsl.runtime.progress import Progress
@@ -235,18 +234,6 @@ class _Run:
             outcome = Outcome(False, "interrupted", fit.steps)
         self.history, self.steps = fit.history, self.steps + fit.steps
         return outcome
-
-    def explain_start(self) -> str:
-        """Why no start has a finite loss."""
-        state = self.generator.get_state()
-
-        def again() -> object:
-            self.generator.set_state(state)
-            noise = self.data.noise(self.generator)
-            draw = self.guide(self.data, particles=(8,), store=self.store, noise=noise)
-            return self.guide.model(self.data, draw.latents, store=self.store) - draw.log_q
-
-        return explain_nonfinite(again, self.guide.model, self.guide, self.store, math.nan)
 
 
 def _checked(steps: int | None, lr: float | None, tolerance: float, num_particles: int | None) -> None:
