@@ -23,7 +23,7 @@ from guidedsl.backend.code import (
     new_axes,
     number,
 )
-from guidedsl.backend.densities import log_prob
+from guidedsl.backend.distributions import log_prob
 from guidedsl.backend.names import data_attribute, extern_name
 from guidedsl.backend.rows import picked
 from guidedsl.check.indexing import step_offset

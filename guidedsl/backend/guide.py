@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from guidedsl import ir
 from guidedsl.backend.code import SUM, Code, chain, summed
-from guidedsl.backend.densities import draw as draw_code
-from guidedsl.backend.densities import log_prob, sample
+from guidedsl.backend.distributions import draw as draw_code
+from guidedsl.backend.distributions import log_prob, sample
 from guidedsl.backend.emit import Emitter
 from guidedsl.backend.functions import Pairs, guide_locals, model_emitter, used_dims
 from guidedsl.backend.model import ModelContext

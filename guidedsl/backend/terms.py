@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from guidedsl import ir
 from guidedsl.backend.code import PRODUCT, UNARY, Code, summed
-from guidedsl.backend.densities import log_prob
+from guidedsl.backend.distributions import log_prob
 from guidedsl.backend.emit import Emitter
 from guidedsl.backend.names import data_attribute
 
