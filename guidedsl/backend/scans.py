@@ -7,14 +7,14 @@ of the density are computed from that for all steps at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Protocol
 
 from guidedsl import ir
 from guidedsl.backend.emit import Emitter, at
 from guidedsl.backend.names import Locals, data_attribute, local_name
-from guidedsl.backend.statements import Statement, let_statement, let_value
+from guidedsl.backend.statements import Statement, grouped, let_statements, same_call
 from guidedsl.backend.steps import Steps
 from guidedsl.check.walk import substitute, variables
 
@@ -184,7 +184,11 @@ class ScanWriter:
                 case ir.Carry():
                     self._shift(ready)
                 case ir.Let():
-                    self._let(ready)
+                    others = [node for node in left if isinstance(node, ir.Let) and same_call(node, ready)]
+                    for group in grouped((ready, *others)):
+                        self._let(group)
+                    left = [node for node in left if node not in others]
+                    self.known |= {node.name for node in others}
                 case ir.Draw():
                     self._draw(ready)
             self.known.add(ready.name)
@@ -221,16 +225,15 @@ class ScanWriter:
             self.body.append(Statement(f"{local_name(carry.name)} = {start}", carry.span.line))
             if carry.name in read:
                 collected.append((carry, self._collect(carry, local_name(carry.name), carry.span.line, inner)))
-        for node in nodes:
-            value = values.get(node.name, "")
-            match node:
-                case ir.Let():
-                    stepped = self.steps.one(node, set(self.texts))
-                    inner.append(Statement(f"{value} = {let_value(stepped, emitter)}", node.span.line))
-                    if node.name in read | self.behind:
-                        collected.append((node, self._collect(node, value, node.span.line, inner)))
-                case ir.Draw():
+        for group in grouped(nodes):
+            lets = [node for node in group if isinstance(node, ir.Let)]
+            inner += let_statements([self.steps.one(let, set(self.texts)) for let in lets], emitter) if lets else []
+            for node in group:
+                value = values.get(node.name, "")
+                if isinstance(node, ir.Draw):
                     self._step_of_draw(node, value, emitter, inner, collected, read)
+                elif isinstance(node, ir.Let) and node.name in read | self.behind:
+                    collected.append((node, self._collect(node, value, node.span.line, inner)))
         inner += self._handed_on(carries, emitter)
         self.body.append(
             Statement(f"for {step} in range({self.emitter.size(scan.size)}):", scan.span.line, tuple(inner))
@@ -300,13 +303,19 @@ class ScanWriter:
             size = self.emitter.size(self.scan.size)
             self.body.append(Statement(f"{self.number} = fn.steps({size}, data)", line))
 
-    def _let(self, let: ir.Let) -> None:
-        whole = self.steps.at_once(let, self.moving)
-        if whole != let or isinstance(let, ir.Emit):
-            whole = replace(whole, plates=(*let.plates, self.scan.step))
-            self.texts[let.name] = local_name(let.name)
-        self._counted(whole, let.span.line)
-        self.body.append(let_statement(whole, self._vector()))
+    def _let(self, lets: Sequence[ir.Let]) -> None:
+        """The lets of one `let (a, b) = f(x)`, or a single one."""
+        written: list[ir.Let] = []
+        for let in lets:
+            whole = self.steps.at_once(let, self.moving)
+            if whole != let or isinstance(let, ir.Emit):
+                whole = replace(whole, plates=(*let.plates, self.scan.step))
+            self._counted(whole, let.span.line)
+            written.append(whole)
+        self.texts |= {
+            let.name: local_name(let.name) for let, whole in zip(lets, written, strict=True) if whole is not let
+        }
+        self.body += let_statements(written, self._vector())
 
     def _shift(self, carry: ir.Carry) -> None:
         line, rank = carry.next_span.line, len(carry.type.event)

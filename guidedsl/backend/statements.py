@@ -140,9 +140,9 @@ def let_value(let: ir.Let, emitter: Emitter) -> str:
     return value
 
 
-def let_statement(let: ir.Let, emitter: Emitter) -> Statement:
-    """`a = e`."""
-    return Statement(f"{emitter.local(let.name)} = {let_value(let, emitter)}", let.span.line)
+def _let_name(let: ir.Let, emitter: Emitter) -> str:
+    """What holds a let: in a loop that of one step."""
+    return emitter.emit(ir.Var(let.name, "let", let.value.type)).text
 
 
 def grouped(statements: Iterable[AnyStatement]) -> list[tuple[AnyStatement, ...]]:
@@ -150,11 +150,22 @@ def grouped(statements: Iterable[AnyStatement]) -> list[tuple[AnyStatement, ...]
     groups: list[tuple[AnyStatement, ...]] = []
     for statement in statements:
         last = groups[-1][-1] if groups else None
-        if _call_of(statement) is not None and _call_of(statement) is _call_of(last):
+        if same_call(statement, last) and position_of(statement) not in map(position_of, groups[-1]):
             groups[-1] = (*groups[-1], statement)
         else:
             groups.append((statement,))
     return groups
+
+
+def same_call(statement: object, other: object) -> bool:
+    """Whether two lets take outputs of one call."""
+    call = _call_of(statement)
+    return call is not None and call == _call_of(other)
+
+
+def position_of(statement: object) -> int | None:
+    """Which output of a call a let takes."""
+    return statement.value.position if isinstance(statement, ir.Let) and isinstance(statement.value, ir.Output) else None
 
 
 def _call_of(statement: object) -> ir.Call | None:
@@ -171,18 +182,17 @@ def unpacking(lets: Sequence[ir.Let], emitter: Emitter) -> str:
     targets = ["_"] * len(first.call.callee.outputs)
     for let in lets:
         assert isinstance(let.value, ir.Output)
-        targets[let.value.position] = emitter.local(let.name)
+        targets[let.value.position] = _let_name(let, emitter)
     return f"{', '.join(targets)} = {emitter.emit(first.call).text}"
 
 
 def let_statements(lets: Sequence[ir.Let], emitter: Emitter) -> list[Statement]:
     """The statements of one group of lets, with every axis of their plates."""
     if _call_of(lets[0]) is None:
-        return [let_statement(let, emitter) for let in lets]
+        return [Statement(f"{_let_name(let, emitter)} = {let_value(let, emitter)}", let.span.line) for let in lets]
     statements = [Statement(unpacking(lets, emitter), lets[0].span.line)]
     for let in lets:
-        name = emitter.local(let.name)
-        value = ir.Var(let.name, "let", let.value.type)
+        name, value = _let_name(let, emitter), ir.Var(let.name, "let", let.value.type)
         full = emitter.materialised(value, let.plates, let.event).text
         if full != name:
             statements.append(Statement(f"{name} = {full}", let.span.line))

@@ -17,6 +17,7 @@ from torch import Tensor
 from guidedsl.modules import load_source
 from guidedsl.runtime import Model, ParamStore, constraints
 from guidedsl.runtime.classes import class_count
+from guidedsl.runtime.params import clear_param_store
 from guidedsl.source import Source
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
@@ -73,6 +74,7 @@ def brute_force(model: Model, data: Any, latents: Any) -> tuple[Tensor, dict[str
 
 
 def compare(text: str, fields: dict[str, object], seed: int = 1) -> None:
+    clear_param_store()
     module = compiled(text)
     model = model_of(module)
     data = model.data(fields, dtype=torch.float64)
@@ -124,6 +126,66 @@ guide Q for M { auto enumerate for c  auto mean_field for rest }
 """
 
 CASES = {
+    "nets": (
+        """
+model M {
+  dim N, K = 3
+  net decoder(c: index(K), x: real[2]) -> (loc: real, scale: positive) = mlp(4)
+  latent w : simplex[K] ~ Dirichlet(2)
+  plate obs[N] {
+    data x : real[2]
+    latent c : index(K) ~ Categorical(w)
+    let (loc, scale) = decoder(c, x)
+    observed y : real ~ Normal(loc, scale)
+  }
+}
+guide Q for M { auto enumerate for c  auto mean_field for rest }
+""",
+        {"x": [[0.1, 0.4], [-1.0, 0.3]], "y": [0.3, -1.0]},
+    ),
+    "mixtures": (
+        """
+model M {
+  dim N, G = 2
+  latent share : simplex[G] ~ Dirichlet(1)
+  plate group[G] {
+    latent w  : simplex[2] ~ Dirichlet(1)
+    latent mu : real[2] ~ Normal(0, 2)
+  }
+  plate obs[N] {
+    latent c : index(group) ~ Categorical(share)
+    observed y : real ~ mixture(w[c], Normal(mu[c], 1))
+    observed n : count ~ ZeroInflated(w[c, 0], Truncated(Poisson(exp(mu[c, 1])), low = 1))
+    observed q : positive ~ Truncated(Normal(mu[c, 0], 1), low = 0)
+    observed v : real ~ mixture(where(c == 1, [0.3, 0.7], [0.5, 0.5]), [Normal(c, 1), Cauchy(0, 5)])
+  }
+}
+guide Q for M { auto enumerate for c  auto mean_field for rest }
+""",
+        {"y": [0.3, -1.0], "n": [0, 2], "q": [0.4, 1.7], "v": [4.0, 0.2]},
+    ),
+    "scan_nets": (
+        """
+model M {
+  dim N, T
+  net decoder(s: index(2), z: real) -> (loc: real, scale: positive) = mlp(4)
+  net jump(s: index(2), u: real) -> simplex[2] = mlp(3)
+  plate row[N] {
+    data stop : int(1, T)
+    data u    : real[T]
+    latent z : real ~ Normal(0, 1)
+    scan t in T carry (before : index(2) = 0) {
+      latent s : index(2) ~ Categorical(jump(before, u[t]))
+      let (loc, scale) = decoder(s, z)
+      observed y : real ~ Normal(loc, scale) when t < stop
+      next before = s
+    }
+  }
+}
+guide Q for M { auto enumerate for s  auto mean_field for rest }
+""",
+        {"stop": [2, 3], "u": [[0.2, 1.0, -1.0], [0.0, 0.5, 1.5]], "y": [[0.3, -1.0, 0.1], [0.4, 1.0, -2.0]]},
+    ),
     "mixture": (MIXTURE, {"y": [0.3, -1.0, 2.0, 0.1]}),
     "global_class": (
         """
