@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pyro
 import pyro.distributions as pd
@@ -24,8 +22,6 @@ from pyro.optim import Adam as PyroAdam
 from torch.distributions import constraints
 
 import guidedsl
-from guidedsl.pipeline import compile_source
-from guidedsl.source import read_source
 
 SPEC = Path(__file__).parent.parent / "examples" / "eight_schools" / "eight_schools.guide"
 Y = [28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0]
@@ -34,9 +30,7 @@ GOAL = 4.0
 
 
 def generated_step() -> Callable[[], object]:
-    module = ModuleType("eight_schools_guide")
-    sys.modules[module.__name__] = module
-    exec(compile(compile_source(read_source(SPEC)).python, "eight_schools_guide.py", "exec"), vars(module))
+    module = guidedsl.compile(SPEC)
     data = module.EightSchools.data(y=Y, sigma=SIGMA, dtype=torch.float32)
     svi = guidedsl.SVI(
         module.EightSchools, module.MeanField, guidedsl.optim.Adam(lr=0.01), store=guidedsl.ParamStore(), seed=0

@@ -9,14 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from os import PathLike
+    from types import ModuleType
+
     from guidedsl.runtime import constraints, optim
     from guidedsl.runtime.compare import compare
+    from guidedsl.runtime.default_store import clear_param_store, get_param_store, module, param
     from guidedsl.runtime.elbo import ELBO
     from guidedsl.runtime.errors import DataError, GuidedslError, InferenceError, ParamError
     from guidedsl.runtime.fit import Fit, fit
     from guidedsl.runtime.importance import IWAE, Renyi
     from guidedsl.runtime.noise import Noise
-    from guidedsl.runtime.params import ParamStore, clear_param_store, get_param_store, module, param
+    from guidedsl.runtime.params import ParamStore
     from guidedsl.runtime.plates import Plate
     from guidedsl.runtime.svi import SVI
 
@@ -37,6 +41,7 @@ __all__ = [
     "Renyi",
     "clear_param_store",
     "compare",
+    "compile",
     "constraints",
     "fit",
     "get_param_store",
@@ -59,13 +64,30 @@ _HOMES = {
     "ParamStore": "params",
     "Plate": "plates",
     "Renyi": "importance",
-    "clear_param_store": "params",
+    "clear_param_store": "default_store",
     "compare": "compare",
     "fit": "fit",
-    "get_param_store": "params",
-    "module": "params",
-    "param": "params",
+    "get_param_store": "default_store",
+    "module": "default_store",
+    "param": "default_store",
 }
+
+
+def compile(path: str | PathLike[str]) -> ModuleType:
+    """The module generated from a `.guide` file, without a file of its own: its models and guides by name.
+
+    `guidedsl check` shows the warnings about it.
+
+    Raises:
+        UnreadableSource: there is no such file, or it is not text.
+        CompileError: the program has errors.
+    """
+    from pathlib import Path
+
+    from guidedsl.modules import load_source
+    from guidedsl.source import read_source
+
+    return load_source(read_source(Path(path)))
 
 
 def __getattr__(name: str) -> object:

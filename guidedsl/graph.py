@@ -25,7 +25,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Part:
-    """A model or a guide. `titles` has the title of each plate and scan; `edges` lead from what is read to the reader."""
+    """A model or a guide. `titles` has that of each plate and scan; `edges` lead from what is read to the reader."""
 
     title: str
     titles: dict[str, str]

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import guidedsl
+
 HERE = Path(__file__).parent
 GUIDES = {"full_rank": "FullRank", "mean_field": "MeanField"}
 
@@ -80,14 +82,7 @@ class Comparison:
 
 def load(case: str) -> ModuleType:
     """The generated module of a case, built in memory."""
-    from guidedsl.pipeline import compile_source
-    from guidedsl.source import read_source
-
-    compiled = compile_source(read_source(HERE / case / "model.guide"))
-    module = ModuleType(re.sub(r"\W", "_", case))
-    sys.modules[module.__name__] = module
-    exec(compile(compiled.python, str(HERE / case / "model_guide.py"), "exec"), vars(module))
-    return module
+    return guidedsl.compile(HERE / case / "model.guide")
 
 
 def zero_based(name: str) -> str:

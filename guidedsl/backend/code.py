@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from guidedsl.ir import Stage
 
 COMPARE, SUM, PRODUCT, UNARY, POWER, ATOM = range(6)
 _INDEX = re.compile(r"(?<=\w)\[\.\.\., (?P<items>[^\[\]()]*)\]$")
@@ -39,6 +42,15 @@ def indexed(code: Code, items: list[str]) -> Code:
             items = [*kept, *items]
             code = Code(code.text[: match.start()])
     return Code(f"{code.at(ATOM)}[..., {', '.join(items)}]")
+
+
+def new_axes(slots: Sequence[bool], stage: Stage) -> list[str]:
+    """The index that puts an axis of size 1 in every empty slot; none to the left where no particle axis may be."""
+    items = [":" if full else "None" for full in slots]
+    if stage < Stage.LATENT:
+        while items and items[0] == "None":
+            items.pop(0)
+    return items if "None" in items else []
 
 
 def axes(count: int) -> str:

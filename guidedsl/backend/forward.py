@@ -12,8 +12,7 @@ from guidedsl.backend.code import summed
 from guidedsl.backend.densities import sample
 from guidedsl.backend.emit import Emitter, at
 from guidedsl.backend.names import Locals, data_attribute, extern_name, local_name
-from guidedsl.backend.nets import Names as Variables
-from guidedsl.backend.nets import net_statements
+from guidedsl.backend.nets import Variables, net_statements
 from guidedsl.backend.scans import ScanWriter, closure, declared_names, definitions, read_behind
 from guidedsl.backend.statements import Statement, grouped, let_statements, param_reads, param_statements
 from guidedsl.backend.terms import log_density

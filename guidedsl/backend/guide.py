@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 from guidedsl import ir
 from guidedsl.backend.code import SUM, Code, chain, summed
-from guidedsl.backend.densities import draw as draw_code
-from guidedsl.backend.densities import log_prob, sample
+from guidedsl.backend.distributions import draw as draw_code
+from guidedsl.backend.distributions import log_prob, sample
 from guidedsl.backend.emit import Emitter
-from guidedsl.backend.model import ModelContext, Names, scaled, used_dims
-from guidedsl.backend.names import Locals, Module, extern_name, local_name, snake_case
-from guidedsl.backend.nets import Names as Variables
-from guidedsl.backend.nets import net_statements
-from guidedsl.backend.scans import ScanWriter, closure, declared_names, definitions, read_behind
+from guidedsl.backend.functions import Pairs, guide_locals, model_emitter, used_dims
+from guidedsl.backend.model import ModelContext
+from guidedsl.backend.names import Module, local_name, snake_case
+from guidedsl.backend.nets import Variables, net_statements
+from guidedsl.backend.scans import ScanWriter, closure, definitions, read_behind
 from guidedsl.backend.statements import Statement, grouped, let_statements, param_reads, param_statements
-from guidedsl.check.walk import calls, variables
+from guidedsl.backend.terms import scaled
+from guidedsl.check.walk import variables
 from guidedsl.library import supports as s
 from guidedsl.sizes import Size, product
 
@@ -29,7 +30,7 @@ class GuideContext:
     model: ModelContext
     params_doc: tuple[str, ...]
     has_params: bool
-    dims: Names
+    dims: Pairs
     body: tuple[Statement, ...]
     latents: str
     log_q: str
@@ -49,9 +50,7 @@ def guide_context(
     body = (*net_statements(writer.emitter.callees.values(), callees, writer.emitter), *writer.body)
     passed = [f'"{net.store_name}"' for net in (*guide.model.nets, *guide.nets) if net.kind == "passed"]
     summed = guide.summed.names if guide.summed is not None else ()
-    latents = ", ".join(
-        "None" if latent.name in summed else writer.local(latent.name) for latent in guide.model.latents
-    )
+    latents = ", ".join("None" if latent.name in summed else local_name(latent.name) for latent in guide.model.latents)
     return GuideContext(
         name=guide.name,
         variable=variable,
@@ -118,24 +117,14 @@ class _Writer:
     def __init__(self, guide: ir.Guide) -> None:
         self.guide = guide
         self.model = guide.model
-        declared = [*(latent.name for latent in self.model.latents), *(dim.name for dim in self.model.dims)]
-        callees = [call.callee for call in calls((guide.statements, self.model.statements))]
-        declared += [name for callee in callees for name in (callee.name, extern_name(callee.name))]
-        self.names = Locals([*declared, *declared_names(guide.statements)])
-        self.emitter = Emitter({plate.name: plate for plate in self.model.plates}, self.local)
+        self.names = guide_locals(guide)
+        self.emitter = model_emitter(self.model)
         self.body: list[Statement] = []
         self.log_q: list[str] = []
         self.score: list[str] = []
         self.has_params = False
         self.by_row: set[str] = set()
         self.whole: set[str] = set()
-
-    def local(self, name: str) -> str:
-        return local_name(name)
-
-    def fresh(self, wish: str) -> str:
-        """A variable of our own that no declared name is."""
-        return self.names.fresh(wish)
 
     def _name_sizes(self) -> None:
         """A variable for the size of a joint that is long to write and written more than once."""
@@ -146,7 +135,7 @@ class _Writer:
             long = size.name is None and size.constant is None and size not in self.emitter.named
             if long and size in shapes:
                 text = self.emitter.size(size)
-                self.emitter.named[size] = self.fresh("joint_size")
+                self.emitter.named[size] = self.names.fresh("joint_size")
                 self._add(f"{self.emitter.named[size]} = {text}", draw.span.line)
 
     def write(self) -> None:
@@ -183,7 +172,7 @@ class _Writer:
     def _param(self, param: ir.Param) -> None:
         self.has_params = True
         by_row = param.name in self.by_row
-        whole = self.fresh(f"{self.local(param.name)}_all") if param.name in self.whole else None
+        whole = self.names.fresh(f"{local_name(param.name)}_all") if param.name in self.whole else None
         self.body += param_statements(param, self.emitter, by_row=by_row, whole=whole)
 
     def _model_params(self) -> None:
@@ -197,7 +186,7 @@ class _Writer:
 
     def sample(self, draw: ir.Draw, emitter: Emitter, body: list[Statement]) -> None:
         """Write a draw and add it to log q."""
-        terms = self._draw(draw, self.local(draw.name), emitter, body, len(draw.plates))
+        terms = self._draw(draw, local_name(draw.name), emitter, body, len(draw.plates))
         if draw.latent is not None:
             self._record(terms, draw.plates, draw.dist, emitter)
 
@@ -214,8 +203,8 @@ class _Writer:
         """Write a draw; gives its log density and log-determinant, summed over its event and that many plates."""
         line = draw.span.line
         pushed = draw.via is not None and s.support("real") != draw.via[0]
-        value = self.fresh(f"{name}_free") if pushed else name
-        log_q = "_" if draw.latent is None else self.fresh(f"log_q_{value}")
+        value = self.names.fresh(f"{name}_free") if pushed else name
+        log_q = "_" if draw.latent is None else self.names.fresh(f"log_q_{value}")
         event = draw.dist.type.event
         _sample(value, log_q, draw.dist, draw.plates, event, emitter, Place(body, line))
         terms = [summed(Code(log_q), plates + len(event) - draw.dist.own)]
@@ -237,7 +226,7 @@ class _Writer:
         place: Place,
     ) -> Code:
         """Push unconstrained coordinates onto a support; gives the log-determinant."""
-        log_det = self.fresh(f"log_det_{name}")
+        log_det = self.names.fresh(f"log_det_{name}")
         constraint = emitter.constraint(via[0], via[1], None, plates, rank)
         place.body.append(Statement(f"{name}, {log_det} = {constraint}.push({free})", place.line))
         return Code(log_det)
@@ -252,19 +241,19 @@ class _Writer:
     def _joint(self, draw: ir.JointDraw) -> None:
         line = draw.span.line
         alone = len(draw.latents) == 1
-        log_q = self.fresh(f"log_q_{self.local(draw.latents[0].name)}" if alone else "log_q_joint")
+        log_q = self.names.fresh(f"log_q_{local_name(draw.latents[0].name)}" if alone else "log_q_joint")
         batch = 0 if isinstance(draw.dist, ir.Flow) else 1 - draw.dist.own
         if alone:
             parts = [self._part(draw.latents[0], draw)]
             self._draw_joint(parts[0], log_q, draw)
         else:
-            block = self.fresh("joint_free")
+            block = self.names.fresh("joint_free")
             self._draw_joint(block, log_q, draw)
             parts = self._split(block, draw)
         terms = [summed(Code(log_q), len(draw.plates) + batch)]
         scalars = not alone and self._all_scalars(draw)
         for latent, part in zip(draw.latents, parts, strict=True):
-            name = self.local(latent.name)
+            name = local_name(latent.name)
             shaped = part if scalars else self._reshaped(part, latent, draw)
             if latent.type.support == s.support("real"):
                 if shaped != name:
@@ -284,7 +273,7 @@ class _Writer:
 
     def _flow(self, flow: ir.Flow, line: int) -> str:
         """The draw of a flow: its nets first, with their weights from the store."""
-        name = self.fresh(f"joint_{flow.name}")
+        name = self.names.fresh(f"joint_{flow.name}")
         size, transforms, hidden = (self.emitter.size(size) for size in (flow.size, flow.transforms, flow.hidden))
         options = f"transforms={transforms}, hidden={hidden}"
         self._add(f'{name} = flow("{flow.store_name}", "{flow.kind}", {size}, data, store, {options})', line)
@@ -310,9 +299,9 @@ class _Writer:
 
     def _part(self, latent: ir.Latent, draw: ir.JointDraw, *, scalar: bool = False) -> str:
         """The variable of a latent's slice: the latent itself where nothing is left to do."""
-        name = self.local(latent.name)
+        name = local_name(latent.name)
         plain = len((*self._rows(latent, draw), *latent.type.event)) == (0 if scalar else 1)
-        return name if plain and latent.type.support == s.support("real") else self.fresh(f"{name}_free")
+        return name if plain and latent.type.support == s.support("real") else self.names.fresh(f"{name}_free")
 
     def _rows(self, latent: ir.Latent, draw: ir.JointDraw) -> tuple[Size, ...]:
         return tuple(self.model.plate(plate).size for plate in latent.plates if plate not in draw.plates)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 
 from guidedsl.runtime.metadata import attribute_of
 
@@ -57,15 +57,6 @@ def _apart(name: str, taken: frozenset[str]) -> str:
     """`name`, with one more `_` where it is a taken word; one written with the `_` gets another, so none collide."""
     word = name.rstrip("_")
     return f"{name}_" if keyword.iskeyword(word) or word in taken else name
-
-
-def free_name(wish: str, taken: Container[str]) -> str:
-    """`wish`, with a number behind it where that is taken."""
-    name, number = wish, 1
-    while name in taken:
-        number += 1
-        name = f"{wish}{number}"
-    return name
 
 
 def snake_case(name: str) -> str:

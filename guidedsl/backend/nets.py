@@ -16,7 +16,7 @@ from guidedsl.check.nets import head_shape
 from guidedsl.check.shapes import indexed_size
 from guidedsl.sizes import Size
 
-Names = Mapping[str, str]
+Variables = Mapping[str, str]
 """By a callee's name in the store: what the generated module calls its class or its handle."""
 
 _DOC_WIDTH = 88
@@ -45,7 +45,7 @@ class HandleContext:
     span_line: int
 
 
-def variable_names(callees: Iterable[ir.Callee], names: Module, locals: frozenset[str]) -> Names:
+def variable_names(callees: Iterable[ir.Callee], names: Module, locals: frozenset[str]) -> Variables:
     """A name in the module for each, which no variable of a function hides."""
     found: dict[str, str] = {}
     before = frozenset(names.taken)
@@ -60,7 +60,7 @@ def variable_names(callees: Iterable[ir.Callee], names: Module, locals: frozense
     return found
 
 
-def net_statements(used: Iterable[ir.Callee], variables: Names, emitter: Emitter) -> list[Statement]:
+def net_statements(used: Iterable[ir.Callee], variables: Variables, emitter: Emitter) -> list[Statement]:
     """`decoder = net(store, "VAE.decoder", lambda: Decoder(Z, H, D), data)` for each net that a function calls."""
     statements = []
     for callee in used:

@@ -99,16 +99,16 @@ def _lines(context: ModuleContext, text: str, rows: int) -> str:
         if context.nets:  # what stands behind a net is no longer the net's
             written[model.data_class] = (), line, 0
         written[model.variable] = (), line, 0
-        written[model.function] = model.body, line, 1
+        written[model.function] = model.density.statements, line, 1
         for summed in model.summed:
-            written[summed.function] = summed.body, line, 1
+            written[summed.function] = summed.density.statements, line, 1
         if model.quantities is not None:
-            written[model.quantities] = model.quantity_body, line, 1
+            written[model.quantities] = model.quantity_body.statements, line, 1
         for forward in (model.simulation, model.likelihood):
             if forward is not None:
                 written[forward.function] = forward.body, line, 1
         if model.derive is not None:
-            written[model.derive] = model.derive_body, line, 1
+            written[model.derive] = model.derive_body.statements, line, 1
     for guide in context.guides:
         written[guide.function] = guide.body, guide.span_line, 2 if guide.score is None else 3
     pairs: list[tuple[int, int]] = []

@@ -165,7 +165,9 @@ def same_call(statement: object, other: object) -> bool:
 
 def position_of(statement: object) -> int | None:
     """Which output of a call a let takes."""
-    return statement.value.position if isinstance(statement, ir.Let) and isinstance(statement.value, ir.Output) else None
+    return (
+        statement.value.position if isinstance(statement, ir.Let) and isinstance(statement.value, ir.Output) else None
+    )
 
 
 def _call_of(statement: object) -> ir.Call | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guidedsl import errors, ir
+from guidedsl.check.dims import declare_dim
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.guides import GuideChecker
-from guidedsl.check.models import ModelChecker, declare_dim
+from guidedsl.check.models import ModelChecker
 from guidedsl.check.nets import check_callee, report_unused
 from guidedsl.check.scope import Report, Scope
 from guidedsl.check.walk import called, references

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from guidedsl import errors, ir
 from guidedsl.check.dependencies import Reading, readings
 from guidedsl.check.expressions import Expressions
-from guidedsl.check.models import declared_names
 from guidedsl.check.shapes import as_size, show
+from guidedsl.check.statements import declared_names
 from guidedsl.check.types import moving_bound
 from guidedsl.library import families
 from guidedsl.library import supports as s
@@ -29,13 +29,13 @@ LARGE = 1000
 
 
 def expand_auto(
-    node: ast.Auto, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str], number: int
+    node: ast.Auto, guide: GuideChecker, enclosing: tuple[str, ...], number: int
 ) -> tuple[ast.Statement, ...] | None:
     """The statements of an `auto`, all placed where it stands, or None after reporting what is wrong with it.
 
     One that enumerates stands for none: its latents are noted in the guide.
     """
-    auto = _understood(node, guide, enclosing, named)
+    auto = _understood(node, guide, enclosing)
     if auto is None:
         return None
     family, options, latents = auto
@@ -53,9 +53,9 @@ def expand_auto(
         guide.expansions.append((node.span, text))
     statements = parse_statements(text, node.span)
     for name in declared_names(statements):
-        if name.text in guide.taken:
+        if name.text in guide.declared_at:
             guide.report.add(
-                errors.auto_declares(node.family.text, name.text, node.span, guide.taken[name.text]), name.text
+                errors.auto_declares(node.family.text, name.text, node.span, guide.declared_at[name.text]), name.text
             )
             for latent in latents:
                 guide.lose(latent, node.span, in_auto=True)
@@ -68,16 +68,16 @@ _Options = dict[str, tuple[str, Size | None]]
 
 
 def _understood(
-    node: ast.Auto, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]
+    node: ast.Auto, guide: GuideChecker, enclosing: tuple[str, ...]
 ) -> tuple[Family, _Options, list[ir.Latent]] | None:
     """The family, its options and its latents, or None after saying what is wrong with them."""
     family = FAMILIES.get(node.family.text)
     if family is None:
         guide.report.add(errors.unknown_family(node.family.text, node.family.span, FAMILIES), node.family.text)
-        _give_up(node, guide, enclosing, named)
+        _give_up(node, guide, enclosing)
         return None
     options = _options(node, family, Expressions(guide.report, guide.scope(enclosing)))
-    latents = _latents(node, family, guide, enclosing, named)
+    latents = _latents(node, family, guide, enclosing)
     if options is None:
         for latent in latents:
             guide.lose(latent, node.span, in_auto=True)
@@ -88,15 +88,13 @@ def _understood(
             guide.enumerate(latent, _place(node, latent))
         return None
     if any(latent.name in RESERVED for latent in latents):
-        _give_up(node, guide, enclosing, named)
+        _give_up(node, guide, enclosing)
         return None
     if enclosing and family.kept:
         plate = enclosing[-1]
         guide.report.add(errors.auto_in_plate(family.name, plate, node.span, guide.plates[plate].span))
-        _give_up(node, guide, enclosing, named)
+        _give_up(node, guide, enclosing)
         return None
-    for latent in latents:
-        guide.auto_spans[latent.name] = node.span
     if family.quadratic:
         _warn_large(node, family, latents, guide, enclosing)
     return family, options, latents
@@ -116,11 +114,11 @@ def _flow(node: ast.Auto, guide: GuideChecker, latents: list[ir.Latent], options
     guide.statements.append(ir.JointDraw(flow, tuple(latents), (), node.span))
 
 
-def _give_up(node: ast.Auto, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]) -> None:
+def _give_up(node: ast.Auto, guide: GuideChecker, enclosing: tuple[str, ...]) -> None:
     """Count the latents of an auto that cannot be written out as sampled: they are not missing because of that."""
     names = {name.text for name in node.names}
     family = FAMILIES.get(node.family.text)
-    for latent in _rest(family, guide, enclosing, named) if _is_rest(node, guide) else guide.latents.values():
+    for latent in _rest(family, guide, enclosing) if _is_rest(node, guide) else guide.latents.values():
         if _is_rest(node, guide) or latent.name in names:
             guide.lose(latent, node.span, in_auto=True)
 
@@ -193,11 +191,9 @@ def _option(option: Option, value: ast.Expr, expressions: Expressions) -> tuple[
     return text, size
 
 
-def _latents(
-    node: ast.Auto, family: Family, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]
-) -> list[ir.Latent]:
+def _latents(node: ast.Auto, family: Family, guide: GuideChecker, enclosing: tuple[str, ...]) -> list[ir.Latent]:
     if _is_rest(node, guide):
-        rest = _rest(family, guide, enclosing, named)
+        rest = _rest(family, guide, enclosing)
         fitting = [latent for latent in rest if _fits(node, family, latent, guide, enclosing, node.names[0].span)]
         if len(fitting) < len(rest):
             for other in rest:
@@ -243,13 +239,13 @@ def _is_rest(node: ast.Auto, guide: GuideChecker) -> bool:
     return len(node.names) == 1 and node.names[0].text == "rest" and "rest" not in guide.latents
 
 
-def _rest(family: Family | None, guide: GuideChecker, enclosing: tuple[str, ...], named: set[str]) -> list[ir.Latent]:
+def _rest(family: Family | None, guide: GuideChecker, enclosing: tuple[str, ...]) -> list[ir.Latent]:
     """The latents that no other statement samples, as far as the open plates and their types allow."""
     discrete = family is not None and family.sums_out
     return [
         latent
         for latent in guide.latents.values()
-        if latent.name not in named
+        if latent.name not in guide.named
         and latent.name not in guide.sampled
         and set(enclosing) <= set(latent.plates)
         and (latent.type.support.row.discrete if discrete else latent.type.support.row.free is not None)

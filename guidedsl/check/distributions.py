@@ -11,7 +11,7 @@ from guidedsl.check.composites import Part, combine
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.shapes import Event, latest, offset, show
 from guidedsl.check.signatures import Notation
-from guidedsl.check.types import NO_BOUNDS, bound_text
+from guidedsl.check.types import NO_BOUNDS, bound_text, range_between
 from guidedsl.ir import Dist, Type
 from guidedsl.library import supports as s
 from guidedsl.library.distributions import DISTRIBUTIONS
@@ -107,14 +107,9 @@ def _support(notation: Notation, call: Call, fitted: Fitted) -> tuple[Support, i
     found = [_bound(text, call, fitted) for text in notation.bounds]
     by_name = {name: value for name, (_, value) in zip(kind.bounds, found, strict=True)}
     low, high = by_name.get("low"), by_name.get("high")
-    range = s.Range(
-        low.type.support.range.low if low is not None else -s.INF,
-        high.type.support.range.high if high is not None else s.INF,
-        kind.discrete,
-        kind.discrete,
-        kind.discrete,
+    return Support(notation.kind, range_between(low, high, kind), tuple(text for text, _ in found)), ir.Bounds(
+        low, high
     )
-    return Support(notation.kind, range, tuple(text for text, _ in found)), ir.Bounds(low, high)
 
 
 def _bound(text: str, call: Call, fitted: Fitted) -> tuple[str, ir.Expr]:

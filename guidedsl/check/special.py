@@ -167,7 +167,7 @@ class Special:
         return ir.Subscript(values[0], (ir.Range(None, stop),), replace(values[0].type, event=(size,), support=support))
 
     def lags(self, function: Function, node: ast.Call) -> ir.Expr | None:
-        bound = self.expressions.bind(function, node)
+        bound = self.expressions.functions.bind(function, node)
         values = self.expressions.all(bound[0]) if bound else None
         if values is None:
             return None

@@ -88,13 +88,7 @@ def _bounds(node: ast.TypeExpr, kind: Kind, expressions: Expressions) -> tuple[S
     texts = tuple(bound_text(v, at) for v, at in zip(values, nodes, strict=True))
     by_name = dict(zip(kind.bounds, values, strict=True))
     low, high = by_name.get("low"), by_name.get("high")
-    range = s.Range(
-        low.type.support.range.low if low is not None else -s.INF,
-        high.type.support.range.high if high is not None else s.INF,
-        kind.discrete,
-        kind.discrete,
-        kind.discrete,
-    )
+    range = range_between(low, high, kind)
     if low is not None and high is not None:
         least, most = low.type.support.range.low, high.type.support.range.high
         if least > most or (least == most and not kind.discrete):
@@ -129,6 +123,15 @@ def _bound_nodes(node: ast.TypeExpr, kind: Kind, expressions: Expressions) -> tu
 
 def _count(bounds: int) -> str:
     return "one bound" if bounds == 1 else f"{bounds} bounds"
+
+
+def range_between(low: ir.Expr | None, high: ir.Expr | None, kind: Kind) -> s.Range:
+    """The hull of a kind's values between bounds, as far as the lattice knows these."""
+    ends = (
+        low.type.support.range.low if low is not None else -s.INF,
+        high.type.support.range.high if high is not None else s.INF,
+    )
+    return s.Range(*ends, kind.discrete, kind.discrete, kind.discrete)
 
 
 def bound_text(value: ir.Expr, node: ast.Expr) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import keyword
 import os
 import secrets
 import shutil
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 from guidedsl import errors
 from guidedsl.cli.session import FOUND, USAGE, Session, Stop
 from guidedsl.diagnostics import CompileError, Diagnostic
+from guidedsl.modules import module_name
 from guidedsl.source import MAX_BYTES, Source, UnreadableSource, decode_source, read_source
 
 if TYPE_CHECKING:
@@ -84,14 +83,6 @@ def _nothing(program: ir.Program) -> tuple[Diagnostic, ...]:
     hint = "there is nothing in it: declare one, `model Name { … }`"
     place = program.source.span(0, 0)
     return (errors.unexpected(place, expected="a model", found=found, opened=None, opened_text="", hint=hint),)
-
-
-def module_name(path: Path) -> str:
-    """The name of the module generated from a file: `radon.guide` becomes `radon_guide`."""
-    stem = unicodedata.normalize("NFKC", path.name.removesuffix(".guide") or "unnamed")
-    legal = "".join(char if f"_{char}".isidentifier() else "_" for char in stem)
-    name = f"{legal}_guide"
-    return name if name.isidentifier() and not keyword.iskeyword(name) else f"_{name}"
 
 
 def targets(names: Iterable[str], out: str | None) -> dict[str, Path]:

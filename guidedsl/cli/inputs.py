@@ -6,12 +6,11 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from guidedsl.cli.modules import load_module
 from guidedsl.cli.names import pick
 from guidedsl.cli.session import USAGE, Stop
+from guidedsl.modules import module_name, run_module
 from guidedsl.pipeline import Compiled
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def runtime_guide(compiled: Compiled, name: str) -> Guide:
 
     if any(model.origin is not None for model in compiled.program.models):
         sys.path.insert(0, str(Path(compiled.source.name).resolve().parent))  # where the density's module is looked for
-    module: ModuleType = load_module(compiled)
+    module = run_module(compiled.python, module_name(Path(compiled.source.name)))
     return next(value for value in vars(module).values() if isinstance(value, Guide) and value.name == name)
 
 
@@ -60,7 +59,7 @@ def runtime_model(compiled: Compiled, name: str) -> Model:
     """The model as the generated module has it."""
     from guidedsl.runtime.model import Model
 
-    module: ModuleType = load_module(compiled)
+    module = run_module(compiled.python, module_name(Path(compiled.source.name)))
     return next(value for value in vars(module).values() if isinstance(value, Model) and value.name == name)
 
 

@@ -26,6 +26,14 @@ def _lines() -> Iterator[str]:
     yield "Printed from the registries by `python -m guidedsl.library.reference`; see [language.md](language.md)"
     yield "for how these are used."
     yield ""
+    yield from _types()
+    yield from _distributions()
+    yield from _functions()
+    yield from _nets()
+    yield from _families()
+
+
+def _types() -> Iterator[str]:
     yield "## Types"
     yield ""
     yield "| type | values | a parameter starts at | transforms |"
@@ -36,6 +44,9 @@ def _lines() -> Iterator[str]:
         start = "" if kind.discrete else kind.initial
         yield f"| `{kind.name}{bounds}{dims}` | {kind.doc} | {start} | {', '.join(kind.transforms)} |"
     yield ""
+
+
+def _distributions() -> Iterator[str]:
     yield "## Distributions"
     yield ""
     yield "*pathwise*: draws have a gradient; without it a guide uses the score function. *mass*: a type may restrict"
@@ -49,6 +60,9 @@ def _lines() -> Iterator[str]:
         support = f"`{row.support}`" if row.support else "of its parts"
         yield f"| {forms} | {support} | {pathwise} | {mass} | {row.doc} |"
     yield ""
+
+
+def _functions() -> Iterator[str]:
     yield "## Functions"
     yield ""
     yield "| function | |"
@@ -62,6 +76,9 @@ def _lines() -> Iterator[str]:
         call, _, doc = text.partition(": ")
         yield f"| `{call}` | {doc} |"
     yield ""
+
+
+def _nets() -> Iterator[str]:
     yield "## Nets"
     yield ""
     yield "What stands behind `=` in `net f(x: T) -> T2 = …`. The output is put into its type by softplus (positive,"
@@ -77,6 +94,9 @@ def _lines() -> Iterator[str]:
     for activation in ACTIVATIONS.values():
         yield f"| `{activation.name}` | {activation.doc} |"
     yield ""
+
+
+def _families() -> Iterator[str]:
     yield "## Automatic guides"
     yield ""
     yield "| family | |"

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from guidedsl.runtime import constraints, distributions
     from guidedsl.runtime.data import Data, Dim, Field, PlateSpec, Site
+    from guidedsl.runtime.default_store import get_param_store, param
     from guidedsl.runtime.flows import flow
     from guidedsl.runtime.model import Draw, Guide, Model
     from guidedsl.runtime.nets import Extern, ImportedNet, PassedNet, Value, net
     from guidedsl.runtime.noise import Noise
-    from guidedsl.runtime.params import ParamStore, get_param_store, param
+    from guidedsl.runtime.params import ParamStore
     from guidedsl.runtime.plates import Plate
 
 __all__ = [
@@ -56,9 +57,9 @@ _HOMES = {
     "Site": "data",
     "Value": "nets",
     "flow": "flows",
-    "get_param_store": "params",
+    "get_param_store": "default_store",
     "net": "nets",
-    "param": "params",
+    "param": "default_store",
 }
 _MODULES = frozenset({"constraints", "distributions"})
 

@@ -6,6 +6,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,6 @@ from guidedsl.runtime.laplace import LaplaceFit
 from guidedsl.runtime.metadata import attribute_of
 from guidedsl.runtime.model import Guide, find_guide
 from guidedsl.runtime.nets import register
-from guidedsl.runtime.nonfinite import explain_nonfinite
 from guidedsl.runtime.params import ParamStore
 from guidedsl.runtime.posterior import Summary, quantiles, rows_of, sample
 from guidedsl.runtime.predictive import log_likelihood, predictive
@@ -33,7 +33,7 @@ from guidedsl.runtime.progress import Progress
 from guidedsl.runtime.stochastic import StochasticFit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from guidedsl.runtime.data import Data
 
@@ -250,6 +250,19 @@ class _Run:
 
         return keep
 
+    def outcome(
+        self, report: Callable[[int, float], None], steps: int | None, lr: float | None, num_particles: int | None
+    ) -> Outcome:
+        """Fit by the method that suits the guide, the data and what the caller asks for."""
+        found: Outcome | str = "steps, lr or num_particles was given"
+        if self.guide.laplace is not None:
+            found = self.laplace(report)
+        elif steps is None and lr is None and num_particles is None:
+            found = self.fixed_noise(report)
+        if isinstance(found, Outcome):
+            return found
+        return self.stochastic(report, steps, lr, num_particles)
+
     def fixed_noise(self, report: Callable[[int, float], None]) -> Outcome | str:
         """The fixed-noise fit, or why it is not the way for this guide."""
         if self._saved is not None and self._saved["method"] != "fixed noise":
@@ -316,18 +329,6 @@ class _Run:
         self.history, self.steps = fit.history, self.steps + fit.steps
         return outcome
 
-    def explain_start(self) -> str:
-        """Why no start has a finite loss."""
-        state = self.generator.get_state()
-
-        def again() -> object:
-            self.generator.set_state(state)
-            noise = self.data.noise(self.generator)
-            draw = self.guide(self.data, particles=(8,), store=self.store, noise=noise)
-            return self.guide.model(self.data, draw.latents, store=self.store) - draw.log_q
-
-        return explain_nonfinite(again, self.guide.model, self.guide, self.store, math.nan)
-
 
 def _checked(
     steps: int | None, lr: float | None, tolerance: float, num_particles: int | None, checkpoint_every: float
@@ -381,14 +382,7 @@ def fit(
     off, bit for bit. Raises `InferenceError` for the checkpoint of another fit, `ParamError` for a damaged one, both
     with nothing changed. A Laplace approximation is quickly begun anew, and has none.
     """
-    found = find_guide(guide)
-    if not isinstance(found, Guide):
-        raise InferenceError(f"fit needs a Guide of a generated module, got {found!r}; use SVI for plain functions")
-    _checked(steps, lr, tolerance, num_particles, checkpoint_every)
-    if found.laplace is not None and not (steps is None and lr is None and num_particles is None):
-        raise InferenceError(
-            f"{found.name} is a Laplace approximation, which has no steps, learning rate or particles: leave them out"
-        )
+    found = _fitted(guide, steps, lr, tolerance, num_particles, checkpoint_every)
     problem = unknown_options(sizes, found.model, inspect.signature(fit).parameters)
     if problem is not None:
         raise InferenceError(problem)
@@ -408,23 +402,14 @@ def fit(
     bound = bound.with_generator(generator)
     store = ParamStore() if store is None else store
     register(store, nets or {}, found.nets, bound, found.name)
-    bar = Progress(found.name, steps, progress)
-    try:
+    with closing(Progress(found.name, steps, progress)) as bar:
         _check_start(found, bound, store, generator)
         run = _Run(found, bound, store, generator, tolerance, feed, keeper, saved)
-        outcome: Outcome | str = "steps, lr or num_particles was given"
-        if found.laplace is not None:
-            outcome = run.laplace(bar)
-        elif steps is None and lr is None and num_particles is None:
-            outcome = run.fixed_noise(bar)
-        if isinstance(outcome, str):
-            outcome = run.stochastic(bar, steps, lr, num_particles)
+        outcome = run.outcome(bar, steps, lr, num_particles)
         if feed is None:
             elbo, error = estimate_elbo(found, bound.full, store, generator)
         else:
             elbo, error = elbo_of_a_pass(found, feed, store, generator)
-    finally:
-        bar.close()
     if keeper is not None and outcome.reason != "interrupted":
         keeper.remove()
     converged, reason = outcome.converged, outcome.reason
@@ -460,3 +445,23 @@ def _program(guide: Guide, source: Feed | Data, options: Mapping[str, object]) -
         "dtype": str(bound.dtype),
         "data": "batches" if isinstance(data, BatchFeed) else data_digest(data),
     }
+
+
+def _fitted(
+    guide: Any,
+    steps: int | None,
+    lr: float | None,
+    tolerance: float,
+    num_particles: int | None,
+    checkpoint_every: float,
+) -> Guide:
+    """The guide of a generated module, whose options are what it can be fitted with."""
+    found = find_guide(guide)
+    if not isinstance(found, Guide):
+        raise InferenceError(f"fit needs a Guide of a generated module, got {found!r}; use SVI for plain functions")
+    _checked(steps, lr, tolerance, num_particles, checkpoint_every)
+    if found.laplace is not None and not (steps is None and lr is None and num_particles is None):
+        raise InferenceError(
+            f"{found.name} is a Laplace approximation, which has no steps, learning rate or particles: leave them out"
+        )
+    return found

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from guidedsl.runtime import constraints
+from guidedsl.runtime.default_store import get_param_store
 from guidedsl.runtime.distributions.multivariate import half_squares
 from guidedsl.runtime.errors import InferenceError
-from guidedsl.runtime.params import get_param_store
 
 if TYPE_CHECKING:
     from guidedsl.runtime.data import Data

@@ -196,11 +196,7 @@ def minimise(
     for iteration in range(start.iteration + 1, max_iterations + 1):
         if float(gradient.abs().max()) <= gradient_tolerance:
             return ended(iteration - 1, True, "the gradient vanishes")
-        direction = _direction(gradient, known)
-        slope = float(gradient.dot(direction))
-        if not (math.isfinite(slope) and slope < 0):
-            known.clear()
-            direction, slope = -gradient, -float(gradient.dot(gradient))
+        direction, slope = _descent(gradient, known)
         first = 1.0 if known else min(1.0, 1.0 / float(gradient.abs().sum()))
         line = _Line(objective, x, direction)
         found = _search(line, _Point(0.0, value, slope, gradient), first, 30)
@@ -212,14 +208,29 @@ def minimise(
                 return ended(iteration, flat, "no step decreases the loss")
             known.clear()
             continue
-        s, y = found.step * direction, found.gradient - gradient
-        curvature = float(s.dot(y))
-        if curvature > 1e-12 * float(y.dot(y)):
-            known.append((s, y, 1.0 / curvature))
-        x, value, gradient = x + s, found.value, found.gradient
+        step = found.step * direction
+        _remember(known, step, found.gradient - gradient)
+        x, value, gradient = x + step, found.value, found.gradient
         recent.append(value)
         if on_iteration is not None:
             on_iteration(Descent(x, value, gradient, tuple(known), tuple(recent), iteration, evaluations))
         if (over := verdict(iteration)) is not None:
             return over
     return ended(max_iterations, False, f"{max_iterations} iterations were not enough")
+
+
+def _descent(gradient: Tensor, known: deque[Pair]) -> tuple[Tensor, float]:
+    """A direction in which the loss falls, and its slope; where the pairs give none they are forgotten."""
+    direction = _direction(gradient, known)
+    slope = float(gradient.dot(direction))
+    if math.isfinite(slope) and slope < 0:
+        return direction, slope
+    known.clear()
+    return -gradient, -float(gradient.dot(gradient))
+
+
+def _remember(known: deque[Pair], step: Tensor, change: Tensor) -> None:
+    """Add a step with the change of the gradient, if the loss is curved upward there."""
+    curvature = float(step.dot(change))
+    if curvature > 1e-12 * float(change.dot(change)):
+        known.append((step, change, 1.0 / curvature))

@@ -79,8 +79,8 @@ class Field:
     caller's data and from 0 inside. `optional` fields that the caller leaves out are in `Data.missing`, and `derive`
     fills them. `when` gives, from the bound data, the mask (internal order, a prefix of the axes) of the entries that
     enter the density: the others may be NaN and are replaced by a value inside the constraint. `nan_ok` accepts NaN
-    anywhere. `total` gives what the entries along the last axis add up to. A constraint whose bounds depend on data is a
-    function of the bound data.
+    anywhere. `total` gives what the entries along the last axis add up to. A constraint whose bounds depend on data is
+    a function of the bound data.
     """
 
     name: str

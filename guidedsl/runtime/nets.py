@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from guidedsl.runtime.constraint_base import Constraint, shorten
+from guidedsl.runtime.default_store import get_param_store
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.metadata import attribute_of
-from guidedsl.runtime.params import ParamStore, get_param_store
+from guidedsl.runtime.params import ParamStore
 from guidedsl.runtime.sizes import evaluate
 
 if TYPE_CHECKING:

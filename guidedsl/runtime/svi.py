@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from guidedsl.runtime.checkpoint import read_checkpoint, write_checkpoint
+from guidedsl.runtime.default_store import get_param_store
 from guidedsl.runtime.elbo import ELBO, GuideFunction, Objective, gradients_of
 from guidedsl.runtime.errors import InferenceError, ParamError
 from guidedsl.runtime.model import Guide, LogDensity, Model, find_guide, find_model
@@ -18,7 +19,7 @@ from guidedsl.runtime.noise import Noise
 from guidedsl.runtime.nonfinite import explain_nonfinite
 from guidedsl.runtime.optim import Optimiser
 from guidedsl.runtime.param_files import device_of
-from guidedsl.runtime.params import ParamStore, get_param_store
+from guidedsl.runtime.params import ParamStore
 
 KIND = "SVI"
 

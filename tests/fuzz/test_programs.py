@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 
 from guidedsl.backend import render
-from guidedsl.pipeline import check, compile_source
+from guidedsl.modules import load_source
+from guidedsl.pipeline import check
 from guidedsl.runtime import ParamStore
 from guidedsl.source import Source
 from guidedsl.syntax.expand import expand_source
@@ -24,11 +25,7 @@ EXAMPLES = int(os.environ.get("GUIDEDSL_FUZZ_EXAMPLES", "40"))
 def load(text: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     # black lays a module out in a second; what it prints is of no interest here.
     monkeypatch.setattr(render, "format_python", lambda python: python)
-    python = compile_source(Source("fuzz.guide", text)).python
-    module = ModuleType("fuzz_guide")
-    monkeypatch.setitem(__import__("sys").modules, "fuzz_guide", module)
-    exec(compile(python, "<fuzz_guide>", "exec"), vars(module))
-    return module
+    return load_source(Source("fuzz.guide", text))
 
 
 def losses(module: ModuleType, name: str, data: dict[str, object], particles: tuple[int, ...]) -> tuple[Tensor, Any]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-from guidedsl.pipeline import compile_source
-from guidedsl.source import read_source
+import guidedsl
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MU, TAU, SIGMA, K, GROUPS = 1.0, 2.0, 1.5, 4, 300
@@ -19,12 +16,7 @@ MU, TAU, SIGMA, K, GROUPS = 1.0, 2.0, 1.5, 4, 300
 
 @pytest.fixture(scope="module")
 def readings() -> Any:
-    name = "amortised_oracle"
-    source = read_source(ROOT / "examples" / "amortised" / "amortised.guide", "amortised.guide")
-    loaded = ModuleType(name)
-    sys.modules[name] = loaded
-    exec(compile(compile_source(source).python, f"<{name}>", "exec"), vars(loaded))
-    return loaded
+    return guidedsl.compile(ROOT / "examples" / "amortised" / "amortised.guide")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from guidedsl.pipeline import compile_source
+from guidedsl.modules import load_source
 from guidedsl.runtime import Noise, ParamStore, deterministic
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.optim import Adam
@@ -39,11 +39,7 @@ guide G for M { FAMILY }
 
 
 def build(text: str, name: str = "oracle_autos") -> ModuleType:
-    python = compile_source(Source("model.guide", text)).python
-    module = ModuleType(name)
-    __import__("sys").modules[name] = module
-    exec(compile(python, f"<{name}>", "exec"), vars(module))
-    return module
+    return load_source(Source("model.guide", text), name)
 
 
 def hierarchy(family: str, subsample: str = "") -> tuple[ModuleType, dict[str, Any]]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
-from guidedsl.pipeline import compile_source
+from guidedsl.modules import load_source
 from guidedsl.runtime import ParamStore
 from guidedsl.source import Source
 
@@ -31,10 +29,7 @@ def double() -> Iterator[None]:
 
 
 def build(text: str) -> Any:
-    module = ModuleType("composites_guide")
-    sys.modules[module.__name__] = module
-    exec(compile(compile_source(Source("m.guide", text)).python, "composites_guide.py", "exec"), vars(module))
-    return module
+    return load_source(Source("m.guide", text), "composites_guide")
 
 
 PROGRAM = """

@@ -7,7 +7,6 @@ over every assignment is the definition of what the other function computes.
 from __future__ import annotations
 
 import itertools
-import sys
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidedsl.pipeline import compile_source
+from guidedsl.modules import load_source
 from guidedsl.runtime import Model, ParamStore, constraints
 from guidedsl.runtime.classes import class_count
 from guidedsl.runtime.params import clear_param_store
@@ -26,10 +25,7 @@ CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 
 
 def compiled(text: str, name: str = "enumeration_case") -> ModuleType:
-    module = ModuleType(name)
-    sys.modules[name] = module
-    exec(compile(compile_source(Source("case.guide", text)).python, "<case>", "exec"), vars(module))
-    return module
+    return load_source(Source("case.guide", text), name)
 
 
 def model_of(module: ModuleType) -> Model:

@@ -7,7 +7,6 @@ axes, must be what plain evaluation gives for each row of each particle.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType, SimpleNamespace
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from guidedsl.library.functions import FUNCTIONS, SPECIAL
-from guidedsl.pipeline import compile_source
+from guidedsl.modules import load_source
 from guidedsl.runtime import ParamStore
 from guidedsl.source import Source
 
@@ -365,18 +364,10 @@ ALL: list[tuple[str, str, Oracle]] = [
 SHARED = ("a", "p", "u", "v", "s", "m", "S", "L", "series", "w3", "h", "hv")
 
 
-def executed(python: str, name: str) -> ModuleType:
-    module = ModuleType(name)
-    sys.modules[name] = module  # where dataclasses look their annotations up
-    exec(compile(python, f"<{name}>", "exec"), vars(module))
-    return module
-
-
 @cache
 def program() -> ModuleType:
     lets = "\n".join(f"    let out_{name} = {text}" for name, text, _ in ALL)
-    python = compile_source(Source("expressions.guide", PROGRAM.replace("LETS", lets))).python
-    return executed(python, "expressions_guide")
+    return load_source(Source("expressions.guide", PROGRAM.replace("LETS", lets)))
 
 
 @cache
@@ -464,7 +455,7 @@ def test_random_initial_values() -> None:
     guide G for M { plate row { param w : real[K] = normal(5, 0.1)
       z ~ Normal(w, full(K, 1)) } }
     """
-    module = executed(compile_source(Source("m", text)).python, "random_initial_values")
+    module = load_source(Source("m", text), "random_initial_values")
     store = ParamStore()
     data = module.M.data(x=[0.0] * 500).with_generator(torch.Generator().manual_seed(1))
     module.G(data, store=store)

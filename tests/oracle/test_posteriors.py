@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from guidedsl.pipeline import compile_source
+from guidedsl.modules import load_source
 from guidedsl.source import Source
 
 TOP_LEVEL = {"mu_alpha", "sigma_alpha", "sigma_y", "beta[1]", "beta[2]"}
@@ -58,9 +58,7 @@ def with_guide(compare: ModuleType, case: str, family: str) -> ModuleType:
     text = path.read_text()
     model = text[text.index("model ") :].split()[1]
     source = Source("model.guide", f"{text}\nguide Other for {model} {{ auto {family} for rest }}\n")
-    module = ModuleType("posterior_with_another_guide")
-    sys.modules[module.__name__] = module
-    exec(compile(compile_source(source).python, "<posterior>", "exec"), vars(module))
+    module = load_source(source, "posterior_with_another_guide")
     setattr(module, compare.GUIDES["full_rank"], module.Other)
     return module
 

@@ -24,7 +24,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from guidedsl.pipeline import compile_source
+from guidedsl.modules import load_source
 from guidedsl.runtime import ParamStore
 from guidedsl.runtime.load import load_fields
 from guidedsl.source import read_source
@@ -70,11 +70,7 @@ def module(program: str) -> ModuleType:
     path = ROOT / program
     name = f"pyro_oracle_{path.parent.name}"
     if path.is_file():
-        python = compile_source(read_source(path, path.name)).python
-        loaded = ModuleType(name)
-        sys.modules[name] = loaded
-        exec(compile(python, f"<{program}>", "exec"), vars(loaded))
-        return loaded
+        return load_source(read_source(path, path.name), name)
     spec = importlib.util.spec_from_file_location(name, TESTS / "cases" / "programs" / program / "expected.py")
     assert spec is not None
     assert spec.loader is not None

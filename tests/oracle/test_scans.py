@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch.distributions as td
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from guidedsl.pipeline import compile_source
+from guidedsl.modules import load_source
 from guidedsl.runtime import ParamStore
 from guidedsl.source import Source, read_source
 
@@ -31,17 +30,10 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-4}
 """Relative: sums of some dozens of terms of size one."""
 
 
-def _executed(name: str, python: str) -> ModuleType:
-    module = ModuleType(name)
-    sys.modules[name] = module
-    exec(compile(python, f"<{name}>", "exec"), vars(module))
-    return module
-
-
 @cache
 def program(name: str) -> ModuleType:
     source = read_source(PROGRAMS / name / "model.guide", "model.guide")
-    return _executed(f"scan_oracle_{name}", compile_source(source).python)
+    return load_source(source, f"scan_oracle_{name}")
 
 
 def fields(name: str) -> dict[str, Any]:
@@ -323,7 +315,7 @@ SEEN = [0.4, math.nan, 1.3, 0.2, -0.6, math.nan, 0.9]
 
 @cache
 def linear() -> ModuleType:
-    return _executed("scan_oracle_linear", compile_source(Source("linear.guide", LINEAR)).python)
+    return load_source(Source("linear.guide", LINEAR), "scan_oracle_linear")
 
 
 def kalman(seen: list[float]) -> float:

@@ -7,16 +7,15 @@ right answer comes out.
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
 import guidedsl
-from guidedsl.pipeline import check, compile_source
+from guidedsl.modules import load_source
+from guidedsl.pipeline import check
 from guidedsl.runtime.errors import DataError, ParamError
 from guidedsl.runtime.param_files import read_file, write_file
 from guidedsl.source import Source
@@ -27,11 +26,7 @@ def codes(text: str) -> list[str]:
 
 
 def build(text: str) -> Any:
-    module = ModuleType("silent_failures_guide")
-    sys.modules[module.__name__] = module
-    python = compile_source(Source("program.guide", text)).python
-    exec(compile(python, "silent_failures_guide.py", "exec"), vars(module))
-    return module
+    return load_source(Source("program.guide", text), "silent_failures_guide")
 
 
 def one_param(declaration: str) -> str:

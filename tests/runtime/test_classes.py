@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from guidedsl.pipeline import compile_source
+from guidedsl.modules import load_source
 from guidedsl.runtime import ParamStore
 from guidedsl.runtime.elbo import ELBO
 from guidedsl.runtime.errors import InferenceError
@@ -54,10 +53,7 @@ Y = [-2.1, -1.9, -2.5, 1.8, 2.2, 0.3]
 
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
-    loaded = ModuleType("classes_module")
-    sys.modules[loaded.__name__] = loaded
-    exec(compile(compile_source(Source("classes.guide", TEXT)).python, "<classes>", "exec"), vars(loaded))
-    return loaded
+    return load_source(Source("classes.guide", TEXT))
 
 
 @pytest.fixture(scope="module")

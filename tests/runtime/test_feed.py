@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy
@@ -15,6 +14,7 @@ import pytest
 import torch
 
 import guidedsl
+from guidedsl.modules import load_source
 from guidedsl.pipeline import compile_source
 from guidedsl.runtime.errors import DataError, InferenceError
 from guidedsl.runtime.feed import BatchFeed, Bind, RowFeed, elbo_of_a_pass, feed_of
@@ -43,10 +43,7 @@ guide G for Line {
 
 
 def build(text: str) -> Any:
-    module = ModuleType("feed_guide")
-    sys.modules[module.__name__] = module
-    exec(compile(compile_source(Source("p.guide", text)).python, "feed_guide.py", "exec"), vars(module))
-    return module
+    return load_source(Source("p.guide", text), "feed_guide")
 
 
 line = build(LINE)

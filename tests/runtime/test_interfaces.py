@@ -15,7 +15,7 @@ import torch
 from torch.distributions import HalfCauchy, Normal
 
 import guidedsl
-from guidedsl.pipeline import compile_source
+from guidedsl.modules import load_source
 from guidedsl.runtime.errors import GuidedslError, InferenceError
 from guidedsl.runtime.interfaces import InterfaceWarning, _external
 from guidedsl.source import Source
@@ -48,10 +48,7 @@ numbers = itertools.count()
 
 
 def build(text: str) -> Any:
-    module = ModuleType(f"interfaces_guide_{next(numbers)}")
-    sys.modules[module.__name__] = module
-    exec(compile(compile_source(Source("p.guide", text)).python, f"{module.__name__}.py", "exec"), vars(module))
-    return module
+    return load_source(Source("p.guide", text), f"interfaces_guide_{next(numbers)}")
 
 
 def written(batch: str = "") -> Any:

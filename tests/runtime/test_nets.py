@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from guidedsl.modules import load_source
 from guidedsl.pipeline import compile_source
 from guidedsl.runtime import ParamStore
 from guidedsl.runtime.elbo import ELBO
@@ -31,11 +32,7 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 def build(text: str, name: str = "nets_here") -> ModuleType:
     """The generated module of a program."""
-    loaded = ModuleType(name)
-    loaded.__file__ = f"<{name}>"
-    sys.modules[name] = loaded
-    exec(compile(compile_source(Source("nets.guide", text)).python, f"<{name}>", "exec"), vars(loaded))
-    return loaded
+    return load_source(Source("nets.guide", text), name)
 
 
 def corpus(name: str) -> ModuleType:

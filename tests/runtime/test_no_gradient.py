@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 import guidedsl
-from guidedsl.pipeline import compile_source
+from guidedsl.modules import load_source
 from guidedsl.source import Source
 
 
 @pytest.fixture(scope="module")
 def program() -> Any:
     text = "model M { latent z : unit ~ Uniform(0, 1) } guide G for M { auto map for rest }"
-    module = ModuleType("no_gradient_guide")
-    sys.modules[module.__name__] = module
-    exec(compile(compile_source(Source("program.guide", text)).python, "no_gradient_guide.py", "exec"), vars(module))
-    return module
+    return load_source(Source("no_gradient.guide", text))
 
 
 def test_a_step_leaves_the_parameters(program: Any) -> None:

@@ -24,8 +24,9 @@ from torch.distributions import constraints as torch_constraints
 
 from guidedsl.runtime import constraints, param_files
 from guidedsl.runtime.constraints import Constraint
+from guidedsl.runtime.default_store import clear_param_store, get_param_store, module, param
 from guidedsl.runtime.errors import DataError, ParamError
-from guidedsl.runtime.params import ParamStore, clear_param_store, get_param_store, module, param
+from guidedsl.runtime.params import ParamStore
 from guidedsl.runtime.plates import Plate
 
 

@@ -36,8 +36,9 @@ def _render(diagnostic: Diagnostic) -> str:
 
 def _declared_codes() -> set[str]:
     """The codes that `guidedsl.errors` gives to its findings."""
-    tree = ast.parse(Path(errors.__file__).read_text(encoding="utf-8"))
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in Path(errors.__file__).parent.glob("*.py")]
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     codes = [call.args[0] for call in calls if call.func.id == "Diagnostic"]  # type: ignore[attr-defined]
     assert all(isinstance(code, ast.Constant) for code in codes)
     return {code.value for code in codes}  # type: ignore[attr-defined]

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from guidedsl.backend.render import format_python
+from guidedsl.modules import load_source
 from guidedsl.pipeline import compile_source
 from guidedsl.runtime import Draw, Guide, Model, ParamStore
 from guidedsl.runtime.errors import InferenceError
@@ -365,9 +366,7 @@ def test_a_value_outside_an_asserted_type_in_a_loop_names_its_line() -> None:
 }
 guide G for M { auto mean_field for rest }
 """
-    loaded = ModuleType("corpus_asserted_in_loop")
-    sys.modules[loaded.__name__] = loaded
-    exec(compile(compile_source(Source("m.guide", text)).python, "<asserted>", "exec"), vars(loaded))
+    loaded = load_source(Source("m.guide", text), "corpus_asserted_in_loop")
     data = loaded.M.data(y=[0.5, -3.0, 0.1])
     with pytest.raises(InferenceError) as caught:
         loaded.M(data, loaded.M.latents_type(a=torch.tensor(0.1, dtype=data.dtype)))

@@ -1,4 +1,4 @@
-"""Densities, probabilities and draws as Python text: of a family, or put together from those of its parts."""
+"""Distributions as Python: their densities, probabilities and draws, put together from those of their parts."""
 
 from __future__ import annotations
 

@@ -1,0 +1,51 @@
+"""W6xx: what is legal and likely not meant."""
+
+from __future__ import annotations
+
+from guidedsl.diagnostics import Diagnostic, Label
+from guidedsl.source import Span
+
+
+def unused_param(name: str, span: Span) -> Diagnostic:
+    return Diagnostic("W601", f"param `{name}` is unused", Label(span, "nothing reads it"), hint="delete it")
+
+
+def unused_callee(what: str, name: str, span: Span) -> Diagnostic:
+    return Diagnostic("W601", f"{what} `{name}` is unused", Label(span, "nothing calls it"), hint="delete it")
+
+
+def support_smaller(name: str, guide: str, model: str, span: Span, site: Span) -> Diagnostic:
+    return Diagnostic(
+        "W603",
+        f"the guide's support of `{name}` is smaller: {guide} within {model}",
+        Label(span, f"covers {guide}"),
+        Label(site, f"lives on {model}"),
+        "values outside are never reached: take a distribution on the whole support, or `via type`",
+    )
+
+
+def not_reparameterised(name: str, dist: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "W604",
+        f"`{name} ~ {dist}` is not reparameterised",
+        Label(span, "no pathwise gradient"),
+        hint="its gradient is the score function's, with higher variance: use more particles; "
+        "`# allow W604` on the line accepts it",
+    )
+
+
+def many_parameters(what: str, rows: int, span: Span, hint: str) -> Diagnostic:
+    count = rows * (rows + 1) // 2
+    shown = f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
+    return Diagnostic(
+        "W605", f"{what} over dim {rows}: {shown} parameters", Label(span, "quadratic in the dim"), hint=hint
+    )
+
+
+def odd_scale(dist: str, value: str, span: Span) -> Diagnostic:
+    return Diagnostic(
+        "W606",
+        f"{dist}'s literal scale {value} is far outside [0.01, 10]",
+        Label(span, "on the log scale"),
+        hint="check the units: it is the standard deviation of the logarithm",
+    )

@@ -1,0 +1,33 @@
+"""Words that several findings share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def closest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that `name` is most likely a slip of."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.65)
+    return by_lower[close[0]] if close else None
+
+
+def did_you_mean(name: str, candidates: Iterable[str], otherwise: str | None = None) -> str | None:
+    """A hint with the closest candidate, or another where none is close."""
+    close = closest(name, candidates)
+    return f"did you mean `{close}`?" if close else otherwise
+
+
+def be(support: str) -> str:
+    """A support behind `is` or `must be`: positive, in interval(0, 1), a simplex."""
+    kind = support.partition("(")[0]
+    if kind in ("real", "positive", "nonnegative", "ordered", "positive_ordered", "bool"):
+        return support
+    ranges = ("unit", "interval", "greater_than", "less_than", "int")
+    return f"in {support}" if kind in ranges else f"a {support}"
+
+
+def batched(mode: str) -> str:
+    """What a plate of this mode is."""
+    return "subsampled" if mode == "subsample" else "minibatched"
