@@ -9,7 +9,7 @@ from typing import Any
 
 from guidedsl import ir
 from guidedsl.backend.code import summed
-from guidedsl.backend.densities import sample
+from guidedsl.backend.distributions import sample
 from guidedsl.backend.emit import Emitter, at
 from guidedsl.backend.names import Locals, data_attribute, extern_name, local_name
 from guidedsl.backend.nets import Variables, net_statements

@@ -170,6 +170,53 @@ def recurrent_quantities(
     return {"spread": spread}
 
 
+def recurrent_simulate(
+    data: RecurrentData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Recurrent, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    T = data.T
+    head = net(store, "Recurrent.head", Head, data)
+    cell = net(store, "Recurrent.cell", Cell, data)
+    shift = given["shift"] if "shift" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    h = data.new_full((N, 2), 0.0)
+    y_steps: list[Tensor] = []
+    for t in range(T):
+        loc_t, scale_t = head(h, data.u[..., t])
+        y_t = dist.Normal.draw(noise, (*particles, N), loc_t + shift[..., None], scale_t)[0]
+        y_steps.append(y_t)
+        h = cell(h, y_t)
+    y = fn.stack(y_steps, -1)
+    return {"shift": shift, "y": y}
+
+
+def recurrent_log_likelihood(
+    data: RecurrentData, latents: RecurrentLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Recurrent observes, and of each step of a scan, by site."""
+    (shift,) = latents
+    N = data.N
+    T = data.T
+    cell = net(store, "Recurrent.cell", Cell, data)
+    head = net(store, "Recurrent.head", Head, data)
+    h = data.new_full((N, 2), 0.0)
+    h_steps: list[Tensor] = []
+    for t in range(T):
+        h_steps.append(h)
+        h = cell(h, data.y[..., t])
+    h_in = fn.stack(h_steps, -2)
+    loc, scale = head(h_in, data.u)
+    log_p_y = dist.Normal.log_prob(data.y, loc + shift[..., None, None], scale)
+    return {"y": log_p_y}
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MarkovData(Data):
     """Inputs of Markov.
@@ -248,6 +295,59 @@ def markov_without_s(
         log_s = log_s + tilt["s"].mT
     log_p = log_p + fn.forward(log_s_first, log_s_move, log_s).sum(-1)
     return log_p
+
+
+def markov_simulate(
+    data: MarkovData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Markov, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    N = data.N
+    T = data.T
+    move = net(store, "Markov.move", Move, data)
+    jump = net(store, "Markov.jump", Jump, data)
+    before = data.new_full((N,), 0.0)
+    state = data.new_full((N,), 0.0)
+    s_steps: list[Tensor] = []
+    x_steps: list[Tensor] = []
+    y_steps: list[Tensor] = []
+    for t in range(T):
+        loc_t, scale_t = move(before)
+        s_t = (
+            given["s"][..., t]
+            if "s" in given
+            else dist.Categorical.draw(noise, (*particles, N), jump(state, data.u[..., t]))[0]
+        )
+        s_steps.append(s_t)
+        x_t = (
+            given["x"][..., t]
+            if "x" in given
+            else dist.Normal.draw(noise, (*particles, N), loc_t, scale_t)[0]
+        )
+        x_steps.append(x_t)
+        y_t = dist.Normal.draw(noise, (*particles, N), x_t + s_t.to(data.dtype), 1.0)[0]
+        y_steps.append(y_t)
+        before, state = x_t, s_t
+    s = fn.stack(s_steps, -1)
+    x = fn.stack(x_steps, -1)
+    y = fn.stack(y_steps, -1)
+    return {"s": s, "x": x, "y": y}
+
+
+def markov_log_likelihood(
+    data: MarkovData, latents: MarkovLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Markov observes, and of each step of a scan, by site."""
+    s, x = latents
+    assert s is not None
+    log_p_y = dist.Normal.log_prob(data.y, x + s.to(data.dtype), 1.0)
+    return {"y": log_p_y}
 
 
 def shift(
@@ -339,39 +439,76 @@ LINES = (
     (168, 11),
     (169, 13),
     (170, 3),
-    (174, 21),
-    (213, 23),
-    (214, 24),
-    (215, 27),
-    (216, 28),
-    (217, 27),
-    (218, 29),
-    (219, 30),
-    (220, 31),
+    (186, 6),
+    (187, 5),
+    (188, 7),
+    (189, 10),
+    (190, 12),
+    (191, 10),
+    (192, 11),
+    (193, 12),
+    (195, 14),
+    (196, 12),
+    (197, 3),
+    (207, 5),
+    (208, 6),
+    (209, 10),
+    (213, 14),
+    (214, 10),
+    (215, 11),
+    (216, 12),
+    (217, 3),
     (221, 21),
-    (233, 23),
-    (234, 24),
-    (235, 29),
-    (237, 27),
-    (238, 28),
-    (239, 30),
-    (240, 29),
-    (244, 31),
-    (247, 29),
-    (250, 21),
-    (253, 19),
-    (284, 38),
-    (301, 39),
-    (302, 42),
-    (303, 44),
-    (305, 42),
-    (306, 43),
-    (307, 44),
-    (310, 45),
-    (311, 44),
-    (313, 38),
-    (377, 3),
-    (399, 21),
+    (260, 23),
+    (261, 24),
+    (262, 27),
+    (263, 28),
+    (264, 27),
+    (265, 29),
+    (266, 30),
+    (267, 31),
+    (268, 21),
+    (280, 23),
+    (281, 24),
+    (282, 29),
+    (284, 27),
+    (285, 28),
+    (286, 30),
+    (287, 29),
+    (291, 31),
+    (294, 29),
+    (297, 21),
+    (313, 23),
+    (314, 24),
+    (315, 27),
+    (317, 29),
+    (318, 30),
+    (319, 31),
+    (320, 27),
+    (321, 28),
+    (322, 29),
+    (328, 30),
+    (334, 31),
+    (336, 32),
+    (337, 29),
+    (338, 30),
+    (339, 31),
+    (340, 21),
+    (349, 31),
+    (350, 21),
+    (353, 19),
+    (384, 38),
+    (401, 39),
+    (402, 42),
+    (403, 44),
+    (405, 42),
+    (406, 43),
+    (407, 44),
+    (410, 45),
+    (411, 44),
+    (413, 38),
+    (514, 3),
+    (538, 21),
 )
 
 Recurrent = Model(
@@ -392,6 +529,8 @@ Recurrent = Model(
     quantities=recurrent_quantities,
     quantity_sites=(Site("spread", plates=("series",), event=("T",), constraint=constraints.real),),
     dtype=torch.float32,
+    simulate=recurrent_simulate,
+    log_likelihood=recurrent_log_likelihood,
     source="model.guide",
     source_sha256="a549624d5eb5f3e616575de4aad2a8f456532f5f5ee73c96a1a968333b6f32e5",
     lines=LINES,
@@ -415,6 +554,8 @@ Markov = Model(
         Site("x", plates=("series",), event=("T",), constraint=constraints.real),
     ),
     dtype=torch.float32,
+    simulate=markov_simulate,
+    log_likelihood=markov_log_likelihood,
     source="model.guide",
     source_sha256="a549624d5eb5f3e616575de4aad2a8f456532f5f5ee73c96a1a968333b6f32e5",
     lines=LINES,
