@@ -324,7 +324,8 @@ class GuideChecker(Body[ir.GuideStatement]):
         """A Laplace approximation is one of all latents: the mode of some is none while others are drawn."""
         if guide.laplace is None:
             return
-        for draw in guide.statements:
+        inside = (one for scan in guide.statements if isinstance(scan, ir.Scan) for one in scan.statements)
+        for draw in (*guide.statements, *inside):
             if isinstance(draw, ir.Draw | ir.JointDraw) and draw.span != guide.laplace.span:
                 name = draw.name if isinstance(draw, ir.Draw) else draw.latents[0].name
                 self.report.add(errors.laplace_not_alone(name, draw.span, guide.laplace.span), name)
