@@ -165,9 +165,8 @@ def same_call(statement: object, other: object) -> bool:
 
 def position_of(statement: object) -> int | None:
     """Which output of a call a let takes."""
-    return (
-        statement.value.position if isinstance(statement, ir.Let) and isinstance(statement.value, ir.Output) else None
-    )
+    value = statement.value if isinstance(statement, ir.Let) else None
+    return value.position if isinstance(value, ir.Output) else None
 
 
 def _call_of(statement: object) -> ir.Call | None:

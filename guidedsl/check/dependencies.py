@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from guidedsl import ir
-from guidedsl.check.walk import substitute
+from guidedsl.check.walk import substitute, variables
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,29 @@ def readings(latent: ir.Latent, model: ir.Model) -> tuple[Reading, ...]:
         before = model.latents[: model.latents.index(latent)]
         return tuple(Reading(other.name) for other in before if set(other.plates) <= set(latent.plates))
     lets = {s.name: s.value for s in model.statements if isinstance(s, ir.Let)}
-    prior = next((s.dist for s in model.statements if isinstance(s, ir.Term) and s.name == latent.name), None)
-    root = substitute((prior, latent.bounds), lets)
-    plates = {other.name: other.plates for other in model.latents}
-    found = (_reading(var, plates[var.name], latent.plates, indices, row) for var, indices, row in _reads(root, {}))
+    prior = next((term.dist for term in model.terms if term.name == latent.name), None)
+    scan = next((s for s in model.statements if isinstance(s, ir.Scan) and latent.name in s.sites), None)
+    root = (prior, latent.bounds)
+    root = substitute(root, lets) if scan is None else _over_steps(root, scan, lets)
+    plates = {other.name: other.plates for other in model.latents[: model.latents.index(latent)]}
+    found = (
+        _reading(var, plates[var.name], latent.plates, indices, row)
+        for var, indices, row in _reads(root, {})
+        if var.name in plates
+    )
     return tuple(dict.fromkeys(reading for reading in found if reading is not None))
+
+
+def _over_steps(prior: object, scan: ir.Scan, lets: Mapping[str, ir.Expr]) -> tuple[object, ...]:
+    """What a prior of a step is made of at all steps: itself, and what the carries that it reads are."""
+    known = {**lets, **{s.name: s.value for s in scan.statements if isinstance(s, ir.Let)}}
+    carries = {carry.name: (carry.init, carry.next) for carry in scan.carries}
+    parts: list[object] = [substitute(prior, known)]
+    for part in parts:
+        for var in variables(part):
+            if var.role == "carry" and var.name in carries:
+                parts.append(substitute(carries.pop(var.name), known))
+    return tuple(parts)
 
 
 def _reading(
