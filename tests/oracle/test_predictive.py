@@ -252,7 +252,9 @@ def test_truncated_draws(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("low", "high"), [(1.0, math.inf), (0.0, 3.0), (2.0, 2.0), (9.0, math.inf)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(1.0, math.inf), (0.0, 3.0), (0.0, 4.0), (2.0, 2.0), (5.0, 6.0), (9.0, math.inf)]
+)
 def test_truncated_counts(low: float, high: float, dtype: torch.dtype) -> None:
     noise = Noise(torch.Generator().manual_seed(5), dtype)
     rate = torch.tensor(1.5, dtype=dtype)

@@ -78,8 +78,9 @@ def test_summary_text(fitted: Fit) -> None:
     assert lines[0].startswith("MeanField for EightSchools: ELBO -")
     assert "200 steps" in lines[0]
     assert lines[1].startswith(("converged: ", "NOT converged: "))
-    assert lines[3].split() == ["mean", "sd", "5%", "50%", "95%"]
-    assert len({len(line) for line in lines[3:]}) == 1
+    assert lines[2].startswith("k-hat: ")
+    assert lines[4].split() == ["mean", "sd", "5%", "50%", "95%"]
+    assert len({len(line) for line in lines[4:]}) == 1
 
 
 def test_long_tables_are_elided_but_show_every_site() -> None:

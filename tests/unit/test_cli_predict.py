@@ -66,7 +66,7 @@ def test_predict(kept: Path) -> None:
         done = run(
             "predict", "m.guide", "--fit", "a", "--data", "new.json", "--draws", "4", "--seed", "1", "--out", name
         )
-        assert (done.code, done.out) == (0, ""), done.err
+        assert (done.code, done.out) == (0, f"wrote {name}\n"), done.err
     listed = torch.tensor(json.loads(Path("draws.json").read_text(encoding="utf-8"))["y"], dtype=torch.float64)
     assert listed.shape == (4, 2)
     torch.testing.assert_close(load_file("draws.safetensors")["y"], listed)

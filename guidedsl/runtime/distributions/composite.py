@@ -128,9 +128,12 @@ class Truncated:
             target = u.log() + torch.as_tensor(log_total, dtype=u.dtype, device=u.device)
             first, last = (torch.as_tensor(end, dtype=u.dtype, device=u.device).expand(u.shape) for end in (low, high))
             farthest = _FARTHEST_WHOLE if whole else _FARTHEST
-            left = (first - 1.0 if whole else first).asinh().clamp(-farthest, farthest)
-            right = last.asinh().clamp(-farthest, farthest)
+            margin = 0.5 if whole else 0.0  # so that rounding takes no whole number to its neighbour
+            left = (first - margin).asinh().clamp(-farthest, farthest)
+            right = (last + margin).asinh().clamp(-farthest, farthest)
             for _ in range(_HALVINGS):
+                if whole and bool((right.sinh().floor() - left.sinh().floor() <= 1.0).all()):
+                    break
                 middle = 0.5 * (left + right)
                 x = middle.sinh().floor() if whole else middle.sinh()
                 mass = log_below(x.clamp(first, last).to(noise.dtype))
