@@ -36,8 +36,8 @@ def readings(latent: ir.Latent, model: ir.Model) -> tuple[Reading, ...]:
     lets = {s.name: s.value for s in model.statements if isinstance(s, ir.Let)}
     prior = next((term.dist for term in model.terms if term.name == latent.name), None)
     scan = next((s for s in model.statements if isinstance(s, ir.Scan) and latent.name in s.sites), None)
-    root = (prior, latent.bounds)
-    root = substitute(root, lets) if scan is None else _over_steps(root, scan, lets)
+    own = (prior, latent.bounds)
+    root = substitute(own, lets) if scan is None else _over_steps(own, scan, lets)
     plates = {other.name: other.plates for other in model.latents[: model.latents.index(latent)]}
     found = (
         _reading(var, plates[var.name], latent.plates, indices, row)
