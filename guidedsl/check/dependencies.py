@@ -37,7 +37,7 @@ def readings(latent: ir.Latent, model: ir.Model) -> tuple[Reading, ...]:
     prior = next((term.dist for term in model.terms if term.name == latent.name), None)
     scan = next((s for s in model.statements if isinstance(s, ir.Scan) and latent.name in s.sites), None)
     own = (prior, latent.bounds)
-    root: object = substitute(own, lets) if scan is None else _over_steps(own, scan, lets)
+    root = substitute(own, lets) if scan is None else _over_steps(own, scan, lets)
     plates = {other.name: other.plates for other in model.latents[: model.latents.index(latent)]}
     found = (
         _reading(var, plates[var.name], latent.plates, indices, row)
