@@ -204,7 +204,7 @@ def test_cut_off_and_resumed(name: str, tmp_path: Path, cut: Callable[[int], Non
     moments, cuts = random.Random(name), 0
     for _ in range(100):
         # Longer each time, so that a descent that has to be begun anew is got over.
-        cut(moments.randint(5, 40) + 40 * cuts)
+        cut(moments.randint(5, 40) + 25 * cuts)
         try:
             fit = FITS[name](**options, resume=path.exists())
         except Cut:
