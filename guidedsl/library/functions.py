@@ -165,7 +165,7 @@ _ELEMENTWISE = (
     ("cosh", _always(Range(1, s.INF, True)), "torch.cosh", "hyperbolic cosine", math.cosh, "math.cosh", s.REAL),
     ("asinh", _real, "torch.asinh", "inverse of sinh", math.asinh, "math.asinh", s.REAL),
     ("atanh", _real, "torch.atanh", "inverse of tanh", math.atanh, "math.atanh", Range(-1, 1)),
-    ("erfc", _always(Range(0, 2)), "torch.erfc", "1 - erf(x)", math.erfc, "math.erfc", s.REAL),
+    ("erfc", _always(Range(0, 2, True, True)), "torch.erfc", "1 - erf(x)", math.erfc, "math.erfc", s.REAL),
     ("Phi", _always(s.UNIT), "torch.special.ndtr", "standard normal distribution function", None, "", s.REAL),
     ("inv_Phi", _real, "torch.special.ndtri", "inverse of Phi", None, "", s.CLOSED_UNIT),
     ("log_Phi", _always(Range(high=0)), "torch.special.log_ndtr", "log of Phi, far out too", None, "", s.REAL),

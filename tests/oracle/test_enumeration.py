@@ -17,7 +17,7 @@ from torch import Tensor
 from guidedsl.modules import load_source
 from guidedsl.runtime import Model, ParamStore, constraints
 from guidedsl.runtime.classes import class_count
-from guidedsl.runtime.params import clear_param_store
+from guidedsl.runtime.default_store import clear_param_store
 from guidedsl.source import Source
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}

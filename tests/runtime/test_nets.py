@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from guidedsl.modules import load_source
 from guidedsl.pipeline import compile_source
 from guidedsl.runtime import ParamStore
+from guidedsl.runtime.default_store import module as register
 from guidedsl.runtime.elbo import ELBO
 from guidedsl.runtime.errors import GuidedslError, InferenceError, ParamError
 from guidedsl.runtime.noise import RecordedNoise
 from guidedsl.runtime.optim import Adam
-from guidedsl.runtime.params import module as register
 from guidedsl.runtime.svi import SVI
 from guidedsl.source import Source, read_source
 

@@ -9,6 +9,7 @@ To change it, edit the .guide file and build again: guidedsl build model.guide
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,6 +87,76 @@ def panel(data: PanelData, latents: PanelLatents, *, store: ParamStore | None = 
     log_p = log_p + data.row.scale * dist.Normal.log_prob(data.y, z, 1.0).sum((-2, -1))
     log_p = log_p + data.row.scale * dist.Normal.log_prob(after, x[..., T - 1] + l, 1.0).sum(-1)
     return log_p
+
+
+def panel_simulate(
+    data: PanelData,
+    given: Mapping[str, Tensor],
+    *,
+    particles: tuple[int, ...] = (),
+    store: ParamStore | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Tensor]:
+    """Draws of the sites of Panel, by name: latents that are not `given` and what is observed."""
+    if noise is None:
+        noise = data.noise()
+    T = data.T
+    a = given["a"] if "a" in given else dist.Normal.draw(noise, particles, 0.0, 1.0)[0]
+    tau = given["tau"] if "tau" in given else dist.HalfNormal.draw(noise, particles, 1.0)[0]
+    b = (
+        given["b"]
+        if "b" in given
+        else dist.Normal.draw(noise, (*particles, data.row.length), a[..., None], 1.0)[0]
+    )
+    l = b
+    k = data.new_full((data.row.length,), 0.0)
+    x_steps: list[Tensor] = []
+    z_steps: list[Tensor] = []
+    y_steps: list[Tensor] = []
+    for t in range(T):
+        x_t = (
+            given["x"][..., t]
+            if "x" in given
+            else dist.Normal.draw(
+                noise, (*particles, data.row.length), a[..., None] * l, tau[..., None]
+            )[0]
+        )
+        x_steps.append(x_t)
+        m_t = x_t + k
+        z_t = (
+            given["z"][..., t]
+            if "z" in given
+            else dist.Truncated.sample(
+                noise,
+                (*particles, data.row.length),
+                lambda high_end: dist.Normal.log_mass(b - 9.0, high_end, m_t, 1.0),
+                dist.Normal.log_mass(b - 9.0, math.inf, m_t, 1.0),
+                b - 9.0,
+                math.inf,
+            )
+        )
+        z_steps.append(z_t)
+        y_t = dist.Normal.draw(noise, (*particles, data.row.length), z_t, 1.0)[0]
+        y_steps.append(y_t)
+        l, k = x_t, z_t
+    x = fn.stack(x_steps, -1)
+    z = fn.stack(z_steps, -1)
+    y = fn.stack(y_steps, -1)
+    after = (
+        given["after"]
+        if "after" in given
+        else dist.Normal.draw(noise, (*particles, data.row.length), x[..., T - 1] + l, 1.0)[0]
+    )
+    return {"a": a, "tau": tau, "b": b, "x": x, "z": z, "after": after, "y": y}
+
+
+def panel_log_likelihood(
+    data: PanelData, latents: PanelLatents, *, store: ParamStore | None = None
+) -> dict[str, Tensor]:
+    """The log density of each row of what Panel observes, and of each step of a scan, by site."""
+    _, _, _, _, z, _ = latents
+    log_p_y = dist.Normal.log_prob(data.y, z, 1.0)
+    return {"y": log_p_y}
 
 
 def along(
@@ -304,21 +375,41 @@ def along(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (68, 3),
-    (72, 5),
-    (73, 6),
-    (74, 8),
-    (75, 9),
-    (76, 14),
-    (77, 9),
-    (78, 11),
-    (79, 10),
-    (82, 12),
-    (86, 13),
-    (87, 17),
-    (88, 3),
-    (91, 21),
-    (324, 3),
+    (69, 3),
+    (73, 5),
+    (74, 6),
+    (75, 8),
+    (76, 9),
+    (77, 14),
+    (78, 9),
+    (79, 11),
+    (80, 10),
+    (83, 12),
+    (87, 13),
+    (88, 17),
+    (89, 3),
+    (104, 5),
+    (105, 6),
+    (106, 8),
+    (111, 9),
+    (113, 10),
+    (114, 12),
+    (115, 13),
+    (116, 9),
+    (117, 10),
+    (125, 11),
+    (126, 12),
+    (139, 13),
+    (141, 14),
+    (142, 10),
+    (143, 12),
+    (144, 13),
+    (145, 17),
+    (150, 3),
+    (158, 13),
+    (159, 3),
+    (162, 21),
+    (415, 3),
 )
 
 Panel = Model(
@@ -342,6 +433,8 @@ Panel = Model(
         Site("z", plates=("row",), event=("T",), constraint=constraints.real),
         Site("after", plates=("row",), event=(), constraint=constraints.real),
     ),
+    simulate=panel_simulate,
+    log_likelihood=panel_log_likelihood,
     source="model.guide",
     source_sha256="f5d90daedcb26272bc0d140e20089246e519acd30d7ac49b0731b46a1240e454",
     lines=LINES,
