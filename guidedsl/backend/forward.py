@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
@@ -192,7 +193,7 @@ def _restaged(node: Any, moved: set[str]) -> tuple[Any, bool]:
 # Functions
 
 
-class _Writer:
+class _Writer(ABC):
     """What both functions have in common: statements in the order of the text, on data with all rows."""
 
     def __init__(self, model: ir.Model) -> None:
@@ -238,13 +239,13 @@ class _Writer:
         params = [s for s in self.model.statements if isinstance(s, ir.Param) and s.name in by_row | whole]
         return [statement for param in params for statement in param_statements(param, self.emitter)]
 
+    @abstractmethod
     def site(self, term: ir.Term) -> None:
         """Write a site that is in no scan."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scan(self, scan: ir.Scan, behind: set[str]) -> None:
         """Write a scan; `behind` is what is read behind it."""
-        raise NotImplementedError
 
 
 class _Simulation(_Writer):
