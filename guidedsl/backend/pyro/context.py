@@ -92,11 +92,15 @@ def _helpers(called: set[str]) -> tuple[str, ...]:
 
 
 def _sources() -> dict[str, str]:
-    """The source of every function that a module may copy, by name."""
+    """The source of every function, and of every constant that they read, which a module may copy; by name."""
     found: dict[str, str] = {}
     for path in _SOURCES:
         text = asset_text(path)
         for node in ast.parse(text).body:
-            if isinstance(node, ast.FunctionDef) and node.name not in found:
-                found[node.name] = ast.get_source_segment(text, node) or ""
+            if isinstance(node, ast.FunctionDef):
+                found.setdefault(node.name, ast.get_source_segment(text, node) or "")
+            elif (
+                isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper()
+            ):
+                found.setdefault(node.targets[0].id, ast.get_source_segment(text, node) or "")
     return found

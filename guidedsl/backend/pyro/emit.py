@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from guidedsl import ir
-from guidedsl.backend.code import ATOM, Code, axes
+from guidedsl.backend.code import ATOM, SUM, Code, axes
 from guidedsl.backend.emit import Emitter
 from guidedsl.backend.pyro.distributions import pyro_distribution
+from guidedsl.backend.pyro.refusal import Inexpressible
 from guidedsl.backend.pyro.rows import pyro_picked
 from guidedsl.backend.pyro.supports import pyro_constraint, pyro_free
 from guidedsl.ir import Bounds
@@ -91,6 +92,9 @@ class PyroEmitter(Emitter):
             return f"torch.{'zeros' if value == '0.0' else 'ones'}({shape[1:-1].rstrip(',')})"
         return f"torch.full({shape}, {value})"
 
+    def repeated(self, shape: str, value: str) -> str:
+        return f"{Code(value, SUM if ' ' in value else ATOM).at(ATOM)}.expand({shape}).clone()"
+
     def constant(self, values: str) -> str:
         plain = "." in values or "(" in values
         return f"torch.tensor({values if plain else f'float({values})'})"
@@ -129,6 +133,10 @@ class PyroEmitter(Emitter):
     def _dot(self, left: ir.Expr, right: ir.Expr, plates: Sequence[str]) -> Code:
         x, y = self.aligned(left, plates, 1), self.aligned(right, plates, 1)
         return Code(f"fn.dot({x.text}, {y.text})")
+
+    def _call(self, expr: ir.Call) -> Code:
+        callee = expr.callee
+        raise Inexpressible(f"the {callee.what} `{callee.name}`", "use the torch target")
 
     def _construct(self, expr: ir.Apply) -> Code:
         name = expr.function.name

@@ -46,7 +46,8 @@ class _ModelWriter(FunctionWriter):
         waiting = [z for z in model.latents if self._improper(z)]
         for group in grouped(model.statements):
             statement = group[0]
-            waiting = self._sampled_before(statement.span.line, waiting)
+            inside = statement.sites if isinstance(statement, ir.Scan) else ()
+            waiting = self._sampled_before(statement.span.line, inside, waiting)
             with self.refusing(statement.span):
                 match statement:
                     case ir.Param():
@@ -59,7 +60,7 @@ class _ModelWriter(FunctionWriter):
                         self._term(statement)
                     case ir.Scan():
                         self._scan(statement, needed)
-        self._sampled_before(10**9, waiting)
+        self._sampled_before(None, (), waiting)
 
     def _shaping(self, reads: set[str]) -> set[str]:
         """Data that the excuses of other data read."""
@@ -78,10 +79,13 @@ class _ModelWriter(FunctionWriter):
         dist = terms[0].dist
         return dist is not None and (dist.row.rule == "truncated" or not terms[0].normalised)
 
-    def _sampled_before(self, line: int, waiting: Sequence[ir.Latent]) -> list[ir.Latent]:
+    def _sampled_before(
+        self, line: int | None, inside: Sequence[str], waiting: Sequence[ir.Latent]
+    ) -> list[ir.Latent]:
+        """Samples what is declared above a line, or inside the scan that begins there; gives the rest."""
         left = []
         for latent in waiting:
-            if latent.span.line > line:
+            if line is not None and latent.span.line > line and latent.name not in inside:
                 left.append(latent)
                 continue
             with self.refusing(latent.span):
@@ -166,4 +170,3 @@ class _ModelWriter(FunctionWriter):
             self.lines += [((), statement) for statement in body[before:]]
             assert isinstance(emitter, PyroEmitter)
             self._term(whole, emitter)
-
