@@ -1,7 +1,10 @@
 """Small functions that a generated Pyro module may need; it holds a copy of those that it calls."""
 
+from collections.abc import Callable
+
+import pyro
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def indicator(condition: Tensor | bool) -> Tensor:
@@ -118,3 +121,13 @@ def push(transform: torch.distributions.Transform, free: Tensor) -> tuple[Tensor
     """The value of coordinates under a bijection, and its log-determinant."""
     value = transform(free)
     return value, transform.log_abs_det_jacobian(free, value)
+
+
+NETS = {}
+
+
+def net(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+    """A net, made on first use, its weights in Pyro's param store under `name`."""
+    if name not in NETS:
+        NETS[name] = make()
+    return pyro.module(name, NETS[name])

@@ -43,15 +43,15 @@ class PyroEmitter(Emitter):
         self.batched: Mapping[str, str] = {}
         self.uneven = True
 
-    def _like(self, other: Emitter) -> Emitter:
+    def _like(self, other: Emitter) -> PyroEmitter:
         assert isinstance(other, PyroEmitter)
         other.slots, other.batches, other.batched = self.slots, self.batches, self.batched
         return other
 
-    def inside(self, spelled: Mapping[str, str], axis: ir.Plate | None = None) -> Emitter:
+    def inside(self, spelled: Mapping[str, str], axis: ir.Plate | None = None) -> PyroEmitter:
         return self._like(super().inside(spelled, axis))
 
-    def of_all_rows(self) -> Emitter:
+    def of_all_rows(self) -> PyroEmitter:
         return self._like(super().of_all_rows())
 
     # Sizes
@@ -135,8 +135,12 @@ class PyroEmitter(Emitter):
         return Code(f"fn.dot({x.text}, {y.text})")
 
     def _call(self, expr: ir.Call) -> Code:
-        callee = expr.callee
-        raise Inexpressible(f"the {callee.what} `{callee.name}`", "use the torch target")
+        if expr.callee.kind != "generated":
+            raise Inexpressible(
+                f"the {expr.callee.what} `{expr.callee.name}` from outside",
+                "use the torch target, or generate it: `= mlp(…)`",
+            )
+        return super()._call(expr)
 
     def _construct(self, expr: ir.Apply) -> Code:
         name = expr.function.name

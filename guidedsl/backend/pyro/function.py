@@ -10,6 +10,7 @@ from textwrap import indent
 from guidedsl import errors, ir
 from guidedsl.backend.code import number
 from guidedsl.backend.names import Locals, local_name
+from guidedsl.backend.nets import net_dims
 from guidedsl.backend.pyro.emit import PyroEmitter
 from guidedsl.backend.pyro.layout import Slots
 from guidedsl.backend.pyro.refusal import Inexpressible
@@ -24,7 +25,7 @@ from guidedsl.source import Span
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a generated function. `default` is empty where there is none; `named` says that it goes by name."""
+    """An argument of a generated function; `default` is empty where there is none, `named` ones go by name only."""
 
     name: str
     default: str
@@ -53,10 +54,16 @@ class FunctionContext:
 
 
 class FunctionWriter:
-    """Writes a function: statements with the plates that each stands in, put into `with` blocks at the end."""
+    """Writes a function: statements with the plates that each stands in, put into `with` blocks at the end.
 
-    def __init__(self, model: ir.Model, slots: Slots, names: Locals, found: list[Diagnostic]) -> None:
+    `classes` are those of the generated nets, by the names of the nets' weights.
+    """
+
+    def __init__(
+        self, model: ir.Model, slots: Slots, names: Locals, classes: Mapping[str, str], found: list[Diagnostic]
+    ) -> None:
         self.model = model
+        self.classes = classes
         self.found = found
         self.names = names
         self.names.taken |= {local_name(field.name) for field in model.fields}
@@ -162,6 +169,10 @@ class FunctionWriter:
             if plate.name in used or f"{self.plates[plate.name]} as" in text:
                 with self.refusing(plate.span):
                     self._plate_statement(plate)
+        for callee in self.emitter.callees.values():
+            sizes = ", ".join(self.emitter.size(Size.of(dim)) for dim in net_dims(callee))
+            made = f"lambda: {self.classes[callee.store_name]}({sizes})"
+            self.add(f'{local_name(callee.name)} = fn.net("{callee.store_name}", {made})', callee.span)
         self.lines += behind
 
     def _derived(self, reads: set[str]) -> None:

@@ -6,7 +6,7 @@ log-determinant as its density, beside the auxiliary site that is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from guidedsl import ir
 from guidedsl.backend.code import ATOM, Code, summed
@@ -32,9 +32,11 @@ from guidedsl.source import Span
 _AUXILIARY = 'infer={"is_auxiliary": True}'
 
 
-def guide_function(guide: ir.Guide, slots: Slots, name: str, found: list[Diagnostic]) -> FunctionContext:
+def guide_function(
+    guide: ir.Guide, slots: Slots, name: str, classes: Mapping[str, str], found: list[Diagnostic]
+) -> FunctionContext:
     """The guide as a function called `name`; what Pyro cannot say goes into `found`."""
-    writer = _GuideWriter(guide, slots, found)
+    writer = _GuideWriter(guide, slots, classes, found)
     writer.write()
     writer.finish()
     doc = guide.docstring or f"Guide {guide.name} for {guide.model.name}."
@@ -44,8 +46,8 @@ def guide_function(guide: ir.Guide, slots: Slots, name: str, found: list[Diagnos
 class _GuideWriter(FunctionWriter):
     """Writes the statements of one guide."""
 
-    def __init__(self, guide: ir.Guide, slots: Slots, found: list[Diagnostic]) -> None:
-        super().__init__(guide.model, slots, guide_locals(guide), found)
+    def __init__(self, guide: ir.Guide, slots: Slots, classes: Mapping[str, str], found: list[Diagnostic]) -> None:
+        super().__init__(guide.model, slots, guide_locals(guide), classes, found)
         self.guide = guide
 
     def write(self) -> None:
