@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from guidedsl import errors, ir
 from guidedsl.assets import asset_text
-from guidedsl.backend.context import owners, program_locals
+from guidedsl.backend.context import CODEGEN, owners, program_locals
 from guidedsl.backend.names import MODULE_NAMES, Module, snake_case
 from guidedsl.backend.nets import NetContext, net_context, variable_names
 from guidedsl.backend.pyro.function import FunctionContext, learning_rates
@@ -36,7 +36,7 @@ class PyroContext:
     functions: tuple[FunctionContext, ...]
 
 
-def pyro_context(program: ir.Program, codegen: int) -> tuple[PyroContext, list[Diagnostic]]:
+def pyro_context(program: ir.Program) -> tuple[PyroContext, list[Diagnostic]]:
     """Lower a checked program, with what Pyro cannot say."""
     found: list[Diagnostic] = []
     names = Module(MODULE_NAMES | {"pyro", "biject_to"})
@@ -62,7 +62,7 @@ def pyro_context(program: ir.Program, codegen: int) -> tuple[PyroContext, list[D
     context = PyroContext(
         source=name,
         sha256=program.source.sha256,
-        codegen=codegen,
+        codegen=CODEGEN,
         docstring=program.docstring,
         nets=tuple(replace(net, forward=tuple(map(spelled, net.forward))) for net in nets),
         helpers=_helpers({match for line in written for match in _CALL.findall(line)}),

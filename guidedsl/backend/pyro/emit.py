@@ -138,7 +138,7 @@ class PyroEmitter(Emitter):
         if expr.callee.kind != "generated":
             raise Inexpressible(
                 f"the {expr.callee.what} `{expr.callee.name}` from outside",
-                "use the torch target, or generate it: `= mlp(…)`",
+                "write it out, generate it with `= mlp(…)`, or use the torch target",
             )
         return super()._call(expr)
 

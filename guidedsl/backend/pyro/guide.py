@@ -54,7 +54,7 @@ class _GuideWriter(FunctionWriter):
         guide = self.guide
         with self.refusing(guide.span):
             if guide.summed is not None:
-                raise Inexpressible("`auto enumerate`", "use the torch target, or sample the latent in the guide")
+                raise Inexpressible("`auto enumerate`", "write the model with `mixture(…)`, or use the torch target")
             if guide.laplace is not None:
                 raise Inexpressible("`auto laplace`", "write `auto full_rank`, which Pyro's SVI can optimise")
         made_of = definitions((*guide.model.statements, *guide.statements))
