@@ -13,6 +13,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Normal by mean and standard deviation.",
         pyro="Normal",
+        symmetric=True,
+        pyro_cdf=True,
     ),
     Distribution(
         name="Cauchy",
@@ -22,6 +24,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Cauchy by median and half width at half maximum.",
         pyro="Cauchy",
+        symmetric=True,
+        pyro_cdf=True,
     ),
     Distribution(
         name="StudentT",
@@ -31,6 +35,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Student's t with df degrees of freedom, moved to loc and scaled by scale (not its standard deviation).",
         pyro="StudentT",
+        symmetric=True,
     ),
     Distribution(
         name="Laplace",
@@ -40,6 +45,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Double exponential by mean and mean absolute deviation.",
         pyro="Laplace",
+        symmetric=True,
+        pyro_cdf=True,
     ),
     Distribution(
         name="AsymmetricLaplace",
@@ -58,6 +65,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Hyperbolic secant law, a Laplace smooth at loc: density 1 / (pi scale cosh((x - loc) / scale)).",
         pyro="SoftLaplace",
+        symmetric=True,
+        pyro_cdf=True,
     ),
     Distribution(
         name="Logistic",
@@ -67,6 +76,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Logistic by mean and scale: its distribution function is inv_logit((x - loc) / scale).",
         pyro="Logistic",
+        symmetric=True,
+        pyro_cdf=True,
     ),
     Distribution(
         name="Gumbel",
@@ -76,6 +87,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Gumbel of largest values by mode and scale.",
         pyro="Gumbel",
+        pyro_cdf=True,
     ),
     Distribution(
         name="Point",
