@@ -121,6 +121,7 @@ class GuideChecker(Body[ir.GuideStatement]):
             hidden=self.hidden,
             enumerated=self.enumerated,
             steps=self.open.size if self.open is not None else None,
+            of_step=frozenset(self.open.names) if self.open is not None else frozenset(),
             local=self.local,
             callees=self.callees,
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from guidedsl.diagnostics import Diagnostic, Label
-from guidedsl.errors.wording import batched, did_you_mean
+from guidedsl.errors.wording import STEP_BEFORE, batched, did_you_mean
 from guidedsl.source import Span
 
 
@@ -192,13 +193,21 @@ def no_axis(function: str, axis: int, event: str, last: int, span: Span) -> Diag
     )
 
 
-def too_many_indices(text: str, event: str, takes: int, given: int, span: Span) -> Diagnostic:
+def too_many_indices(
+    text: str, event: str, takes: int, given: int, span: Span, *, of_step: Literal["", "site", "carry"] = ""
+) -> Diagnostic:
+    """`of_step`: a value of the steps of the open scan, which is indexed by the number of a step."""
+    hint = "a value takes one index for every plate outside of which it is read, then one for each event dim"
+    if of_step == "carry":
+        hint = f"`{text}` is what the step before handed on: write it without brackets"
+    elif of_step:
+        hint = f"`{text}` is the value of this step; {STEP_BEFORE}: `carry (before : real = 0)`, `next before = {text}`"
     holds = "is a single number" if takes == 0 else f"has event shape {event}"
     return Diagnostic(
         "E201",
         f"`{text}` {holds}: it takes {takes or 'no'} {'index' if takes == 1 else 'indices'}, {given} given",
         Label(span, "too many indices"),
-        hint="a value takes one index for every plate outside of which it is read, then one for each event dim",
+        hint=hint,
     )
 
 

@@ -49,3 +49,13 @@ def odd_scale(dist: str, value: str, span: Span) -> Diagnostic:
         Label(span, "on the log scale"),
         hint="check the units: it is the standard deviation of the logarithm",
     )
+
+
+def read_where_left_out(name: str, when: str, value: str, span: Span, condition: Span) -> Diagnostic:
+    return Diagnostic(
+        "W607",
+        f"`{name}` is read also where `when {when}` leaves it out: there it is {value}, whatever the data say",
+        Label(span, "read at all rows and steps"),
+        Label(condition, f"`{name}` counts only here"),
+        f"`where({when}, {name}, …)` says what to read in its place",
+    )

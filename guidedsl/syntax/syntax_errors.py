@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Sequence
 
 from lark import Token
@@ -39,6 +40,7 @@ _SYMBOLS = {
     "STRING": "a string",
 }
 _OPERATORS = frozenset(("COMPARE", "PLUS", "MINUS", "STAR", "SLASH", "AT", "CIRCUMFLEX", "LSQB"))
+_OPERANDS = frozenset(("NAME", "NUMBER", "STRING"))
 _BLOCK_WORDS = frozenset(word.upper() for word in STATEMENT_KEYWORDS) | {"RBRACE"}
 _DECLARING = frozenset(
     (
@@ -68,6 +70,9 @@ _FOREIGN_WORDS = {
     "for": "what is repeated stands in a plate: `plate p[N] { … }`",
     "while": "there are no loops: what is repeated stands in a plate",
 }
+
+MISPLACED_IN_SCANS = frozenset(("DIM", "PLATE", "PARAM", "NET", "SCAN", "DATA", "JOINT", "AUTO"))
+"""Statements that stand outside of scans."""
 
 
 def is_misplaced_keyword(tokens: Sequence[Token], position: int) -> bool:
@@ -108,7 +113,7 @@ def describe(
         end = before.end_pos or 0
         span = Span(end, end, before.end_line or 1, before.end_column or 1)
     hint = _hint(tokens, position, accepted, start)
-    if unclosed is not None and str(unclosed) != "{" and token.type != "EQUAL":
+    if unclosed is not None and (str(unclosed) != "{" and token.type != "EQUAL" or token.type in MISPLACED_IN_SCANS):
         hint = None
     if hint is None and unclosed is None:
         hint = _usage(start, token, accepted)
@@ -183,10 +188,13 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
         return foreign
     if text == "<" and position >= 2 and tokens[position - 2].type == "COLON":
         return "bounds are part of a type: `positive`, `interval(0, 10)`, `int(0, 5)`; brackets are dims"
-    if token.type in ("PLATE", "PARAM", "NET", "SCAN", "DATA", "JOINT", "AUTO") and "NEXT" in accepted:
+    if token.type in MISPLACED_IN_SCANS and "NEXT" in accepted:
         return _outside_scan(text)
     if token.type in ("NEXT", "EMIT") and "LET" in accepted:
         return f"`{text}` stands in a scan: `scan t in T carry (h: real = 0) {{ next h = … }}`"
+    if token.type == "NAME" and after is not None and after.type == "EQUAL" and "LET" in accepted:
+        step = f"`next {text} = …` hands a value on to the next step, " if "NEXT" in accepted else ""
+        return f"{step}`let {text} = …` declares one"
     if token.type == "EXTERN" and "LET" in accepted:
         return "`extern` stands at the top of the file, outside of models and guides"
     for word in (before, token):
@@ -212,7 +220,26 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
         return f"samples stand in a guide: `guide G for M {{ {text} ~ … }}`"
     if token.type == "RBRACE" and "MODEL" in accepted:
         return "there is a `}` too many"
+    if start.type == "SCAN" and last in ("NAME", "RSQB", "RPAR") and accepted & {"COLON", "EQUAL"}:
+        return _carry_hint(tokens, position, accepted)
+    if start.type == "LET" and text == "," and "EQUAL" in accepted:
+        rest = itertools.takewhile(lambda token: token.type in ("NAME", "COMMA"), tokens[position + 1 :])
+        names = ", ".join((str(before), *(str(token) for token in rest if token.type == "NAME")))
+        return f"names for several values stand in brackets: `let ({names}) = …`"
+    if "COMMA" in accepted and token.type in _OPERANDS and last in (*_OPERANDS, "RPAR", "RSQB"):
+        return f"between `{before}` and `{text}` a `,` or an operator is missing"
+    if token.type in ("RPAR", "RSQB") and "LET" in accepted:
+        return f"there is a `{text}` too many"
     return _operator_hint(token, last, str(before), accepted, start)
+
+
+def _carry_hint(tokens: Sequence[Token], position: int, accepted: frozenset[str]) -> str:
+    """What a carry lacks: its type, or what the first step reads."""
+    if "COLON" in accepted:
+        return f"a carry has a type and a first value: `carry ({tokens[position - 1]} : real = 0)`"
+    if tokens[position].type == "TILDE":
+        return "a carry starts from a value: `latent first : real ~ …` above the scan, and `carry (h : real = first)`"
+    return "a carry has a first value, which the first step reads: `carry (h : real = 0)`"
 
 
 def _outside_scan(word: str) -> str:

@@ -1,0 +1,70 @@
+"""What to write in place of a value that is not shown to lie in the support that is asked for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from guidedsl import errors, ir
+from guidedsl.check.shapes import Event, show
+from guidedsl.check.walk import variables
+from guidedsl.library import supports as s
+from guidedsl.library.distributions import DISTRIBUTIONS
+from guidedsl.library.functions import FUNCTIONS, SPECIAL
+from guidedsl.syntax import ast
+
+if TYPE_CHECKING:
+    from guidedsl.check.scope import Scope
+
+_INTO = {"positive": "softplus({})", "nonnegative": "softplus({})", "unit": "inv_logit({})", "simplex": "softmax({})"}
+"""What takes any real to a kind."""
+
+_DECLARED = ("param", "data", "latent", "aux")
+
+
+def cure(argument: str, wanted: str, node: ast.Expr, text: str, value: ir.Expr, scope: Scope) -> str:
+    """The edit. `argument` is what the value is, as in `scale of Normal`; `wanted` the support; `text` the value's."""
+    if value.type.value is not None:
+        return f"give a value that is {errors.be(wanted)}"
+    written = type_text(wanted, value.type.event)
+    into = None if value.type.support.row.discrete else _INTO.get(wanted)
+    if isinstance(node, ast.Ref) and node.name in scope.symbols:
+        role = scope.symbols[node.name].role
+        if role in _DECLARED and written is not None:
+            return f"`{role} {node.name} : {written}`" + (f", or `{into.format(node.name)}`" if into else "")
+        if role in ("let", "derived") and written is not None:
+            known = f"where you know that it is, `let {node.name} : {written} = …`, which is checked when it runs"
+            return f"{known}; else `{into.format(node.name)}`" if into else known
+    if written is None:
+        return f"use an expression that is {errors.be(wanted)}"
+    name = _free_name(argument, scope)
+    asserted = f"`let {name} : {written} = {text}`"
+    if wanted == "simplex" and value.type.support.range.within(s.POSITIVE) and len(value.type.event) == 1:
+        short = isinstance(node, ast.Ref | ast.Call | ast.Index)
+        shares = f"`{text} / sum({text})`" if short else f"`let {name} = {text}` and `{name} / sum({name})`"
+        return f"shares of its sum are one: {shares}; where it adds up to 1 already, {asserted}, checked when it runs"
+    if into is None or _suggests(value):
+        return f"where you know that it is, {asserted}, which is checked when it runs"
+    return f"`{into.format(text)}`, or declare what it is made of as {wanted}"
+
+
+def type_text(wanted: str, event: Event) -> str | None:
+    """A support as the type of a value of this event shape, `cov[K]`; None where it is for another shape."""
+    kind = s.KINDS.get(wanted.partition("(")[0])
+    if kind is None or len(event) < kind.rank or (kind.square and event[-1] != event[-2]):
+        return None
+    dims = event[:-1] if kind.square else event
+    return f"{wanted}{show(dims) if dims else ''}"
+
+
+def _suggests(value: ir.Expr) -> bool:
+    """Whether a value is made of what is not below zero, so that it likely is not either."""
+    return all(var.type.support.range.within(s.NONNEGATIVE) for var in variables(value))
+
+
+def _free_name(argument: str, scope: Scope) -> str:
+    """A name for the value: the argument's, where nothing else has it."""
+    first = re.match(r"(\w+) of ", argument)
+    names = (first[1] if first and first[1] != "argument" else "x", "x", "a", "value")
+    taken = (scope.symbols, scope.dims, scope.plates, scope.later, scope.callees, FUNCTIONS, SPECIAL, DISTRIBUTIONS)
+    return next((name for name in names if not any(name in owned for owned in taken)), "x")
