@@ -93,7 +93,7 @@ def fit(call: Call, expressions: Expressions) -> Fitted | None:
             continue
         if len(event) < rank or not match(notation.dims, event, letters):
             wanted = show(tuple(letters.get(letter, Size.of(letter)) for letter in notation.dims))
-            hint = f"signature: {signatures.signature(call.row, call.form)}"
+            hint = f"signature: {signatures.signature(call.row, call.form, letters)}"
             report.add(errors.wrong_shape(f"{argument.name} of {call.row.name}", wanted, show(event), span, hint))
             return None
         joined = unify(batch, event[: len(event) - rank])

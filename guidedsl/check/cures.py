@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import TYPE_CHECKING
 
 from guidedsl import errors, ir
+from guidedsl.check import signatures
 from guidedsl.check.shapes import Event, show
 from guidedsl.check.walk import variables
 from guidedsl.library import supports as s
@@ -15,6 +17,7 @@ from guidedsl.syntax import ast
 
 if TYPE_CHECKING:
     from guidedsl.check.scope import Scope
+    from guidedsl.check.types import Declared
 
 _INTO = {"positive": "softplus({})", "nonnegative": "softplus({})", "unit": "inv_logit({})", "simplex": "softmax({})"}
 """What takes any real to a kind."""
@@ -55,6 +58,27 @@ def type_text(wanted: str, event: Event) -> str | None:
         return None
     dims = event[:-1] if kind.square else event
     return f"{wanted}{show(dims) if dims else ''}"
+
+
+def other_family(name: str, declared: Declared, dist: ir.Dist) -> str:
+    """How a site and a distribution on another support are brought together."""
+    type = type_text(str(dist.type.support), declared.event)
+    families = families_on(declared.support, dist.row.name)
+    other = f"use a distribution on {declared.support}" + (f", such as {' or '.join(families)}" if families else "")
+    return f"declare `{name} : {type}`, or {other}" if type is not None else other
+
+
+def families_on(support: s.Support, like: str) -> list[str]:
+    """Up to two distributions on values of this kind, first those whose names are like another."""
+    if support.target is not None:
+        return ["Categorical"]
+    kinds = {"int": ("int", "count")}.get(support.kind, (support.kind,))
+    rows = (row for row in DISTRIBUTIONS.values() if not row.guide_only and not row.model_only and row.rule is None)
+    over = {row.name: signatures.read(row.support) for row in rows}
+    structured = s.KINDS[support.kind].rank > 0
+    names = [name for name, row in over.items() if row.kind in kinds and bool(row.dims) == structured]
+    close = difflib.get_close_matches(like, names, n=2, cutoff=0.6)
+    return [*close, *(name for name in names if name not in close)][:2]
 
 
 def _suggests(value: ir.Expr) -> bool:

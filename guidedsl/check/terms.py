@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from guidedsl import errors, ir
 from guidedsl.check.composites import restrict
+from guidedsl.check.cures import other_family
 from guidedsl.check.distributions import check_dist
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.shapes import fits, show
@@ -88,10 +89,22 @@ def restricted(
     if isinstance(node, ast.Observed):
         if family.within(site, almost=True):
             return dist, True
-        expressions.report.add(errors.observed_narrower(name, str(declared.support), shown, str(family), *places), name)
+        finding = errors.observed_narrower(
+            name, str(declared.support), shown, str(family), *places, other_family(name, declared, dist)
+        )
+        expressions.report.add(finding, name)
         return None
     if not site.within(family, almost=True):
-        expressions.report.add(errors.latent_wider(name, str(declared.support), shown, str(family), *places), name)
+        finding = errors.latent_wider(
+            name, str(declared.support), shown, str(family), *places, other_family(name, declared, dist)
+        )
+        expressions.report.add(finding, name)
+        return None
+    if site.range.integer and not family.range.integer:
+        finding = errors.latent_of_another_kind(
+            name, str(declared.support), shown, *places, other_family(name, declared, dist)
+        )
+        expressions.report.add(finding, name)
         return None
     if family.within(site, almost=True):
         return dist, True

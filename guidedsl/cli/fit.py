@@ -65,6 +65,7 @@ def command(
     """Fit a guide to data and print a summary of the posterior."""
     from guidedsl.cli.inputs import bind, pick_guide, read_dims, require_data, runtime_guide
 
+    session.quiet = quiet
     result = compiled(file, session)
     if no_extern:
         refuse_imports(result.program, session)

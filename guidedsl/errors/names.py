@@ -161,6 +161,11 @@ def unknown_maker(name: str, span: Span, usages: dict[str, str]) -> Diagnostic:
     )
 
 
+def not_of_maker(maker: str, span: Span, mended: str) -> Diagnostic:
+    problem = "takes its sizes side by side, and its activation by name"
+    return Diagnostic("E105", f"`{maker}` {problem}", Label(span, "not a size"), hint=f"write `{mended}`")
+
+
 def unknown_activation(name: str, span: Span, known: Iterable[str]) -> Diagnostic:
     options = list(known)
     return Diagnostic(

@@ -31,13 +31,27 @@ def no_site_of_scan(name: str, span: Span, site: Span) -> Diagnostic:
 
 
 def shapes_differ(left: str, left_span: Span, right: str, right_span: Span, why: str = "") -> Diagnostic:
+    hint = "dims match by name, not by size; a single number may stand beside any shape"
+    if pair := _number_and_dim(left, right):
+        number, dim = pair
+        hint = f"{number} is no {dim}, even where {dim} = {number}: write `[{number}]` in both places, or `[{dim}]`"
     return Diagnostic(
         "E201",
         f"event shapes {left} and {right} do not match{why}",
         Label(right_span, f"event shape {right}"),
         Label(left_span, f"event shape {left}") if left_span != right_span else None,
-        "dims match by name, not by size; a single number may stand beside any shape",
+        hint,
     )
+
+
+def _number_and_dim(left: str, right: str) -> tuple[str, str] | None:
+    """The first pair of axes of two shapes, from the right, of which one is a number and the other a dim."""
+    sizes = (shape.strip("[]").split(", ")[::-1] for shape in (left, right))
+    for pair in zip(*sizes, strict=False):
+        number, dim = sorted(pair, key=str.isidentifier)
+        if number.isdecimal() and dim.isidentifier():
+            return number, dim
+    return None
 
 
 def wrong_shape(what: str, wanted: str, got: str, span: Span, hint: str) -> Diagnostic:
@@ -180,7 +194,7 @@ def unbound_dim(name: str, span: Span) -> Diagnostic:
         "W207",
         f"nothing binds dim `{name}`",
         Label(span, "no data has an axis of this name"),
-        hint=f"it becomes a required argument; or give a default: `dim {name} = 10`",
+        hint=f'say it with the data, `"{name}": 10`, or by `--dim {name}=10`; or give a default: `dim {name} = 10`',
     )
 
 
