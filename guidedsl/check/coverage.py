@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from guidedsl import errors, ir
 from guidedsl.check.expressions import Expressions
+from guidedsl.check.misfits import too_wide
 from guidedsl.check.shapes import carries, show
 from guidedsl.ir import Bounds, Stage
 from guidedsl.library import supports as s
@@ -17,6 +18,7 @@ class Coverage:
     """Compares distributions with latents, where an expression checker stands."""
 
     def __init__(self, expressions: Expressions) -> None:
+        self.expressions = expressions
         self.report = expressions.report
         self.scope = expressions.scope
 
@@ -39,7 +41,8 @@ class Coverage:
             if target != latent.type.event:
                 self.report.add(errors.free_shape_differs(name, wanted, got, span, latent.span), name)
                 return False
-            hint = share_hint(name, target, dist)
+            cause = too_wide(node.dist, dist, target, self.expressions)
+            hint = share_hint(name, target, dist) if cause is None else cause[1]
             if dist.type.event == s.free_shape(latent.type.support, target):
                 hint = f"{got} are its unconstrained coordinates: write `{name} ~ {dist.row.name}(…) via type`"
             self.report.add(errors.missing_event_dims(name, wanted, got, span, latent.span, hint), name)

@@ -124,6 +124,7 @@ class GuideChecker(Body[ir.GuideStatement]):
             of_step=frozenset(self.open.names) if self.open is not None else frozenset(),
             local=self.local,
             callees=self.callees,
+            lets=self.lets,
         )
 
     def check_block(self, body: tuple[ast.Statement, ...], enclosing: tuple[str, ...]) -> None:

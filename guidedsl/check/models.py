@@ -76,6 +76,7 @@ class ModelChecker(Body[ir.ModelStatement]):
             of_step=frozenset(self.open.names) if self.open is not None else frozenset(),
             local=self.local,
             callees=self.callees,
+            lets=self.lets,
         )
 
     def _dims(self) -> None:

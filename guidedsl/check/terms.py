@@ -7,6 +7,7 @@ from guidedsl.check.composites import restrict
 from guidedsl.check.cures import other_family
 from guidedsl.check.distributions import check_dist
 from guidedsl.check.expressions import Expressions
+from guidedsl.check.misfits import too_wide
 from guidedsl.check.shapes import fits, show
 from guidedsl.check.types import Declared, moving_bound
 from guidedsl.ir import Stage
@@ -43,7 +44,12 @@ def site_dist(
         return None
     if not fits(dist.type.event, declared.event):
         wanted, got = show(declared.event), show(dist.type.event)
-        expressions.report.add(errors.shapes_differ(wanted, node.type.span, got, at.span))
+        cause = too_wide(at, dist, declared.event, expressions)
+        if cause is None:
+            finding = errors.shapes_differ(wanted, node.type.span, got, at.span)
+        else:
+            finding = errors.site_shape(node.name.text, wanted, got, cause[0], node.type.span, cause[1])
+        expressions.report.add(finding)
         return None
     return dist
 

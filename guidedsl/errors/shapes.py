@@ -54,6 +54,17 @@ def _number_and_dim(left: str, right: str) -> tuple[str, str] | None:
     return None
 
 
+def site_shape(name: str, site: str, dist: str, span: Span, type: Span, hint: str) -> Diagnostic:
+    """`span` is the part of an argument that brings the distribution's axes."""
+    return Diagnostic(
+        "E201",
+        f"`{name}` is declared with event shape {site}, its distribution has {dist}",
+        Label(span, f"brings {dist}"),
+        Label(type, f"event shape {site}"),
+        hint,
+    )
+
+
 def wrong_shape(what: str, wanted: str, got: str, span: Span, hint: str) -> Diagnostic:
     return Diagnostic(
         "E201", f"{what} must have event shape {wanted}, not {got}", Label(span, f"event shape {got}"), hint=hint
