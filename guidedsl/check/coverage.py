@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from guidedsl import errors, ir
+from guidedsl.check.cures import families_on
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.misfits import too_wide
 from guidedsl.check.shapes import carries, show
@@ -82,12 +83,16 @@ class Coverage:
         covers: str | None = None,
         hint: str = "",
     ) -> None:
-        shown = dist.row.name
+        shown, type = dist.row.name, latent.type.support
+        families = " or ".join(families_on(type, shown))
+        other = f"take a distribution on {type}" + (f", such as {families}" if families else "")
         if via:
             hint = "`via` pushes a distribution over all reals: take Normal or another on real"
-        elif not hint and (latent.type.support.row.discrete or covers is not None):
-            hint = f"take a distribution on {latent.type.support}"
-        hint = hint or f"`{latent.name} ~ {shown}(…) via type`, or `auto mean_field for {latent.name}`"
+        elif not hint and (type.row.discrete or covers is not None):
+            hint = other
+        elif not hint and dist.type.support == s.support("real"):
+            hint = f"`{latent.name} ~ {shown}(…) via type`, or `auto mean_field for {latent.name}`"
+        hint = hint or f"{other}, or `auto mean_field for {latent.name}`"
         covered = covers or str(dist.type.support)
         finding = errors.support_leaves(latent.name, str(wanted), shown, covered, span, latent.span, hint)
         self.report.add(finding, latent.name)

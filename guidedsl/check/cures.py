@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from guidedsl.check.scope import Scope
     from guidedsl.check.types import Declared
 
-_INTO = {"positive": "softplus({})", "nonnegative": "softplus({})", "unit": "inv_logit({})", "simplex": "softmax({})"}
+_INTO = {"positive": "softplus({})", "unit": "inv_logit({})", "simplex": "softmax({})"}
 """What takes any real to a kind."""
 
 _DECLARED = ("param", "data", "latent", "aux")

@@ -356,12 +356,12 @@ class GuideChecker(Body[ir.GuideStatement]):
         return f"plate {', '.join(latent.plates)} {{ {statement} }}" if latent.plates else statement
 
     def _unused(self, guide: ir.Guide) -> None:
+        if self.forgotten:  # what is unused may be there for a statement that is missing, which has been said
+            return
         used = references(self.node.body)
         written = {name.text for name in declared_names(self.node.body)}
         for param in guide.params:
-            # `tau_loc` is there for a statement that is missing, which has been said.
-            awaited = any(param.name.startswith(f"{name}_") for name in self.forgotten)
-            if param.name in written and param.name not in used and not awaited:
+            if param.name in written and param.name not in used:
                 self.report.add(errors.unused_param(param.name, param.span), param.name)
         report_unused(guide.nets, called(self.node.body), self.report)
 

@@ -186,7 +186,7 @@ def test_what_cannot_be_fed_says_why(data: Any, options: dict[str, int], message
 
 
 def test_batches_need_the_size() -> None:
-    with pytest.raises(DataError, match="fed in batches, so no array tells its size; pass N="):
+    with pytest.raises(DataError, match="fed in batches, so no array tells its size; put \"N\" in the data"):
         line.G.fit(batches(arrays()))
 
 

@@ -95,7 +95,7 @@ BROKEN = {
 BROKEN_IN_GUIDES = {
     "mu = Normal(0, 1)": ("7:6", "expected `~`, found `=`", "to sample write `mu ~ …`"),
     "mu ~ Normal(0, 1": ("7:19", "expected `,` or `)`, found `}`", "`(` opened at 7:14 is not closed"),
-    "mu ~ Normal(0 1)": ("7:17", "expected `,` or `)`, found `1`", "`(` opened at 7:14 is not closed"),
+    "mu ~ Normal(0 1)": ("7:17", "expected `,` or `)`, found `1`", "between `0` and `1` a `,` or an operator"),
     "latent mu : real ~ Normal(0, 1)": ("7:3", "expected a statement or `}`, found `latent`", "`aux z : real ~ …`"),
     "joint mu nu ~ Normal(0, 1)": ("7:12", "expected `~`, found `nu`", "`joint a, b ~ "),
     "param s : real = 0 lr = 0.1 mu ~ Normal(s, 1)": ("7:25", "expected `~`, found `=`", "set apart by commas"),
