@@ -11,7 +11,7 @@ from guidedsl.runtime.faults import fault
 
 
 def _not_of_type(constraint: Constraint, at: list[int]) -> str:
-    if constraint.batched_bounds:
+    if constraint.batched_bounds or len(constraint.bounds) == 2:
         return f"is not {constraint.meaning.replace('the bounds', _bounds_at(constraint, at))}"
     text = str(constraint)
     return f"is not {text}" if text in {"real", "positive", "nonnegative"} else f"is not {constraint.meaning} ({text})"
