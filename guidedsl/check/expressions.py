@@ -184,4 +184,3 @@ class Expressions:
             self.report.add(errors.empty_size(str(size), node.span))
             return None
         return size
-

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from guidedsl import errors, ir
 from guidedsl.check import signatures
+from guidedsl.check.algebra import weighed
 from guidedsl.check.shapes import as_size, latest, match, offset, show
-from guidedsl.check.simplexes import weighed
 from guidedsl.check.walk import references
 from guidedsl.ir import Stage, Type
 from guidedsl.library import supports as s

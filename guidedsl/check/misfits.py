@@ -82,5 +82,7 @@ def _mended(part: ast.Expr, event: Event, expressions: Expressions) -> str:
     symbol = scope.symbols.get(part.name) if isinstance(part, ast.Ref) else None
     row = f"the entry of this row is `{text}[{plate}]`"
     if symbol is not None and symbol.role == "param" and scope.in_guide:
-        return f"declare `{text}` in plate `{plate}` without the {event[0]}, one value a row; or write `{text}[{plate}]`"
+        return (
+            f"declare `{text}` in plate `{plate}` without the {event[0]}, one value a row; or write `{text}[{plate}]`"
+        )
     return row

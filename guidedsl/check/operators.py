@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from guidedsl import errors, ir
+from guidedsl.check.algebra import arithmetic_kind, stacked_kind, weighed
 from guidedsl.check.shapes import as_size, latest, show, unify
-from guidedsl.check.simplexes import arithmetic_kind, stacked_kind, weighed
 from guidedsl.ir import Type
 from guidedsl.library import supports as s
 from guidedsl.sizes import Size

@@ -215,7 +215,9 @@ def let_not_in_set(kind: str, problem: str, span: Span, declared: Span) -> Diagn
     )
 
 
-def observed_narrower(name: str, type: str, dist: str, support: str, span: Span, declared: Span, hint: str) -> Diagnostic:
+def observed_narrower(
+    name: str, type: str, dist: str, support: str, span: Span, declared: Span, hint: str
+) -> Diagnostic:
     return Diagnostic(
         "E407",
         f"`{name} : {type}` is narrower than {dist}'s support, {support}",

@@ -168,7 +168,7 @@ class Binding:
             plate.name for plate in self.schema.plates if plate.minibatch is not None and dim.name in names(plate.size)
         ]
         why = f"plate {fed[0]} is fed in batches, so no array tells its size" if fed else "no array's shape tells it"
-        self.problems.append(f"dim {dim.name} is not known: {why}; put \"{dim.name}\" in the data, or {_given(dim.name)}")
+        self.problems.append(f'dim {dim.name} is not known: {why}; put "{dim.name}" in the data, or {_given(dim.name)}')
 
     def _size(self, size: str) -> int | None:
         """The value of a size string, or None where one of its dims has no agreed value."""

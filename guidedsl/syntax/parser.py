@@ -19,8 +19,8 @@ from guidedsl.diagnostics import Diagnostic
 from guidedsl.source import Source, Span
 from guidedsl.syntax import ast, syntax_errors
 from guidedsl.syntax.build import Build, token_span
-from guidedsl.syntax.tables import load_parser
 from guidedsl.syntax.syntax_errors import MISPLACED_IN_SCANS
+from guidedsl.syntax.tables import load_parser
 from guidedsl.syntax.words import STATEMENT_KEYWORDS
 
 MAX_MISTAKES = 100

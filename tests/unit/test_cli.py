@@ -601,6 +601,9 @@ def test_fit_and_summary(good: Path) -> None:
     assert run("summary", "kept", "--data", "data.json").out == table
     assert json.loads(run("summary", "kept", "--json").out)["tau"].keys() == {"mean", "sd", "q5", "q50", "q95"}
     assert run(*args, "--quiet") == Done(0, "", "")
+    picked = run("summary", "kept", "--sites", "tau,z").out
+    assert [line.split()[0] for line in picked.splitlines()[-5:]] == ["mean", "tau", "z[0]", "z[1]", "z[2]"]
+    assert run(*args, "--sites", "zz").err.startswith("error: the summary of M has no site `zz`")
 
 
 def test_quiet_leaves_out_warnings() -> None:

@@ -1,4 +1,4 @@
-"""Which sums, quotients and vectors are simplexes, and where what a simplex weighs lies."""
+"""Which sums, products, quotients and vectors are of a structured type, and where what a simplex weighs lies."""
 
 from __future__ import annotations
 
@@ -9,15 +9,30 @@ from guidedsl.library import supports as s
 
 
 def arithmetic_kind(left: ir.Expr, operator: str, right: ir.Expr) -> str | None:
-    """`simplex` for the shares `x / sum(x)` and for the mix `p * a + (1 - p) * b` of two; else None."""
+    """The structured kind of a sum, a product or a quotient; None where it has none, or that is not known.
+
+    `simplex` for the shares `x / sum(x)` and for the mix `p * a + (1 - p) * b` of two; `cov` for the sum of two; what a
+    positive number scales stays a cov or a factor of one.
+    """
+    a, b = left.type, right.type
     if operator == "/":
         return "simplex" if _is_share(left, right) else None
-    if operator != "+" or left.type.event != right.type.event or len(left.type.event) != 1:
+    if operator == "*":
+        scaled = a if not b.event and b.support.range.within(s.POSITIVE) else b
+        scale = b if scaled is a else a
+        scales = not scale.event and scale.support.range.within(s.POSITIVE)
+        return next((kind for kind in _SCALED if scales and scaled.support.within(s.support(kind))), None)
+    if operator != "+" or a.event != b.event:
         return None
-    parts = _weighted(left), _weighted(right)
-    if parts[0] is None or parts[1] is None:
+    if a.support.within(s.support("cov")) and b.support.within(s.support("cov")):
+        return "cov"
+    weights = _weighted(left), _weighted(right)
+    if len(a.event) != 1 or weights[0] is None or weights[1] is None:
         return None
-    return "simplex" if _sum_to_one(parts[0], parts[1]) else None
+    return "simplex" if _sum_to_one(weights[0], weights[1]) else None
+
+
+_SCALED = ("cov", "lower_cholesky")
 
 
 def stacked_kind(stack: ir.Stack) -> str | None:
