@@ -33,7 +33,7 @@ def metadata(
 ) -> tuple[str, ...]:
     emitter = model_emitter(model)
     terms = _terms(model)
-    fields = [_field(field, *terms.get(field.name, (None, None)), emitter) for field in model.fields]
+    fields = [_field(field, terms.get(field.name), emitter) for field in model.fields]
     fields += [_derived_field(let) for let in model.derived]
     rows = [
         f'name="{model.name}"',
@@ -79,8 +79,9 @@ def _batch(plate: ir.Plate) -> str:
     return str(constant) if constant is not None else f'"{plate.batch}"'
 
 
-def _field(field: ir.Field, term: ir.Term | None, scan: ir.Scan | None, emitter: Emitter) -> str:
+def _field(field: ir.Field, observed: tuple[ir.Term, ir.Scan | None] | None, emitter: Emitter) -> str:
     """A field, with the term of the density that it is observed under and the scan that it is a site of, if any."""
+    term, scan = observed or (None, None)
     whole = Emitter(emitter.plates, lambda name: f"data.{data_attribute(name)}")
     bounds, total, when = field.bounds, field.total, term.when if term is not None else None
     plates, rank = field.plates, len(field.type.event)

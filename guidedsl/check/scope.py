@@ -66,9 +66,9 @@ class Scope:
     `plates` are in the order of their declaration, which is the order of axes everywhere. `later` holds the names that
     are declared further down, with their place; None where nothing declares one and that has its own finding.
     `hidden` are the model's lets, which a guide does not see; `enumerated` its latents without a value there. `steps`
-    is the size of the open scan, `of_step` what it has declared; `local` are the names that belong to the steps of a scan
-    that is closed, with their place. `callees` are the nets and externs, `lets` the values of lets as they
-    are written.
+    is the size of the open scan, `of_step` what it has declared; `local` are the names that belong to the steps of a
+    scan that is closed, with their place. `callees` are the nets and externs, `lets` the values of lets as they are
+    written.
     """
 
     symbols: dict[str, Symbol]

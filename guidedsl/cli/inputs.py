@@ -42,7 +42,8 @@ def pick_sites(written: Iterable[str], model: ir.Model) -> tuple[str, ...]:
     inside = (one for scan in model.statements if isinstance(scan, ir.Scan) for one in scan.emits)
     lets = [one for one in (*model.statements, *inside) if isinstance(one, ir.Let) and one not in model.derived]
     fed = {plate.name for plate in model.plates if plate.batching == "minibatch"}
-    shown = [site.name for site in (*model.latents, *lets) if fed.isdisjoint(site.plates)]
+    sites: list[ir.Latent | ir.Let] = [*model.latents, *lets]
+    shown = [site.name for site in sites if fed.isdisjoint(site.plates)]
     return tuple(pick(name, shown, "site", f"the summary of {model.name}") for name in written)
 
 

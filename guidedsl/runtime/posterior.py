@@ -128,8 +128,8 @@ def rows_of(draws: dict[str, Tensor]) -> tuple[Row, ...]:
 @dataclass(frozen=True)
 class Summary:
     """The posterior as a table. `str()` shows it; `to_dict()` has all of it. `classes` are probabilities of latents
-    that are summed out, `lets` the names of what is computed from latents, `note` what is to be said below, `more` where
-    the rows are that are not shown."""
+    that are summed out, `lets` the names of what is computed from latents, `note` what is to be said below,
+    `more` where the rows are that are not shown."""
 
     heading: str
     rows: tuple[Row, ...]

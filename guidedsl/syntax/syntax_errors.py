@@ -113,8 +113,9 @@ def describe(
         end = before.end_pos or 0
         span = Span(end, end, before.end_line or 1, before.end_column or 1)
     hint = _hint(tokens, position, accepted, start)
-    if unclosed is not None and ((str(unclosed) != "{" and token.type != "EQUAL") or token.type in MISPLACED_IN_SCANS):
-        hint = None
+    if unclosed is not None:
+        in_brackets = str(unclosed) != "{" and token.type != "EQUAL"
+        hint = None if in_brackets or token.type in MISPLACED_IN_SCANS else hint
     if hint is None and unclosed is None:
         hint = _usage(start, token, accepted)
     return errors.unexpected(
