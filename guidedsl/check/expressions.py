@@ -115,6 +115,7 @@ class Expressions:
             self.report.add(errors.not_a_value(name, "a distribution", node.span, hint), name)
         else:
             self.report.add(errors.not_declared(name, node.span, self.scope.candidates()), name)
+            self.report.fail(name)  # said once, wherever else it is read
         return None
 
     # Calls
@@ -172,6 +173,7 @@ class Expressions:
         known = (scope.dims, scope.symbols, scope.later, scope.plates)
         if isinstance(node, ast.Ref) and not any(node.name in names for names in known):
             self.report.add(errors.unknown_dim(node.name, node.span, scope.dims), node.name)
+            self.report.fail(node.name)
             return None
         expr = self.check(node)
         if expr is None:

@@ -299,13 +299,19 @@ class GuideChecker(Body[ir.GuideStatement]):
                 errors.is_data(name.text, "a let of the model", name.span, self.hidden[name.text]), name.text
             )
         else:
-            self.report.add(errors.not_a_latent(name.text, owner, name.span, self.latents), name.text, owner)
+            known = [*self.latents, "rest"] if self._in_an_auto(name) else self.latents
+            self.report.add(errors.not_a_latent(name.text, owner, name.span, known), name.text, owner)
         if name.text in self.report.failed | self.report.skipped:
             return
         self.lost(name)
-        close = errors.closest(name.text, self.latents)
-        if close is not None and close not in self.named and close not in self.sampled:
-            self.lose(self.latents[close], name.span)
+        close = errors.closest(name.text, [*self.latents, "rest"])
+        meant = self.latents if close == "rest" and self._in_an_auto(name) else (close,)
+        for latent in meant:
+            if latent in self.latents and latent not in self.named and latent not in self.sampled:
+                self.lose(self.latents[latent], name.span)
+
+    def _in_an_auto(self, name: ast.Name) -> bool:
+        return any(name is one for auto in autos(self.node.body) for one in auto.names)
 
     def known(self, latent: ir.Latent) -> None:
         """From here on the latent can be read."""

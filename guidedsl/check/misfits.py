@@ -68,6 +68,8 @@ def _is_product(node: ast.Expr) -> bool:
 def _mended(part: ast.Expr, event: Event, expressions: Expressions) -> str:
     scope, report = expressions.scope, expressions.report
     text = report.text(part.span)
+    if isinstance(part, ast.Vector) and len(part.items) == 1:
+        return f"without its brackets `{report.text(part.items[0].span)}` is one number"
     if isinstance(part, ast.Chain):
         vectors = [term.value for term in part.terms if _event(term.value, expressions)]
         if _is_product(part) and len(vectors) == 2:

@@ -146,6 +146,8 @@ class _Parser:
                     self.tokens[position] = renamed
                     continue
                 self._report(position, statement_start)
+                if self._enter_block(token):
+                    continue
                 if self._complete(position):
                     statement_start = position
                 recovered = self._recover(position, statement_start)
@@ -232,7 +234,21 @@ class _Parser:
                 return False
             if depth == 0 and _CLOSING.get(token.type) == opened.type:
                 return True
-            depth += (token.type in _CLOSING.values()) - (token.type in _CLOSING)
+            depth += (token.type in _CLOSING.values()) - (token.type in _CLOSING and depth > 0)
+        return False
+
+    def _enter_block(self, token: Token) -> bool:
+        """Read a `{` that is missing before the first statement of a block, so that the block is read as one."""
+        if "LBRACE" not in self.interactive.accepts() or token.type not in _KEYWORD_TOKENS:
+            return False
+        state = self.interactive.parser_state
+        stacks = list(state.state_stack), list(state.value_stack)
+        brace = Token.new_borrow_pos("LBRACE", "{", token)
+        self.interactive.feed_token(brace)
+        if token.type in self.interactive.accepts():
+            self._track(brace)
+            return True
+        state.state_stack[:], state.value_stack[:] = stacks
         return False
 
     def _complete(self, position: int) -> bool:
@@ -265,6 +281,8 @@ class _Parser:
         for token in self.tokens[min(statement_start, skip_from) : position]:
             if token.type == "NAME":
                 self.skipped.add(str(token))
+            elif token.type == "AUTO":  # for which latents it stands is not known
+                self.skipped.add("rest")
         self._unwind(unwound)
         self._reopen(position)
         return position

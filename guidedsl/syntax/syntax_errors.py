@@ -12,6 +12,7 @@ from guidedsl import errors
 from guidedsl.diagnostics import Diagnostic
 from guidedsl.source import Span
 from guidedsl.syntax.build import token_span
+from guidedsl.syntax.missing import missing_hint
 from guidedsl.syntax.words import (
     FILE_KEYWORDS,
     GUIDE_KEYWORDS,
@@ -38,9 +39,9 @@ _SYMBOLS = {
     "CARRY": "`carry`",
     "_ARROW": "`->`",
     "STRING": "a string",
+    "NAME": "a name",
 }
 _OPERATORS = frozenset(("COMPARE", "PLUS", "MINUS", "STAR", "SLASH", "AT", "CIRCUMFLEX", "LSQB"))
-_OPERANDS = frozenset(("NAME", "NUMBER", "STRING"))
 _BLOCK_WORDS = frozenset(word.upper() for word in STATEMENT_KEYWORDS) | {"RBRACE"}
 _DECLARING = frozenset(
     (
@@ -185,7 +186,7 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
     after = tokens[position + 1] if position + 1 < len(tokens) else None
     last = before.type if before is not None else ""
     foreign = next((_FOREIGN_WORDS[word] for word in (str(before), text) if word in _FOREIGN_WORDS), None)
-    if foreign is not None and "FOR" not in accepted:
+    if foreign is not None and "FOR" not in accepted and start.type not in ("AUTO", "GUIDE"):
         return foreign
     if text == "<" and position >= 2 and tokens[position - 2].type == "COLON":
         return "bounds are part of a type: `positive`, `interval(0, 10)`, `int(0, 5)`; brackets are dims"
@@ -210,7 +211,7 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
         return f"`{text}` stands in the model; a guide sees the model's data"
     if token.type in ("AUTO", "JOINT", "AUX") and "LATENT" in accepted:
         return f"`{text}` stands in a guide: `guide G for M {{ {text} … }}`"
-    if token.type == "NAME" and "LATENT" in accepted and after is not None and after.type == "TILDE":
+    if token.type == "NAME" and "LATENT" in accepted and after is not None and after.type == "TILDE" and last != "NAME":
         return f"samples stand in a guide; in a model write `latent {text} : real ~ …`"
     if token.type == "VIA" and "LATENT" in accepted:
         return "`via` stands in guides: in a model the type of a site restricts its distribution"
@@ -227,11 +228,8 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
         rest = itertools.takewhile(lambda token: token.type in ("NAME", "COMMA"), tokens[position + 1 :])
         names = ", ".join((str(before), *(str(token) for token in rest if token.type == "NAME")))
         return f"names for several values stand in brackets: `let ({names}) = …`"
-    if "COMMA" in accepted and token.type in _OPERANDS and last in (*_OPERANDS, "RPAR", "RSQB"):
-        return f"between `{before}` and `{text}` a `,` or an operator is missing"
-    if token.type in ("RPAR", "RSQB") and "LET" in accepted:
-        return f"there is a `{text}` too many"
-    return _operator_hint(token, last, str(before), accepted, start)
+    hint = missing_hint(tokens, position, accepted) if position else None
+    return hint or _operator_hint(token, last, str(before), accepted, start)
 
 
 def _carry_hint(tokens: Sequence[Token], position: int, accepted: frozenset[str]) -> str:

@@ -75,7 +75,7 @@ BROKEN = {
     "let a == mu": ("4:9", "expected `:` or `=`, found `==`", "one `=` declares"),
     "let a ~ Normal(0, 1)": ("4:9", "expected `:` or `=`, found `~`", "a let has a value"),
     "let a = (mu + ) * 2": ("4:17", "expected an expression, found `)`", "`+` needs a value on its right"),
-    "let a = [mu, ]": ("4:16", "expected an expression, found `]`", "a let is written"),
+    "let a = [mu, ]": ("4:16", "expected an expression, found `]`", "a value is missing between `,` and `]`"),
     "let a = 3 $ 4": ("4:13", "unexpected `$`", "remove it"),
     "let a = mu;": ("4:13", "unexpected `;`", "no `;`"),
     "let a = 'text'": ("4:11", "unexpected `'`", "double quotes"),
