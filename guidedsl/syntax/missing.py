@@ -22,6 +22,8 @@ def missing_hint(tokens: Sequence[Token], position: int, accepted: frozenset[str
         return f"there is a `{text}` too many, or its `{opening}` is missing"
     if token.type == "LSQB" and before.type == "COLON" and "NAME" in accepted:
         return "brackets come behind a type: `real[K]`"
+    if "COLON" in accepted and before.type == token.type == "NAME":
+        return f"a `:` stands between a name and its type: `{before} : {text}`"
     if "COMMA" in accepted and token.type in _OPERANDS and before.type in (*_OPERANDS, "RPAR", "RSQB"):
         return f"between `{before}` and `{text}` a `,` or an operator is missing"
     if token.type == "NAME" and after.type == "LPAR" and "TILDE" in accepted and before.type in ("NAME", "RSQB", "RPAR"):

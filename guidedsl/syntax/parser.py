@@ -278,11 +278,10 @@ class _Parser:
             position += 1
         else:
             unwound = 1
-        for token in self.tokens[min(statement_start, skip_from) : position]:
-            if token.type == "NAME":
-                self.skipped.add(str(token))
-            elif token.type == "AUTO":  # for which latents it stands is not known
-                self.skipped.add("rest")
+        broken = self.tokens[min(statement_start, skip_from) : position]
+        self.skipped.update(str(token) for token in broken if token.type == "NAME")
+        if broken and broken[0].type in ("AUTO", "JOINT", "TILDE"):  # which latents it samples is not known
+            self.skipped.add("rest")
         self._unwind(unwound)
         self._reopen(position)
         return position

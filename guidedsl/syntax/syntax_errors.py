@@ -195,8 +195,9 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
     if token.type in ("NEXT", "EMIT") and "LET" in accepted:
         return f"`{text}` stands in a scan: `scan t in T carry (h: real = 0) {{ next h = … }}`"
     if token.type == "NAME" and after is not None and after.type == "EQUAL" and "LET" in accepted:
-        step = f"`next {text} = …` hands a value on to the next step, " if "NEXT" in accepted else ""
-        return f"{step}`let {text} = …` declares one"
+        if "NEXT" in accepted:
+            return f"`next {text} = …` hands a value on to the next step; `let {text} = …` names one of this step"
+        return f"a value is declared by `let {text} = …`"
     if token.type == "EXTERN" and "LET" in accepted:
         return "`extern` stands at the top of the file, outside of models and guides"
     for word in (before, token):

@@ -62,7 +62,7 @@ BROKEN = {
     # A model's statement, broken: what is expected, what is found, and a part of the hint.
     "latent a : real ~ Normal(0, 1": ("4:32", "expected `,` or `)`, found `plate`", "`(` opened at 4:27 is not closed"),
     "latent a : real[3 ~ Normal(0, 1)": ("4:21", "expected `,` or `]`, found `~`", "`[` opened at 4:18"),
-    "latent a real ~ Normal(0, 1)": ("4:12", "expected `:`, found `real`", "`latent z : real ~ Normal(0, 1)`"),
+    "latent a real ~ Normal(0, 1)": ("4:12", "expected `:`, found `real`", "`a : real`"),
     "latent a ~ Normal(0, 1)": ("4:12", "expected `:`, found `~`", "`latent a : real ~ …`"),
     "latent a : ~ Normal(0, 1)": ("4:14", "expected a type, found `~`", "a latent is written"),
     "latent a : real ~": ("4:20", "expected a distribution, found `plate`", "a latent is written"),
