@@ -26,9 +26,16 @@ def missing_hint(tokens: Sequence[Token], position: int, accepted: frozenset[str
         return f"a `:` stands between a name and its type: `{before} : {text}`"
     if "COMMA" in accepted and token.type in _OPERANDS and before.type in (*_OPERANDS, "RPAR", "RSQB"):
         return f"between `{before}` and `{text}` a `,` or an operator is missing"
-    if token.type == "NAME" and after.type == "LPAR" and "TILDE" in accepted and before.type in ("NAME", "RSQB", "RPAR"):
+    if (
+        token.type == "NAME"
+        and after.type == "LPAR"
+        and "TILDE" in accepted
+        and before.type in ("NAME", "RSQB", "RPAR")
+    ):
         return f"a `~` stands before a distribution: `~ {text}(…)`"
     if token.type == "NAME" and after.type == "COLON" and "LET" in accepted:
         kinds = ("latent", "observed", "data") if "LATENT" in accepted else ("param", "aux")
-        return f"say what `{text}` is: {' or '.join(f'`{kind} {text} : …`' for kind in kinds if kind.upper() in accepted)}"
+        return (
+            f"say what `{text}` is: {' or '.join(f'`{kind} {text} : …`' for kind in kinds if kind.upper() in accepted)}"
+        )
     return None
