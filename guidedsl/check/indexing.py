@@ -100,7 +100,8 @@ class Indexing:
             if isinstance(index, ir.Const) and index.value >= 0 and index.value.is_integer():
                 return index
             found = f"is {index.type.support}" if index.type.value is None else "is no row number"
-            self.report.add(errors.wrong_index(text, found, plate, subscript.span, symbol.span))
+            data = self._data(subscript)
+            self.report.add(errors.wrong_index(text, found, plate, subscript.span, symbol.span, data))
             return None
         if target != plate and self._index_size(target) != self.scope.plates[plate].size:
             self.report.add(
@@ -260,8 +261,14 @@ class Indexing:
         high = str(size - Size.of(1))
         if index.type.support.bounds == ("0", high):
             return index
-        self.report.add(errors.wrong_index(text, f"is {index.type.support}", str(size), node.span))
+        found = f"is {index.type.support}"
+        self.report.add(errors.wrong_index(text, found, str(size), node.span, data=self._data(node)))
         return None
+
+    def _data(self, node: ast.Expr) -> str | None:
+        """The name of data that is used as an index."""
+        symbol = self.scope.symbols.get(node.name) if isinstance(node, ast.Ref) else None
+        return symbol.name if symbol is not None and symbol.role == "data" else None
 
     def _step_inside(self, node: ast.Expr, index: ir.Expr, size: Size, base: str) -> bool:
         """Whether a position that moves with the steps of a scan is within the axis at all of them."""

@@ -291,15 +291,17 @@ def wrong_slice(text: str, why: str, shape: str, span: Span) -> Diagnostic:
     )
 
 
-def wrong_index(what: str, found: str, plate: str, span: Span, other: Span | None = None) -> Diagnostic:
-    """`found` is what it indexes instead, or what it is instead of an index."""
+def wrong_index(
+    what: str, found: str, plate: str, span: Span, other: Span | None = None, data: str | None = None
+) -> Diagnostic:
+    """`found` is what it indexes instead, or what it is instead of an index; `data` names it where it is data."""
     wanted = f"`{plate}`" if found.startswith("indexes") else f"an `index({plate})`"
     return Diagnostic(
         "E207",
         f"{what} {found}, not {wanted}",
         Label(span, f"this {found}"),
         Label(other, f"local to `{plate}`") if other is not None else None,
-        f"use an `index({plate})`",
+        f"use an `index({plate})`" + (f": `data {data} : index({plate})`" if data is not None else ""),
     )
 
 
