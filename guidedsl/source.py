@@ -67,9 +67,11 @@ def read_source(path: Path, name: str | None = None) -> Source:
         UnreadableSource: missing, a directory, too large, not UTF-8, or with NUL bytes.
     """
     shown = name or str(path)
-    if path.is_dir():
-        raise UnreadableSource(f"{shown} is a directory; name a .guide file in it")
+    if "\n" in shown:
+        raise UnreadableSource("this is the text of a program; what is read is a .guide file, by its path")
     try:
+        if path.is_dir():
+            raise UnreadableSource(f"{shown} is a directory; name a .guide file in it")
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:

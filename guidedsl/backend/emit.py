@@ -27,7 +27,8 @@ from guidedsl.backend.distributions import log_prob
 from guidedsl.backend.names import data_attribute, extern_name
 from guidedsl.backend.rows import picked
 from guidedsl.check.indexing import step_offset
-from guidedsl.check.shapes import NEW
+from guidedsl.check.shapes import NEW, offset
+from guidedsl.check.signatures import read
 from guidedsl.check.walk import variables
 from guidedsl.ir import Bounds, Stage, Type
 from guidedsl.library.supports import Support, free_shape
@@ -392,16 +393,20 @@ class Emitter:
         """A distribution's arguments aligned with `plates` and `batch` event dims in front of the family's own."""
         return [
             (
-                self._full_vector(argument, dist)
+                self._full_vector(argument, row.type, dist)
                 if rank and argument.type.number
                 else self._computed(argument, self.aligned(argument, plates, batch + rank)).text
             )
-            for argument, rank in zip(dist.arguments, dist.ranks, strict=True)
+            for row, argument, rank in zip(dist.form.values, dist.arguments, dist.ranks, strict=True)
         ]
 
-    def _full_vector(self, value: ir.Expr, dist: ir.Dist) -> str:
+    def _full_vector(self, value: ir.Expr, notation: str, dist: ir.Dist) -> str:
         """A number that stands for every entry of a vector argument."""
-        return self.filled(self.shape((), dist.type.event[-1:]), self.emit(value).text)
+        letters = dict(
+            zip(read(dist.row.support).dims, dist.type.event[len(dist.type.event) - dist.own :], strict=True)
+        )
+        size = offset(read(notation).dims[-1], letters)
+        return self.filled(self.shape((), (size,)), self.emit(value).text)
 
     def _log_prob(self, expr: ir.LogProb) -> Code:
         dist, plates = expr.dist, expr.type.plates

@@ -9,7 +9,7 @@ from guidedsl import ir
 from guidedsl.backend.emit import Emitter
 from guidedsl.backend.functions import model_emitter
 from guidedsl.backend.names import data_attribute
-from guidedsl.backend.scans import mask_of_steps
+from guidedsl.backend.scans import data_of_steps
 from guidedsl.check.shapes import NEW
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size
@@ -32,8 +32,8 @@ def metadata(
     single: bool,
 ) -> tuple[str, ...]:
     emitter = model_emitter(model)
-    masks = _masks(model)
-    fields = [_field(field, masks.get(field.name), emitter) for field in model.fields]
+    terms = _terms(model)
+    fields = [_field(field, terms.get(field.name), emitter) for field in model.fields]
     fields += [_derived_field(let) for let in model.derived]
     rows = [
         f'name="{model.name}"',
@@ -79,10 +79,17 @@ def _batch(plate: ir.Plate) -> str:
     return str(constant) if constant is not None else f'"{plate.batch}"'
 
 
-def _field(field: ir.Field, mask: tuple[ir.Expr, ir.Scan | None] | None, emitter: Emitter) -> str:
+def _field(field: ir.Field, observed: tuple[ir.Term, ir.Scan | None] | None, emitter: Emitter) -> str:
+    """A field, with the term of the density that it is observed under and the scan that it is a site of, if any."""
+    term, scan = observed or (None, None)
     whole = Emitter(emitter.plates, lambda name: f"data.{data_attribute(name)}")
-    constraint = whole.constraint(field.support, field.bounds, None, field.plates, len(field.type.event))
-    if "data." in constraint:
+    bounds, total, when = field.bounds, field.total, term.when if term is not None else None
+    plates, rank = field.plates, len(field.type.event)
+    if scan is not None:
+        (bounds, total, when), whole = data_of_steps((bounds, total, when), scan, whole)
+        plates, rank = (*plates, scan.step), rank - 1
+    constraint = whole.constraint(field.support, bounds, None, plates, rank)
+    if "data." in constraint or "data)" in constraint:
         constraint = f"lambda data: {constraint}"
     parts = [
         f'"{field.name}"',
@@ -97,30 +104,22 @@ def _field(field: ir.Field, mask: tuple[ir.Expr, ir.Scan | None] | None, emitter
         parts.append(f"index_base={field.index_base}")
     if field.type.support.target is not None:
         parts.append(f'index_of="{field.type.support.target}"')
-    if field.total is not None:
-        total = whole.aligned(field.total, field.plates, len(field.type.event) - 1).text
-        parts.append(f"total=lambda data: {total}")
-    if mask is not None:
-        when, scan = mask
-        if scan is None:
-            text = whole.materialised(when, field.plates, when.type.event).text
-        else:
-            text = mask_of_steps(when, scan, whole)
-        parts.append(f"when=lambda data: {text}")
+    if total is not None:
+        parts.append(f"total=lambda data: {whole.aligned(total, plates, rank - 1).text}")
+    if when is not None:
+        parts.append(f"when=lambda data: {whole.materialised(when, plates, when.type.event).text}")
     order = _order(field.written, field.plates)
     if order:
         parts.append(order)
     return f"Field({', '.join(parts)})"
 
 
-def _masks(model: ir.Model) -> dict[str, tuple[ir.Expr, ir.Scan | None]]:
-    """By field, which of its entries count, and the scan that it is a site of."""
-    found: dict[str, tuple[ir.Expr, ir.Scan | None]] = {}
+def _terms(model: ir.Model) -> dict[str, tuple[ir.Term, ir.Scan | None]]:
+    """By site, its term, and the scan that it is a site of."""
+    found: dict[str, tuple[ir.Term, ir.Scan | None]] = {}
     for statement in model.statements:
         scan = statement if isinstance(statement, ir.Scan) else None
-        for term in ir.terms_of((statement,)):
-            if term.name is not None and term.when is not None:
-                found[term.name] = term.when, scan
+        found |= {term.name: (term, scan) for term in ir.terms_of((statement,)) if term.name is not None}
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from guidedsl import ir
 from guidedsl.backend.emit import Emitter, at
@@ -19,6 +19,7 @@ from guidedsl.backend.steps import Steps
 from guidedsl.check.walk import substitute, variables
 
 Node = ir.Let | ir.Draw | ir.Carry
+Read = TypeVar("Read")
 
 
 def definitions(statements: Iterable[object]) -> dict[str, tuple[object, ...]]:
@@ -48,15 +49,14 @@ def declared_names(statements: Iterable[ir.ModelStatement | ir.GuideStatement]) 
     return found
 
 
-def mask_of_steps(when: ir.Expr, scan: ir.Scan, emitter: Emitter) -> str:
-    """The condition of an observed site for all steps of its scan, from data alone."""
+def data_of_steps(node: Read, scan: ir.Scan, emitter: Emitter) -> tuple[Read, Emitter]:
+    """What a step reads of data alone for all steps, and who writes it: the steps are its innermost plate."""
     steps = Steps(scan)
     lets: dict[str, ir.Expr] = {s.name: s.value for s in scan.statements if isinstance(s, ir.Let)}
-    alone: ir.Expr = substitute(when, lets)
-    moving = {scan.step, *scan.sites}
+    alone: Read = substitute(node, lets)
     number = emitter.step_numbers(scan.size)
     inner = emitter.inside({scan.step: number}, steps.plate)
-    return inner.materialised(steps.at_once(alone, moving), (*scan.plates, scan.step), when.type.event).text
+    return steps.at_once(alone, {scan.step, *scan.sites}), inner
 
 
 def read_behind(

@@ -19,7 +19,11 @@ Resolve = Callable[[ir.Term], tuple[ir.Term, Emitter]]
 
 
 def classes_statement(classes: ir.Classes, emitter: Emitter) -> Statement:
-    """`c = torch.arange(K, …)`: all values of a latent, row numbers as integers and others as the data's numbers."""
+    """`c = torch.arange(K, …)`: all values of a latent, row numbers as integers and others as the data's numbers; the
+    rows of `data.new_eye(K)` where each value is a vector with a single 1."""
+    if classes.latent.type.support.kind == "one_hot":
+        value = f"data.new_eye({emitter.size(classes.size)})"
+        return Statement(f"{emitter.local(classes.name)} = {value}", classes.latent.span.line)
     stop = emitter.size(classes.size + Size.of(classes.low))
     start = f"{classes.low}, " if classes.low else ""
     dtype = "" if classes.latent.type.support.target is not None else "dtype=data.dtype, "

@@ -8,6 +8,7 @@ from guidedsl import errors, ir
 from guidedsl.check.dims import declare_dim
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.guides import GuideChecker
+from guidedsl.check.missing import report_left_out
 from guidedsl.check.models import ModelChecker
 from guidedsl.check.nets import check_callee, report_unused
 from guidedsl.check.scope import Report, Scope
@@ -55,6 +56,7 @@ def check_file(source: Source, parsed: Parsed) -> Checked:
         guides.append(guide.run())
         expansions.extend(guide.expansions)
     _unused_in_models(file, checkers)
+    _left_out(file, checkers)
     report_unused(externs.values(), called(file), report)
     models = tuple(model for model, _ in checkers.values())
     found = sorted(report.found, key=lambda d: (d.primary.span.start, d.code))
@@ -98,3 +100,10 @@ def _unused_in_models(file: ast.File, checkers: dict[str, tuple[ir.Model, ModelC
             if isinstance(statement, ir.Param) and statement.name not in read:
                 checker.report.add(errors.unused_param(statement.name, statement.span), statement.name)
         report_unused(model.nets, called(tuple(bodies)), checker.report)
+
+
+def _left_out(file: ast.File, checkers: dict[str, tuple[ir.Model, ModelChecker]]) -> None:
+    """What a model observes under a condition may be read by the model or any of its guides."""
+    for model, checker in checkers.values():
+        for body in (checker.node.body, *(guide.body for guide in file.guides if guide.model.text == model.name)):
+            report_left_out(model, checker.node, body, checker.report)

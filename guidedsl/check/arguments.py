@@ -92,8 +92,8 @@ def fit(call: Call, expressions: Expressions) -> Fitted | None:
         if rank and not event and value.type.number and not scope.in_guide and not s.KINDS[notation.kind].rank:
             continue
         if len(event) < rank or not match(notation.dims, event, letters):
-            wanted = show(tuple(letters.get(letter, Size.of(letter)) for letter in notation.dims))
-            hint = f"signature: {signatures.signature(call.row, call.form)}"
+            wanted = show(tuple(offset(letter, letters) for letter in notation.dims))
+            hint = f"signature: {signatures.signature(call.row, call.form, letters)}"
             report.add(errors.wrong_shape(f"{argument.name} of {call.row.name}", wanted, show(event), span, hint))
             return None
         joined = unify(batch, event[: len(event) - rank])

@@ -23,7 +23,7 @@ class Body(ABC, Generic[S]):
     """A model or a guide whose statements are checked one by one, in the order of the text.
 
     `later` holds the names that are declared or sampled further down; `path` the plates around a statement as they are
-    written; `local` the names that belong to the steps of a closed scan.
+    written; `local` the names that belong to the steps of a closed scan; `lets` the values of lets as they are written.
     """
 
     def __init__(self, report: Report, owner: str, dims: Mapping[str, ir.Dim], plates: Mapping[str, ir.Plate]) -> None:
@@ -35,6 +35,7 @@ class Body(ABC, Generic[S]):
         self.callees: dict[str, ir.Callee] = {}
         self.later: dict[str, Span | None] = {}
         self.local: dict[str, Span] = {}
+        self.lets: dict[str, ast.Expr] = {}
         self.open: OpenScan | None = None
         self.path: list[str] = []
         self.statements: list[S] = []
@@ -101,6 +102,7 @@ class Body(ABC, Generic[S]):
         if let is None:
             self.lost(node.name)
         elif self.declare(node.name, self.seen_let(let[1]), local=isinstance(node, ast.Let)):
+            self.lets[node.name.text] = node.value
             written = replace(let[0], written=tuple(self.path))
             self.statements.append(emitted(written) if isinstance(node, ast.Emit) else written)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from guidedsl import errors, ir
+from guidedsl.check.cures import families_on
 from guidedsl.check.expressions import Expressions
+from guidedsl.check.misfits import too_wide
 from guidedsl.check.shapes import carries, show
 from guidedsl.ir import Bounds, Stage
 from guidedsl.library import supports as s
@@ -17,6 +19,7 @@ class Coverage:
     """Compares distributions with latents, where an expression checker stands."""
 
     def __init__(self, expressions: Expressions) -> None:
+        self.expressions = expressions
         self.report = expressions.report
         self.scope = expressions.scope
 
@@ -39,7 +42,8 @@ class Coverage:
             if target != latent.type.event:
                 self.report.add(errors.free_shape_differs(name, wanted, got, span, latent.span), name)
                 return False
-            hint = share_hint(name, target, dist)
+            cause = too_wide(node.dist, dist, target, self.expressions)
+            hint = share_hint(name, target, dist) if cause is None else cause[1]
             if dist.type.event == s.free_shape(latent.type.support, target):
                 hint = f"{got} are its unconstrained coordinates: write `{name} ~ {dist.row.name}(…) via type`"
             self.report.add(errors.missing_event_dims(name, wanted, got, span, latent.span, hint), name)
@@ -79,12 +83,16 @@ class Coverage:
         covers: str | None = None,
         hint: str = "",
     ) -> None:
-        shown = dist.row.name
+        shown, type = dist.row.name, latent.type.support
+        families = " or ".join(families_on(type, shown))
+        other = f"take a distribution on {type}" + (f", such as {families}" if families else "")
         if via:
             hint = "`via` pushes a distribution over all reals: take Normal or another on real"
-        elif not hint and (latent.type.support.row.discrete or covers is not None):
-            hint = f"take a distribution on {latent.type.support}"
-        hint = hint or f"`{latent.name} ~ {shown}(…) via type`, or `auto mean_field for {latent.name}`"
+        elif not hint and (type.row.discrete or covers is not None):
+            hint = other
+        elif not hint and dist.type.support == s.support("real"):
+            hint = f"`{latent.name} ~ {shown}(…) via type`, or `auto mean_field for {latent.name}`"
+        hint = hint or f"{other}, or `auto mean_field for {latent.name}`"
         covered = covers or str(dist.type.support)
         finding = errors.support_leaves(latent.name, str(wanted), shown, covered, span, latent.span, hint)
         self.report.add(finding, latent.name)

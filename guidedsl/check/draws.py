@@ -60,7 +60,19 @@ class Draws:
             return
         if not self.coverage.covers(node, latent, dist, pushed, target):
             return
+        if not self.guide.in_auto:
+            self._shared(node, latent, dist)
         self.guide.statements.append(ir.Draw(latent.name, dist, latent, pushed, latent.type, enclosing, node.span))
+
+    def _shared(self, node: ast.Sample, latent: ir.Latent, dist: ir.Dist) -> None:
+        """Warn of rows that are drawn alike, from params that stand outside of their plate."""
+        params = [var.name for var in variables(dist) if var.role == "param"]
+        alike = [plate for plate in latent.plates if plate not in dist.type.plates]
+        if params and alike:
+            plate = self.guide.plates[alike[-1]]
+            declared = self.guide.symbols[params[0]].span
+            finding = errors.rows_alike(latent.name, plate.name, params[0], plate.batching, node.dist.span, declared)
+            self.report.add(finding, latent.name)
 
     def _via(self, node: ast.Sample, latent: ir.Latent) -> tuple[Support, Bounds] | None:
         """The support that `via` pushes onto, with its bounds."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from guidedsl import errors, ir
 from guidedsl.check.calls import one_value
+from guidedsl.check.cures import cure
 from guidedsl.check.functions import Functions
 from guidedsl.check.indexing import Indexing
 from guidedsl.check.operators import Operators
@@ -95,7 +96,8 @@ class Expressions:
             later = self.scope.later[name]
             verb = "sampled" if name in self.scope.latents and self.scope.in_guide else "declared"
             if later is not None:
-                self.report.add(errors.used_before(name, node.span, later, verb), name)
+                in_scan = self.scope.steps is not None
+                self.report.add(errors.used_before(name, node.span, later, verb, in_scan=in_scan), name)
         elif name in self.scope.local:
             self.report.add(errors.local_to_step(name, node.span, self.scope.local[name]), name)
         elif name in self.scope.hidden:
@@ -113,6 +115,7 @@ class Expressions:
             self.report.add(errors.not_a_value(name, "a distribution", node.span, hint), name)
         else:
             self.report.add(errors.not_declared(name, node.span, self.scope.candidates()), name)
+            self.report.fail(name)  # said once, wherever else it is read
         return None
 
     # Calls
@@ -138,7 +141,7 @@ class Expressions:
             hint = f"a distribution stands after `~`, or in `log_prob({name.text}(…), x)`"
             self.report.add(errors.not_a_value(name.text, "a distribution", name.span, hint), name.text)
         elif later is not None:
-            self.report.add(errors.used_before(name.text, name.span, later, "declared"), name.text)
+            self.report.add(errors.used_before(name.text, name.span, later, "declared", in_scan=False), name.text)
         else:
             known = [*FUNCTIONS, *SPECIAL, *self.scope.callees]
             self.report.add(errors.unknown_function(name.text, name.span, known), name.text)
@@ -146,22 +149,9 @@ class Expressions:
     def refuse(self, argument: str, wanted: str, node: ast.Expr, value: ir.Expr) -> bool:
         """Report an argument outside its support."""
         text = self.report.text(node.span)
-        declared = None
-        hint = f"use an expression that is {errors.be(wanted)}"
-        into = _INTO.get(wanted)
-        if into is not None:
-            hint = f"`{into.format(text)}`, or declare what it is made of as {wanted}"
-        elif s.KINDS[wanted].rank if wanted in s.KINDS else False:
-            hint = f"`let x : {wanted}[K] = …` asserts it when the program runs"
-        if isinstance(node, ast.Ref) and node.name in self.scope.symbols:
-            symbol = self.scope.symbols[node.name]
-            declared = symbol.span
-            if symbol.role in ("param", "data", "latent", "aux"):
-                hint = f"`{symbol.role} {node.name} : {wanted}`"
-                if into is not None:
-                    hint += f", or `{into.format(node.name)}`"
-        elif value.type.value is not None:
-            hint = f"give a value that is {errors.be(wanted)}"
+        symbol = self.scope.symbols.get(node.name) if isinstance(node, ast.Ref) else None
+        declared = symbol.span if symbol is not None else None
+        hint = cure(argument, wanted, node, text, value, self.scope)
         got = f"{value.type.support}" if value.type.value is None else f"{value.type.value:g}"
         self.report.add(
             errors.argument_support(argument, wanted, text, got, node.span, declared, hint), *references(node)
@@ -183,6 +173,7 @@ class Expressions:
         known = (scope.dims, scope.symbols, scope.later, scope.plates)
         if isinstance(node, ast.Ref) and not any(node.name in names for names in known):
             self.report.add(errors.unknown_dim(node.name, node.span, scope.dims), node.name)
+            self.report.fail(node.name)
             return None
         expr = self.check(node)
         if expr is None:
@@ -195,7 +186,3 @@ class Expressions:
             self.report.add(errors.empty_size(str(size), node.span))
             return None
         return size
-
-
-_INTO = {"positive": "softplus({})", "unit": "inv_logit({})", "simplex": "softmax({})"}
-"""What takes any real to a kind."""

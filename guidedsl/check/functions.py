@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from guidedsl import errors, ir
 from guidedsl.check import signatures
-from guidedsl.check.operators import weighed
+from guidedsl.check.algebra import weighed
 from guidedsl.check.shapes import as_size, latest, match, offset, show
 from guidedsl.check.walk import references
 from guidedsl.ir import Stage, Type

@@ -121,8 +121,10 @@ class GuideChecker(Body[ir.GuideStatement]):
             hidden=self.hidden,
             enumerated=self.enumerated,
             steps=self.open.size if self.open is not None else None,
+            of_step=frozenset(self.open.names) if self.open is not None else frozenset(),
             local=self.local,
             callees=self.callees,
+            lets=self.lets,
         )
 
     def check_block(self, body: tuple[ast.Statement, ...], enclosing: tuple[str, ...]) -> None:
@@ -297,13 +299,19 @@ class GuideChecker(Body[ir.GuideStatement]):
                 errors.is_data(name.text, "a let of the model", name.span, self.hidden[name.text]), name.text
             )
         else:
-            self.report.add(errors.not_a_latent(name.text, owner, name.span, self.latents), name.text, owner)
+            known = [*self.latents, "rest"] if self._in_an_auto(name) else self.latents
+            self.report.add(errors.not_a_latent(name.text, owner, name.span, known), name.text, owner)
         if name.text in self.report.failed | self.report.skipped:
             return
         self.lost(name)
-        close = errors.closest(name.text, self.latents)
-        if close is not None and close not in self.named and close not in self.sampled:
-            self.lose(self.latents[close], name.span)
+        close = errors.closest(name.text, [*self.latents, "rest"])
+        meant = self.latents if close == "rest" and self._in_an_auto(name) else (close,)
+        for latent in meant:
+            if latent in self.latents and latent not in self.named and latent not in self.sampled:
+                self.lose(self.latents[latent], name.span)
+
+    def _in_an_auto(self, name: ast.Name) -> bool:
+        return any(name is one for auto in autos(self.node.body) for one in auto.names)
 
     def known(self, latent: ir.Latent) -> None:
         """From here on the latent can be read."""
@@ -354,12 +362,12 @@ class GuideChecker(Body[ir.GuideStatement]):
         return f"plate {', '.join(latent.plates)} {{ {statement} }}" if latent.plates else statement
 
     def _unused(self, guide: ir.Guide) -> None:
+        if self.forgotten:  # what is unused may be there for a statement that is missing, which has been said
+            return
         used = references(self.node.body)
         written = {name.text for name in declared_names(self.node.body)}
         for param in guide.params:
-            # `tau_loc` is there for a statement that is missing, which has been said.
-            awaited = any(param.name.startswith(f"{name}_") for name in self.forgotten)
-            if param.name in written and param.name not in used and not awaited:
+            if param.name in written and param.name not in used:
                 self.report.add(errors.unused_param(param.name, param.span), param.name)
         report_unused(guide.nets, called(self.node.body), self.report)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from guidedsl import errors, ir
 from guidedsl.check.scope import Symbol
 from guidedsl.check.shapes import NEW, as_size, indexed_size, show
+from guidedsl.check.walk import references, variables
 from guidedsl.ir import Stage, Type
 from guidedsl.library import supports as s
 from guidedsl.sizes import Size
@@ -94,12 +95,13 @@ class Indexing:
         target = index.type.support.target
         text = f"`{self.report.text(subscript.span)}`"
         if step_offset(index) is not None:
-            return index if self._step_inside(subscript, index, self.scope.plates[plate].size) else None
+            return index if self._step_inside(subscript, index, self.scope.plates[plate].size, symbol.name) else None
         if target is None:
             if isinstance(index, ir.Const) and index.value >= 0 and index.value.is_integer():
                 return index
             found = f"is {index.type.support}" if index.type.value is None else "is no row number"
-            self.report.add(errors.wrong_index(text, found, plate, subscript.span, symbol.span))
+            data = self._data(subscript)
+            self.report.add(errors.wrong_index(text, found, plate, subscript.span, symbol.span, data))
             return None
         if target != plate and self._index_size(target) != self.scope.plates[plate].size:
             self.report.add(
@@ -180,7 +182,10 @@ class Indexing:
         taken = sum(not _is_new(subscript) for subscript in subscripts)
         if taken > len(event):
             text = self.report.text(node.base.span)
-            self.report.add(errors.too_many_indices(text, show(event), len(event), taken, node.span))
+            finding = errors.too_many_indices(
+                text, show(event), len(event), taken, node.span, of_step=self._of_step(base, subscripts)
+            )
+            self.report.add(finding, *references(node.base))
             return None
         items, left = list(rows), list[Size]()
         for item, size in zip(rows, base.type.event, strict=False):
@@ -188,7 +193,7 @@ class Indexing:
         axes = iter(event)
         for subscript in subscripts:
             size = NEW if _is_new(subscript) else next(axes)
-            found = self._item(subscript, size)
+            found = self._item(subscript, size, self.report.text(node.base.span))
             if found is None:
                 return None
             items.append(found[0])
@@ -204,24 +209,32 @@ class Indexing:
         stage = max([base.type.stage, *(position.type.stage for position in positions)])
         return ir.Subscript(base, tuple(items), Type((*left, *axes), support, plates, stage))
 
-    def _item(self, subscript: Subscript, size: Size) -> tuple[Item, tuple[Size, ...]] | None:
+    def _of_step(self, base: ir.Expr, subscripts: tuple[Subscript, ...]) -> Literal["", "site", "carry"]:
+        """Whether a value of the open scan's steps is indexed by the number of a step."""
+        symbols = (self.scope.symbols.get(name) for name in references(subscripts))
+        by_step = any(symbol is not None and symbol.role == "step" for symbol in symbols)
+        if not isinstance(base, ir.Var) or base.name not in self.scope.of_step or not by_step:
+            return ""
+        return "carry" if base.role == "carry" else "site"
+
+    def _item(self, subscript: Subscript, size: Size, base: str) -> tuple[Item, tuple[Size, ...]] | None:
         """What a subscript takes along an axis, and the axes that are left of it."""
         if isinstance(subscript, ast.Slice):
             cut = self._slice(subscript, size)
             return None if cut is None else (cut[0], (cut[1],))
         if _is_new(subscript):
             return ir.NewAxis(), (NEW,)
-        index = self._position(subscript, size)
+        index = self._position(subscript, size, base)
         return None if index is None else (index, index.type.event)
 
-    def _position(self, node: ast.Expr, size: Size) -> ir.Expr | None:
+    def _position(self, node: ast.Expr, size: Size, base: str) -> ir.Expr | None:
         index = self.expressions.check(node)
         if index is None:
             return None
         text = f"`{self.report.text(node.span)}`"
         target = index.type.support.target
         if step_offset(index) is not None:
-            return index if self._step_inside(node, index, size) else None
+            return index if self._step_inside(node, index, size, base) else None
         if target is not None:
             if self._index_size(target) != size:
                 found = f"indexes {self._indexed(target)}"
@@ -248,10 +261,16 @@ class Indexing:
         high = str(size - Size.of(1))
         if index.type.support.bounds == ("0", high):
             return index
-        self.report.add(errors.wrong_index(text, f"is {index.type.support}", str(size), node.span))
+        found = f"is {index.type.support}"
+        self.report.add(errors.wrong_index(text, found, str(size), node.span, data=self._data(node)))
         return None
 
-    def _step_inside(self, node: ast.Expr, index: ir.Expr, size: Size) -> bool:
+    def _data(self, node: ast.Expr) -> str | None:
+        """The name of data that is used as an index."""
+        symbol = self.scope.symbols.get(node.name) if isinstance(node, ast.Ref) else None
+        return symbol.name if symbol is not None and symbol.role == "data" else None
+
+    def _step_inside(self, node: ast.Expr, index: ir.Expr, size: Size, base: str) -> bool:
         """Whether a position that moves with the steps of a scan is within the axis at all of them."""
         steps, offset = self.scope.steps, step_offset(index)
         assert steps is not None
@@ -260,7 +279,8 @@ class Indexing:
         hint = f"an axis that a scan goes along has the {steps} entries of its steps, or more"
         if offset.constant is not None and offset.constant < 0:
             why = f"is {offset} at the first step"
-            hint = "a value of the step before is handed on by a carry: `carry (before : real = 0)`, `next before = y`"
+            step = next(var.name for var in variables(index) if var.role == "step")
+            hint = f"{errors.STEP_BEFORE}: `carry (before : real = 0)`, `next before = {base}[{step}]`"
         elif beyond is None or (offset.constant is None and beyond != 0):
             why = f"counts the {steps} steps of the scan, and the axis has {size} entries"
         elif beyond > 0:

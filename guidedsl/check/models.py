@@ -73,8 +73,10 @@ class ModelChecker(Body[ir.ModelStatement]):
             enclosing,
             later=self.later,
             steps=self.open.size if self.open is not None else None,
+            of_step=frozenset(self.open.names) if self.open is not None else frozenset(),
             local=self.local,
             callees=self.callees,
+            lets=self.lets,
         )
 
     def _dims(self) -> None:

@@ -18,6 +18,7 @@ from guidedsl.library.distributions import DISTRIBUTIONS
 from guidedsl.library.functions import FUNCTIONS, SPECIAL
 from guidedsl.library.makers import ACTIVATIONS, MAKERS, layer_names
 from guidedsl.sizes import Size, product, total
+from guidedsl.source import Span
 from guidedsl.syntax import ast
 
 _ORIGIN = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
@@ -108,6 +109,9 @@ def _layers(maker: ast.Call, node: ast.Net, callee: ir.Callee, expressions: Expr
             finding = errors.discrete_output(callee.name, shown, str(value.type.support), written.type.span)
             report.add(finding, callee.name)
             return None
+    if row.deep and (mended := _mended(maker, report)):
+        report.add(errors.not_of_maker(row.name, *mended), callee.name)
+        return None
     sizes: list[Size | None] = []
     activation = "relu"
     for argument in maker.arguments:
@@ -132,6 +136,25 @@ def _layers(maker: ast.Call, node: ast.Net, callee: ir.Callee, expressions: Expr
         return None
     hidden = [size for size in sizes if size is not None]
     return _stacked(hidden, activation, callee, expressions) if len(hidden) == len(sizes) else None
+
+
+def _mended(maker: ast.Call, report: Report) -> tuple[Span, str] | None:
+    """Where sizes stand in brackets or an activation has no name, and the call as it is written."""
+    texts: list[str] = []
+    wrong: list[Span] = []
+    for argument in maker.arguments:
+        value, text = argument.value, report.text(argument.value.span)
+        name = text.strip('"')
+        if argument.keyword is not None:
+            text = f"{argument.keyword.text} = {name}"
+        elif isinstance(value, ast.Vector):
+            text = ", ".join(report.text(item.span) for item in value.items)
+            wrong.append(value.span)
+        elif name in ACTIVATIONS:
+            text = f"activation = {name}"
+            wrong.append(value.span)
+        texts.append(text)
+    return (wrong[0], f"{maker.function.text}({', '.join(texts)})") if wrong else None
 
 
 def _stacked(hidden: list[Size], activation: str, callee: ir.Callee, expressions: Expressions) -> ir.Layers:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from guidedsl import errors, ir
+from guidedsl.check.algebra import arithmetic_kind, stacked_kind, weighed
 from guidedsl.check.shapes import as_size, latest, show, unify
-from guidedsl.check.structured import is_literal, problem_of
 from guidedsl.ir import Type
 from guidedsl.library import supports as s
 from guidedsl.sizes import Size
@@ -103,7 +103,9 @@ class Operators:
             return ir.DimValue(size, Type((), s.elementwise(range), number=True))
         first = ("+" if operator in "+-" else "*", left)
         head = left.terms if isinstance(left, ir.Chain) and _same_level(left, operator) else (first,)
-        return ir.Chain((*head, (operator, right)), replace(combined, support=s.elementwise(range), value=value))
+        kind = arithmetic_kind(left, operator, right)
+        support = s.elementwise(range) if kind is None else s.support(kind)
+        return ir.Chain((*head, (operator, right)), replace(combined, support=support, value=value))
 
     def combine(self, left: Type, right: Type, left_span: Span, right_span: Span) -> Type | None:
         """Shape, plates and stage of an element-wise operation; its support is the caller's."""
@@ -175,42 +177,8 @@ class Operators:
         plates = self.scope.sort(plate for item in items for plate in item.type.plates)
         event = (Size.of(len(items)), *items[0].type.event)
         stack = ir.Stack(tuple(items), Type(event, s.elementwise(range), plates, latest(i.type for i in items)))
-        kind = _stacked_kind(stack)
+        kind = stacked_kind(stack)
         return stack if kind is None else replace(stack, type=replace(stack.type, support=s.Support(kind, range)))
-
-
-def _stacked_kind(stack: ir.Stack) -> str | None:
-    """The structured kind of a vector: that of each of its rows, or `simplex` for numbers that add up to 1."""
-    kinds = {item.type.support.kind if item.type.support.structured else None for item in stack.items}
-    if len(stack.type.event) > 1:
-        return kinds.pop() if len(kinds) == 1 else None
-    sums_to_one = is_literal(stack) and not problem_of("simplex", stack)
-    return "simplex" if sums_to_one or _complements(stack.items) else None
-
-
-def weighed(left: Type, right: Type) -> s.Support:
-    """Where sums of products along a dim lie: what a simplex weighs stays in the hull of what it weighs."""
-    a, b = left.support.range, right.support.range
-    if left.support.kind == "simplex":
-        if right.support.kind == "simplex" and len(right.event) > 1:
-            return right.support
-        return s.elementwise(s.real_valued(b))
-    if right.support.kind == "simplex" and len(right.event) == 1:
-        return s.elementwise(s.real_valued(a))
-    for least in (s.POSITIVE, s.NONNEGATIVE):
-        if a.within(least) and b.within(least):
-            return s.elementwise(least)
-    return s.support("real")
-
-
-def _complements(items: tuple[ir.Expr, ...]) -> bool:
-    """Whether these are `p, 1 - p` of a unit."""
-    if len(items) != 2 or items[0].type.event or not items[0].type.support.range.within(s.UNIT):
-        return False
-    match items[1]:
-        case ir.Chain(terms=(("+", ir.Const(value=1.0)), ("-", other))):
-            return other == items[0]
-    return False
 
 
 def _size_of(left: ir.Expr, operator: str, right: ir.Expr) -> Size | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from guidedsl import errors, ir
+from guidedsl.check.cures import type_text
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.scope import Symbol
 from guidedsl.check.shapes import show
-from guidedsl.check.structured import problem_of
+from guidedsl.check.structured import is_literal, problem_of
 from guidedsl.check.types import Declared, check_type, moving_bound
 from guidedsl.check.walk import literals
 from guidedsl.ir import Stage
@@ -97,18 +98,28 @@ def _init(node: ast.Param, declared: Declared, expressions: Expressions) -> ir.E
         return None
     name, event = node.name.text, declared.event
     if init.type.event not in ((), event):
-        hint = f"use `full({', '.join(map(str, event))}, …)`"
-        if declared.support.row.square and len(event) == 2:
-            hint = f"use `eye({event[0]})`"
-        if not event:
-            hint = f"give one number, or declare it `{declared.support.kind}{show(init.type.event)}`"
-        if len(event) == 1 and init.type.value is None:
-            hint = f"use `zeros({event[0]})`, or declare it `{declared.support.kind}{show(init.type.event)}`"
+        hint = _init_of_shape(node.name.text, init, declared, expressions)
         report.add(errors.init_shape(name, show(init.type.event), show(event), node.init.span, hint))
         return None
     if not init_in_support(node.init, init, declared, expressions):
         return None
     return init
+
+
+def _init_of_shape(name: str, init: ir.Expr, declared: Declared, expressions: Expressions) -> str:
+    """How an init of another shape is mended."""
+    kind, event = declared.support.row, declared.event
+    if not event:
+        rows = " (it has one value a row already)" if expressions.scope.enclosing else ""
+        return f"give one number{rows}, or declare it `{type_text(str(declared.support), init.type.event)}`"
+    usual = f"give one number, which fills any shape: `= {kind.initial if kind.initial.isdecimal() else '…'}`"
+    if kind.rank:
+        square = kind.square and len(event) == 2
+        usual = f"give `eye({event[0]})`" if square else f"leave the init out: it starts inside {declared.support}"
+    if len(init.type.event) == len(event) and is_literal(init):
+        data = f"`data {name}_start : {type_text(str(declared.support), event)}` in the model and `= {name}_start`"
+        return f"numbers in brackets have the size that is written, which is no dim; {usual}; or read it: {data}"
+    return usual
 
 
 def init_in_support(node: ast.Expr, init: ir.Expr, declared: Declared, expressions: Expressions) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from guidedsl import errors, ir
+from guidedsl.check.cures import type_text
 from guidedsl.check.expressions import Expressions
 from guidedsl.check.scope import Report, Symbol
 from guidedsl.check.shapes import as_size, indexed_size, show
@@ -41,6 +42,11 @@ class OpenScan:
     next_spans: dict[str, Span] = field(default_factory=dict)
     whole: dict[str, Symbol] = field(default_factory=dict)
     local: dict[str, Span] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the head and the body have declared so far."""
+        return (*self.carries, *self.whole, *self.local)
 
     def declared(self, symbol: Symbol, *, local: bool) -> None:
         """Note what a name of the body will be behind the scan: gone, or one event with the scan's dim in front."""
@@ -139,10 +145,8 @@ def _starts_inside(node: ast.Carry, init: ir.Expr, declared: Declared, expressio
 def _refuse(what: str, value: ir.Expr, at: ast.Expr, declared: Declared, expressions: Expressions) -> None:
     text, wanted = expressions.report.text(at.span), str(declared.support)
     got = f"{value.type.value:g}" if value.type.value is not None else str(value.type.support)
-    brackets = show(declared.event) if declared.event else ""
-    if declared.support.row.square:
-        brackets = show(declared.event[:-1])
-    hint = f"name it with its type, which is then checked when the program runs: `let x : {wanted}{brackets} = {text}`"
+    type = type_text(wanted, declared.event)
+    hint = f"name it with its type, which is then checked when the program runs: `let x : {type} = {text}`"
     expressions.report.add(errors.argument_support(what, wanted, text, got, at.span, declared.span, hint))
 
 

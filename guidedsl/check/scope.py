@@ -11,6 +11,7 @@ from guidedsl.diagnostics import Diagnostic
 from guidedsl.library.supports import COUNT, Range, Support
 from guidedsl.sizes import Size
 from guidedsl.source import Source, Span
+from guidedsl.syntax import ast
 
 
 @dataclass
@@ -65,8 +66,9 @@ class Scope:
     `plates` are in the order of their declaration, which is the order of axes everywhere. `later` holds the names that
     are declared further down, with their place; None where nothing declares one and that has its own finding.
     `hidden` are the model's lets, which a guide does not see; `enumerated` its latents without a value there. `steps`
-    is the size of the open scan; `local` are the names that belong to the steps of a scan that is closed, with their
-    place. `callees` are the nets and externs.
+    is the size of the open scan, `of_step` what it has declared; `local` are the names that belong to the steps of a
+    scan that is closed, with their place. `callees` are the nets and externs, `lets` the values of lets as they are
+    written.
     """
 
     symbols: dict[str, Symbol]
@@ -80,8 +82,10 @@ class Scope:
     hidden: dict[str, Span] = field(default_factory=dict)
     enumerated: dict[str, Span] = field(default_factory=dict)
     steps: Size | None = None
+    of_step: frozenset[str] = frozenset()
     local: dict[str, Span] = field(default_factory=dict)
     callees: dict[str, ir.Callee] = field(default_factory=dict)
+    lets: dict[str, ast.Expr] = field(default_factory=dict)
 
     def inside(self, names: Iterable[str]) -> Scope:
         return replace(self, enclosing=self.sort((*self.enclosing, *names)))

@@ -49,9 +49,14 @@ def carries(event: Event, target: Event) -> bool:
 
 
 def match(pattern: tuple[str, ...], event: Event, letters: dict[str, Size]) -> bool:
-    """Match the last dims of `event` with letters, binding those not yet bound."""
+    """Match the last dims of `event` with letters, binding those not yet bound; `K - 1` binds K to one more."""
     own = event[len(event) - len(pattern) :]
-    return all(letters.setdefault(letter, size) == size for letter, size in zip(pattern, own, strict=True))
+    for text, size in zip(pattern, own, strict=True):
+        letter, _, less = text.partition(" - ")
+        whole = size + Size.of(int(less)) if less else size
+        if letters.setdefault(letter, whole) != whole:
+            return False
+    return True
 
 
 def latest(types: Iterable[ir.Type]) -> ir.Stage:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from guidedsl.library.distributions import Distribution, Form
 from guidedsl.library.supports import KINDS
+from guidedsl.sizes import Size
 
 _NOTATION = re.compile(r"(?P<kind>\w+)(?:\((?P<bounds>[^)]*)\))?(?:\[(?P<dims>[^\]]*)\])?$")
+
+_LETTER = re.compile(r"\b[A-Z]\b")
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,14 @@ def _split(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",")) if text else ()
 
 
-def signature(row: Distribution, form: Form) -> str:
-    """`Normal(loc: real, scale: positive)`."""
-    return f"{row.name}({', '.join(f'{a.name}: {a.type}' for a in form.arguments)})"
+def signature(row: Distribution, form: Form, letters: Mapping[str, Size] | None = None) -> str:
+    """`Normal(loc: real, scale: positive)`, with the sizes that `letters` stand for where they are known."""
+    known = {letter: str(size) for letter, size in (letters or {}).items()}
+
+    def written(type: str) -> str:
+        return _LETTER.sub(lambda found: known.get(found[0], found[0]), type)
+
+    return f"{row.name}({', '.join(f'{a.name}: {written(a.type)}' for a in form.arguments)})"
 
 
 def signatures(row: Distribution) -> tuple[str, ...]:

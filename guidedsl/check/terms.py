@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from guidedsl import errors, ir
 from guidedsl.check.composites import restrict
+from guidedsl.check.cures import other_family
 from guidedsl.check.distributions import check_dist
 from guidedsl.check.expressions import Expressions
+from guidedsl.check.misfits import too_wide
 from guidedsl.check.shapes import fits, show
 from guidedsl.check.types import Declared, moving_bound
 from guidedsl.ir import Stage
@@ -42,7 +44,12 @@ def site_dist(
         return None
     if not fits(dist.type.event, declared.event):
         wanted, got = show(declared.event), show(dist.type.event)
-        expressions.report.add(errors.shapes_differ(wanted, node.type.span, got, at.span))
+        cause = too_wide(at, dist, declared.event, expressions)
+        if cause is None:
+            finding = errors.shapes_differ(wanted, node.type.span, got, at.span)
+        else:
+            finding = errors.site_shape(node.name.text, wanted, got, cause[0], node.type.span, cause[1])
+        expressions.report.add(finding)
         return None
     return dist
 
@@ -88,10 +95,22 @@ def restricted(
     if isinstance(node, ast.Observed):
         if family.within(site, almost=True):
             return dist, True
-        expressions.report.add(errors.observed_narrower(name, str(declared.support), shown, str(family), *places), name)
+        finding = errors.observed_narrower(
+            name, str(declared.support), shown, str(family), *places, other_family(name, declared, dist)
+        )
+        expressions.report.add(finding, name)
         return None
     if not site.within(family, almost=True):
-        expressions.report.add(errors.latent_wider(name, str(declared.support), shown, str(family), *places), name)
+        finding = errors.latent_wider(
+            name, str(declared.support), shown, str(family), *places, other_family(name, declared, dist)
+        )
+        expressions.report.add(finding, name)
+        return None
+    if site.range.integer and not family.range.integer:
+        finding = errors.latent_of_another_kind(
+            name, str(declared.support), shown, *places, other_family(name, declared, dist)
+        )
+        expressions.report.add(finding, name)
         return None
     if family.within(site, almost=True):
         return dist, True

@@ -26,8 +26,9 @@ def _check(name: str, session: Session, target: Target, no_extern: bool) -> int:
     result = checked(name, session, target)
     if no_extern:
         refuse_imports(result.program, session)
-    if not result.diagnostics:
-        program = result.program
-        models, guides = counted(len(program.models), "model"), counted(len(program.guides), "guide")
-        session.note(f"{program.source.name}: ok ({models}, {guides})")
+    program = result.program
+    counts = [counted(len(program.models), "model"), counted(len(program.guides), "guide")]
+    if result.diagnostics:
+        counts.append(counted(len(result.diagnostics), "warning"))
+    session.note(f"{program.source.name}: ok ({', '.join(counts)})")
     return OK

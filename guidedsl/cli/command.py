@@ -167,3 +167,14 @@ def target_option() -> Callable[[AnyFunction], AnyFunction]:
 def file_argument() -> Callable[[AnyFunction], AnyFunction]:
     """The argument FILE."""
     return click.argument("file", metavar="FILE")
+
+
+def _site_names(_: click.Context, __: click.Parameter, written: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.strip() for text in written for name in text.split(",") if name.strip())
+
+
+def sites_option() -> Callable[[AnyFunction], AnyFunction]:
+    """The option --sites, with names set apart by commas."""
+    return click.option(
+        "--sites", metavar="NAMES", multiple=True, callback=_site_names, help="Show all rows of these: mu,theta."
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from guidedsl.cli.command import Command, Number, file_argument
+from guidedsl.cli.command import Command, Number, file_argument, sites_option
 from guidedsl.cli.files import compiled
 from guidedsl.cli.session import FOUND, INTERRUPTED, OK, TERMINATED, USAGE, Session, Stop
 from guidedsl.cli.trust import no_extern_option, refuse_imports
@@ -45,6 +45,7 @@ CHECKPOINT = "checkpoint.safetensors"
 @click.option("--particles", metavar="N", type=Number(1), help="Draws a step.")
 @click.option("--device", metavar="DEVICE", help="Where to compute: cpu, cuda, …")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Precision; by default float64 on the CPU without nets.")
+@sites_option()
 @click.option("--out", metavar="DIR", help="Keep the fit there, as params.safetensors and fit.json.")
 @click.option("--resume", metavar="DIR", help="Go on with the fit that `--out DIR` had begun when it was cut off.")
 @no_extern_option()
@@ -56,6 +57,7 @@ def command(
     file: str,
     guide: str | None,
     dims: tuple[str, ...],
+    sites: tuple[str, ...],
     out: str | None,
     resume: str | None,
     quiet: bool,
@@ -63,14 +65,15 @@ def command(
     **options: Any,
 ) -> int:
     """Fit a guide to data and print a summary of the posterior."""
-    from guidedsl.cli.inputs import bind, pick_guide, read_dims, require_data, runtime_guide
+    from guidedsl.cli.inputs import bind, pick_guide, pick_sites, read_dims, require_data, runtime_guide
 
+    session.quiet = quiet
     result = compiled(file, session)
     if no_extern:
         refuse_imports(result.program, session)
     chosen = pick_guide(result, guide)
     _refuse_passed_nets(chosen)
-    sizes = read_dims(dims, chosen.model)
+    sizes, sites = read_dims(dims, chosen.model), pick_sites(sites, chosen.model)
     require_data(chosen.model, options["data"])
     folder = _folder(out, resume)
     fitted = runtime_guide(result, chosen.name)
@@ -85,7 +88,7 @@ def command(
 
         save(folder, fit, summary, file, options | {"dims": sizes})
     if not quiet:
-        session.say(str(summary))
+        session.say(str(summary.only(sites) if sites else summary))
         if folder is not None:
             session.note(f"\nwrote {folder / 'params.safetensors'} and {folder / 'fit.json'}")
     if not fit.reason.endswith("interrupted"):

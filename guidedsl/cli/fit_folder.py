@@ -68,6 +68,8 @@ def save(folder: Path, fit: Fit, summary: Summary, file: str, options: Mapping[s
         "heading": summary.heading,
         "summary": [{key: _finite(value) for key, value in asdict(row).items()} for row in summary.rows],
         "classes": [asdict(table) for table in summary.classes],
+        "lets": list(summary.lets),
+        "note": summary.note,
     }
     write(folder / RECORD, (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
@@ -110,7 +112,8 @@ def summary_of(record: Mapping[str, Any], path: Path) -> Summary:
         )
     except (KeyError, TypeError, ValueError):
         raise Stop(FOUND, f"{path} is damaged: its summary cannot be read", hint="fit again") from None
-    return Summary(record["heading"], rows, tables)
+    lets, note = record.get("lets", []), record.get("note", "")
+    return Summary(record["heading"], rows, tables, tuple(str(name) for name in lets), str(note))
 
 
 def file_sha256(path: Path) -> str:

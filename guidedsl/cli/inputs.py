@@ -35,6 +35,18 @@ def read_dims(written: Iterable[str], model: ir.Model) -> dict[str, int]:
     return dims
 
 
+def pick_sites(written: Iterable[str], model: ir.Model) -> tuple[str, ...]:
+    """The latents, lets and emits that a summary is to show. Stops with 2 for what it will not have."""
+    from guidedsl import ir
+
+    inside = (one for scan in model.statements if isinstance(scan, ir.Scan) for one in scan.emits)
+    lets = [one for one in (*model.statements, *inside) if isinstance(one, ir.Let) and one not in model.derived]
+    fed = {plate.name for plate in model.plates if plate.batching == "minibatch"}
+    sites: list[ir.Latent | ir.Let] = [*model.latents, *lets]
+    shown = [site.name for site in sites if fed.isdisjoint(site.plates)]
+    return tuple(pick(name, shown, "site", f"the summary of {model.name}") for name in written)
+
+
 def require_data(model: ir.Model, path: str | None) -> None:
     """Stops with 2 where the model needs data and no file is named, or where there is no such file."""
     needed = [field.name for field in model.fields if field.default is None]

@@ -51,7 +51,7 @@ def command(session: Session, /, file: str, no_extern: bool, out: str | None, **
     else:
         from guidedsl.runtime.posterior import Summary, rows_of
 
-        session.say(str(Summary(title, rows_of(draws))))
+        session.say(str(Summary(title, rows_of(draws), more="--out FILE writes all draws")))
     return OK
 
 

@@ -43,6 +43,7 @@ class Session:
     def __init__(self, stdin: TextIO, stdout: TextIO, stderr: TextIO) -> None:
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
         self.format: Format = "text"
+        self.quiet = False
         self.findings: list[Finding] = []
 
     @property
@@ -60,8 +61,9 @@ class Session:
             self.say(printable(text))
 
     def report(self, source: Source, diagnostics: Iterable[Diagnostic]) -> None:
-        """Shows what the compiler found: as text the first hundred, in the other formats all."""
-        found = [Finding(diagnostic.message, source, diagnostic) for diagnostic in diagnostics]
+        """Shows what the compiler found, errors alone where quiet: as text the first hundred, in other formats all."""
+        kept = (diagnostic for diagnostic in diagnostics if not self.quiet or diagnostic.severity == "error")
+        found = [Finding(diagnostic.message, source, diagnostic) for diagnostic in kept]
         self.findings += found
         if self.format == "github":
             self.stderr.writelines(render_github(finding) for finding in found)

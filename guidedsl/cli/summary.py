@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from guidedsl.cli.command import Command
+from guidedsl.cli.command import Command, sites_option
 from guidedsl.cli.files import compiled
 from guidedsl.cli.fit_folder import PARAMS, RECORD, file_sha256, read, summary_of
 from guidedsl.cli.kept import program_file
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 @click.argument("path", metavar="DIR|FILE")
 @click.option("--data", metavar="PATH", help="Draw again, with this data of the same sizes.")
 @click.option("--guide-file", "file", metavar="FILE", help="The .guide file, where it is no longer where it was.")
+@sites_option()
 @click.option("--json", "as_json", is_flag=True, help="Print every row, as JSON.")
 @click.pass_obj
-def command(session: Session, path: str, data: str | None, file: str | None, as_json: bool) -> int:
+def command(
+    session: Session, path: str, data: str | None, file: str | None, sites: tuple[str, ...], as_json: bool
+) -> int:
     """Print the summary of a fit that `fit --out DIR` kept."""
     given = Path(path)
     if not given.exists():
@@ -41,6 +44,7 @@ def command(session: Session, path: str, data: str | None, file: str | None, as_
     summary = summary_of(record, folder / RECORD)
     if data is not None:
         summary = _again(session, folder, params, record, data, file)
+    summary = summary.only(sites) if sites else summary
     session.say(json.dumps(summary.to_dict(), indent=2) if as_json else str(summary))
     return OK
 

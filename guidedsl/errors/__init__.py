@@ -10,4 +10,4 @@ from guidedsl.errors.sites import *
 from guidedsl.errors.supports import *
 from guidedsl.errors.targets import *
 from guidedsl.errors.warnings import *
-from guidedsl.errors.wording import be, closest
+from guidedsl.errors.wording import STEP_BEFORE, be, closest, with_article

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from guidedsl.diagnostics import Diagnostic, Label
-from guidedsl.errors.wording import closest, did_you_mean
+from guidedsl.errors.wording import STEP_BEFORE, closest, did_you_mean
 from guidedsl.library import foreign
 from guidedsl.source import Span
 
@@ -161,6 +161,11 @@ def unknown_maker(name: str, span: Span, usages: dict[str, str]) -> Diagnostic:
     )
 
 
+def not_of_maker(maker: str, span: Span, mended: str) -> Diagnostic:
+    problem = "takes its sizes side by side, and its activation by name"
+    return Diagnostic("E105", f"`{maker}` {problem}", Label(span, "not a size"), hint=f"write `{mended}`")
+
+
 def unknown_activation(name: str, span: Span, known: Iterable[str]) -> Diagnostic:
     options = list(known)
     return Diagnostic(
@@ -288,10 +293,12 @@ def not_optimised(name: str, type: str, span: Span) -> Diagnostic:
     )
 
 
-def used_before(name: str, span: Span, later: Span, verb: str) -> Diagnostic:
+def used_before(name: str, span: Span, later: Span, verb: str, *, in_scan: bool) -> Diagnostic:
     """`verb` is what happens to the name further down: declared or sampled."""
     if later.line == span.line and later.start < span.start:
-        hint = f"`{name}` cannot be made of itself: use another name"
+        hint = f"`{name}` cannot be made of itself: use another name; what goes from step to step stands in a `scan`"
+        if in_scan:
+            hint = f"{STEP_BEFORE}: `carry (before : real = 0)`, read `before` here, and `next before = {name}`"
     elif later.line == span.line:
         hint = f"move what is {verb} there to the front"
     else:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from guidedsl.diagnostics import Diagnostic, Label
-from guidedsl.errors.wording import batched, did_you_mean
+from guidedsl.errors.wording import STEP_BEFORE, batched, did_you_mean
 from guidedsl.source import Span
 
 
@@ -30,12 +31,37 @@ def no_site_of_scan(name: str, span: Span, site: Span) -> Diagnostic:
 
 
 def shapes_differ(left: str, left_span: Span, right: str, right_span: Span, why: str = "") -> Diagnostic:
+    hint = "dims match by name, not by size; a single number may stand beside any shape"
+    if pair := _number_and_dim(left, right):
+        number, dim = pair
+        hint = f"{number} is no {dim}, even where {dim} = {number}: write `[{number}]` in both places, or `[{dim}]`"
     return Diagnostic(
         "E201",
         f"event shapes {left} and {right} do not match{why}",
         Label(right_span, f"event shape {right}"),
         Label(left_span, f"event shape {left}") if left_span != right_span else None,
-        "dims match by name, not by size; a single number may stand beside any shape",
+        hint,
+    )
+
+
+def _number_and_dim(left: str, right: str) -> tuple[str, str] | None:
+    """The first pair of axes of two shapes, from the right, of which one is a number and the other a dim."""
+    sizes = (shape.strip("[]").split(", ")[::-1] for shape in (left, right))
+    for pair in zip(*sizes, strict=False):
+        number, dim = sorted(pair, key=str.isidentifier)
+        if number.isdecimal() and dim.isidentifier():
+            return number, dim
+    return None
+
+
+def site_shape(name: str, site: str, dist: str, span: Span, type: Span, hint: str) -> Diagnostic:
+    """`span` is the part of an argument that brings the distribution's axes."""
+    return Diagnostic(
+        "E201",
+        f"`{name}` is declared with event shape {site}, its distribution has {dist}",
+        Label(span, f"brings {dist}"),
+        Label(type, f"event shape {site}"),
+        hint,
     )
 
 
@@ -179,7 +205,7 @@ def unbound_dim(name: str, span: Span) -> Diagnostic:
         "W207",
         f"nothing binds dim `{name}`",
         Label(span, "no data has an axis of this name"),
-        hint=f"it becomes a required argument; or give a default: `dim {name} = 10`",
+        hint=f'say it with the data, `"{name}": 10`, or by `--dim {name}=10`; or give a default: `dim {name} = 10`',
     )
 
 
@@ -192,13 +218,21 @@ def no_axis(function: str, axis: int, event: str, last: int, span: Span) -> Diag
     )
 
 
-def too_many_indices(text: str, event: str, takes: int, given: int, span: Span) -> Diagnostic:
+def too_many_indices(
+    text: str, event: str, takes: int, given: int, span: Span, *, of_step: Literal["", "site", "carry"] = ""
+) -> Diagnostic:
+    """`of_step`: a value of the steps of the open scan, which is indexed by the number of a step."""
+    hint = "a value takes one index for every plate outside of which it is read, then one for each event dim"
+    if of_step == "carry":
+        hint = f"`{text}` is what the step before handed on: write it without brackets"
+    elif of_step:
+        hint = f"`{text}` is the value of this step; {STEP_BEFORE}: `carry (before : real = 0)`, `next before = {text}`"
     holds = "is a single number" if takes == 0 else f"has event shape {event}"
     return Diagnostic(
         "E201",
         f"`{text}` {holds}: it takes {takes or 'no'} {'index' if takes == 1 else 'indices'}, {given} given",
         Label(span, "too many indices"),
-        hint="a value takes one index for every plate outside of which it is read, then one for each event dim",
+        hint=hint,
     )
 
 
@@ -257,15 +291,17 @@ def wrong_slice(text: str, why: str, shape: str, span: Span) -> Diagnostic:
     )
 
 
-def wrong_index(what: str, found: str, plate: str, span: Span, other: Span | None = None) -> Diagnostic:
-    """`found` is what it indexes instead, or what it is instead of an index."""
+def wrong_index(
+    what: str, found: str, plate: str, span: Span, other: Span | None = None, data: str | None = None
+) -> Diagnostic:
+    """`found` is what it indexes instead, or what it is instead of an index; `data` names it where it is data."""
     wanted = f"`{plate}`" if found.startswith("indexes") else f"an `index({plate})`"
     return Diagnostic(
         "E207",
         f"{what} {found}, not {wanted}",
         Label(span, f"this {found}"),
         Label(other, f"local to `{plate}`") if other is not None else None,
-        f"use an `index({plate})`",
+        f"use an `index({plate})`" + (f": `data {data} : index({plate})`" if data is not None else ""),
     )
 
 

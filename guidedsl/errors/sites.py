@@ -91,7 +91,7 @@ def continuous_enumerated(name: str, type: str, span: Span, site: Span) -> Diagn
 
 
 def event_enumerated(name: str, kind: str, type: str, span: Span, site: Span) -> Diagnostic:
-    one_hot = kind == "one_hot"
+    one_hot = kind == "one_hot"  # of a scan, or several in one event
     count = "an index" if one_hot else "one value a row"
     hint = (
         "declare it `index(K)` in its plate" if one_hot else "put it in a plate, whose rows are summed out one by one"

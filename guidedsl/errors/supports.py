@@ -215,23 +215,35 @@ def let_not_in_set(kind: str, problem: str, span: Span, declared: Span) -> Diagn
     )
 
 
-def observed_narrower(name: str, type: str, dist: str, support: str, span: Span, declared: Span) -> Diagnostic:
+def observed_narrower(
+    name: str, type: str, dist: str, support: str, span: Span, declared: Span, hint: str
+) -> Diagnostic:
     return Diagnostic(
         "E407",
         f"`{name} : {type}` is narrower than {dist}'s support, {support}",
         Label(span, f"covers {support}"),
         Label(declared, f"declared {type}"),
-        f"declare `{name} : {support}`, or use a distribution on {type}",
+        hint,
     )
 
 
-def latent_wider(name: str, type: str, dist: str, support: str, span: Span, declared: Span) -> Diagnostic:
+def latent_wider(name: str, type: str, dist: str, support: str, span: Span, declared: Span, hint: str) -> Diagnostic:
     return Diagnostic(
         "E407",
         f"`{name} : {type}` is wider than {dist}'s support, {support}",
         Label(span, f"covers only {support}"),
         Label(declared, f"declared {type}"),
-        f"declare `{name} : {support}`, or use a distribution on all of {type}",
+        hint,
+    )
+
+
+def latent_of_another_kind(name: str, type: str, dist: str, span: Span, declared: Span, hint: str) -> Diagnostic:
+    return Diagnostic(
+        "E407",
+        f"`{name} : {type}` is discrete, and {dist} is continuous: its density says nothing of single values",
+        Label(span, "a density"),
+        Label(declared, f"declared {type}"),
+        hint,
     )
 
 

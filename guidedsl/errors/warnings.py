@@ -49,3 +49,27 @@ def odd_scale(dist: str, value: str, span: Span) -> Diagnostic:
         Label(span, "on the log scale"),
         hint="check the units: it is the standard deviation of the logarithm",
     )
+
+
+def read_where_left_out(name: str, when: str, value: str, span: Span, condition: Span) -> Diagnostic:
+    return Diagnostic(
+        "W607",
+        f"`{name}` is read also where `when {when}` leaves it out: there it is {value}, whatever the data say",
+        Label(span, "read at all rows and steps"),
+        Label(condition, f"`{name}` counts only here"),
+        f"`where({when}, {name}, …)` says what to read in its place",
+    )
+
+
+def rows_alike(name: str, plate: str, param: str, batching: str | None, span: Span, declared: Span) -> Diagnostic:
+    """`param` is one of those that the draw of `name` reads, from outside of the plate."""
+    own = f"declare `{param}` in plate `{plate}`: one value a row"
+    if batching == "minibatch":
+        own = "let a net of the row's data say what differs"
+    return Diagnostic(
+        "W608",
+        f"all rows of plate `{plate}` share one distribution of `{name}`",
+        Label(span, f"the same at every row of `{plate}`"),
+        Label(declared, "one value for all of them"),
+        f"{own}; `# allow W608` on the line where they are meant to share",
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+STEP_BEFORE = "a value of the step before is handed on by a carry"
+
 
 def closest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that `name` is most likely a slip of."""
@@ -25,7 +27,12 @@ def be(support: str) -> str:
     if kind in ("real", "positive", "nonnegative", "ordered", "positive_ordered", "bool"):
         return support
     ranges = ("unit", "interval", "greater_than", "less_than", "int")
-    return f"in {support}" if kind in ranges else f"a {support}"
+    return f"in {support}" if kind in ranges else with_article(support)
+
+
+def with_article(noun: str) -> str:
+    """`an index(K)`, `a unit_vector`."""
+    return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"
 
 
 def batched(mode: str) -> str:

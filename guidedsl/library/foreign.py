@@ -36,6 +36,7 @@ DISTRIBUTIONS = {
     "doubleexponential": "Laplace",
     "chisquare": "Chi2",
     "invgamma": "InverseGamma",
+    "invwishart": "InverseWishart",
     "halft": "HalfStudentT",
     "multinormal": "MultivariateNormal",
     "multinormalcholesky": "MultivariateNormal",

@@ -148,7 +148,7 @@ class Binding:
             self.conflicting.add(dim.name)
             listed = ", ".join(f"{value} from {source}" for value, source in distinct.items())
             mend = (
-                f"pass {dim.name}=… to override the default" if "its default" in distinct.values() else "mend the data"
+                f"{_given(dim.name)} overrides the default" if "its default" in distinct.values() else "mend the data"
             )
             self.problems.append(f"{dim.name} is {listed}; {mend}")
         self.dims[dim.name] = sources[0][0]
@@ -168,7 +168,7 @@ class Binding:
             plate.name for plate in self.schema.plates if plate.minibatch is not None and dim.name in names(plate.size)
         ]
         why = f"plate {fed[0]} is fed in batches, so no array tells its size" if fed else "no array's shape tells it"
-        self.problems.append(f"dim {dim.name} is not known: {why}; pass {dim.name}=…")
+        self.problems.append(f'dim {dim.name} is not known: {why}; put "{dim.name}" in the data, or {_given(dim.name)}')
 
     def _size(self, size: str) -> int | None:
         """The value of a size string, or None where one of its dims has no agreed value."""
@@ -237,7 +237,8 @@ class Binding:
             skip_nan = entry.nan_ok or entry.when is not None
             dtype = torch.int64 if entry.index_of is not None else self.dtype
             size = self.index_size(entry)
-            bad = value_problems(entry.name, raw, dtype, constraint, skip_nan, entry.index_base, size, entry.index_of)
+            base, target, role = entry.index_base, entry.index_of, entry.role
+            bad = value_problems(entry.name, raw, dtype, constraint, skip_nan, base, size, target, role)
             self.problems += bad
             if not bad:
                 value = raw.to(self.device, dtype, copy=True)
@@ -267,6 +268,11 @@ class Binding:
             if len(shown) > _MAX_PROBLEMS:
                 shown = [*shown[:_MAX_PROBLEMS], f"and {len(shown) - _MAX_PROBLEMS} more problems"]
             raise DataError(tuple(shown))
+
+
+def _given(dim: str) -> str:
+    """How a caller states a dim's size."""
+    return f"--dim {dim}=… (from Python: {dim}=…)"
 
 
 def describe_shape(entry: Field, schema: Schema | None = None, dims: Mapping[str, int] | None = None) -> str:

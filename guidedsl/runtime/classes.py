@@ -39,7 +39,7 @@ def _tilt_shape(site: Site, data: Any) -> tuple[int, ...]:
     """[internal plates..., steps of its scan, classes]."""
     plates = site.plates if site.order is None else tuple(site.plates[axis] for axis in site.order)
     rows = (getattr(data, attribute_of(name)).length for name in plates)
-    return (*rows, *(evaluate(size, _dims(data)) for size in site.event), class_count(site, data))
+    return (*rows, *(evaluate(size, _dims(data)) for size in site.steps), class_count(site, data))
 
 
 def class_probabilities(
@@ -88,14 +88,16 @@ def draw_classes(model: Model, data: Any, latents: Any, store: ParamStore, noise
     summed = sorted((site for site in model.sites if values[site.name] is None), key=lambda site: len(site.plates))
     tilt = {site.name: data.new_zeros((count, *_tilt_shape(site, data))) for site in summed}
     for site in summed:
-        steps = range(tilt[site.name].shape[-2]) if site.event else (None,)
+        steps = range(tilt[site.name].shape[-2]) if site.steps else (None,)
         for step in steps:
             probabilities = _probabilities(model, data, latents, store, tilt)[site.name]
             at = (...,) if step is None else (..., step, slice(None))
             chosen = noise.categorical(probabilities[at].shape[:-1], probs=probabilities[at])
             picked = torch.nn.functional.one_hot(chosen, probabilities.shape[-1]).bool()
             tilt[site.name][at] = torch.where(picked, 0.0, -math.inf).to(data.dtype)
-        values[site.name] = tilt[site.name].argmax(-1).to(data.dtype) + site.low
+        certain = tilt[site.name]
+        one_hot = site.constraint.event_dim > 0
+        values[site.name] = certain.exp() if one_hot else certain.argmax(-1).to(data.dtype) + site.low
     return type(latents)(*values.values())
 
 
@@ -112,6 +114,8 @@ def _probabilities(
 
 def _to_written(site: Site, probabilities: Tensor) -> Tensor:
     """[internal plates..., classes] with the plates as written."""
+    if site.constraint.event_dim:
+        return site.to_written(probabilities)
     return site.to_written(probabilities.movedim(-1, 0)).movedim(0, -1)
 
 

@@ -304,3 +304,22 @@ def unknown_options(given: Mapping[str, object], model: Model, known: Iterable[s
     close = difflib.get_close_matches(wrong[0], [*known, *dims], n=1)
     hint = f"; did you mean `{close[0]}`?" if close else ""
     return f"fit has no option `{wrong[0]}`, and {model.name} no dim of that name{hint}"
+
+
+def fed_note(guide: Guide, store: ParamStore, *, empty: bool) -> str:
+    """What a summary says of latents and lets that it leaves out, in plates that are fed in batches; with `empty`, what
+    was fitted instead."""
+    model, plates = guide.model, set(fed_plates(guide.model))
+    sites = [site for site in (*model.sites, *model.quantity_sites) if plates.intersection(site.plates)]
+    if not sites:
+        return ""
+    names = ", ".join(site.name for site in sites)
+    lines = [f"left out, being in plates that are fed in batches: {names}; fit.sample(data=batch) draws them"]
+    if empty:
+        numbers: dict[str, int] = {}
+        for name, leaf in store.named_parameters():
+            owner = ".".join(name.split(".")[:2])
+            numbers[owner] = numbers.get(owner, 0) + leaf.numel()
+        listed = ", ".join(f"{owner} ({count:,})" for owner, count in numbers.items())
+        lines.insert(0, f"fitted, with how many numbers: {listed or 'nothing'}")
+    return "\n".join(lines)

@@ -19,7 +19,17 @@ from guidedsl.runtime.classes import ClassTable, class_probabilities
 from guidedsl.runtime.deterministic import FixedNoiseFit, Outcome
 from guidedsl.runtime.diagnostics import khat_line, log_weights, pareto_k, stats_installed
 from guidedsl.runtime.errors import InferenceError
-from guidedsl.runtime.feed import BatchFeed, Bind, Feed, RowFeed, elbo_of_a_pass, fed_plates, feed_of, unknown_options
+from guidedsl.runtime.feed import (
+    BatchFeed,
+    Bind,
+    Feed,
+    RowFeed,
+    elbo_of_a_pass,
+    fed_note,
+    fed_plates,
+    feed_of,
+    unknown_options,
+)
 from guidedsl.runtime.fit_checkpoint import FitCheckpoint, buffers, check_every, data_digest, restore_buffers
 from guidedsl.runtime.journal import Tree
 from guidedsl.runtime.laplace import LaplaceFit
@@ -123,17 +133,20 @@ class Fit:
         """P(c = k | data) of every latent that is summed out, by name: [plates..., classes], averaged over draws."""
         return class_probabilities(self.guide, self.data.full, self.store, num_draws, self._generator(seed))
 
-    def summary(self, num_draws: int = 4000, *, seed: int | None = None) -> Summary:
+    def summary(self, num_draws: int = 4000, *, seed: int | None = None, sites: Sequence[str] | None = None) -> Summary:
         """Mean, sd and 5, 50, 95 % quantiles of every scalar, from draws; of latents that are summed out, the
-        probability of each class."""
+        probability of each class. `sites` names the latents and lets to show; by default all are there, of long ones
+        the first rows."""
         probabilities = self.class_probabilities(min(num_draws, CLASS_DRAWS), seed=seed)
+        model = self.guide.model
         tables = tuple(
-            ClassTable.of(site, probabilities[site.name])
-            for site in self.guide.model.sites
-            if site.name in probabilities
+            ClassTable.of(site, probabilities[site.name]) for site in model.sites if site.name in probabilities
         )
         heading = f"{self.heading()}\n{khat_line(self.khat())}" if self.khat_applies else self.heading()
-        return Summary(heading, rows_of(self.sample(num_draws, seed=seed)), tables)
+        rows = rows_of(self.sample(num_draws, seed=seed))
+        lets = tuple(site.name for site in model.quantity_sites)
+        table = Summary(heading, rows, tables, lets, fed_note(self.guide, self.store, empty=not rows))
+        return table if sites is None else table.only(sites)
 
     @property
     def khat_applies(self) -> bool:

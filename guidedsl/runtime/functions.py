@@ -11,6 +11,7 @@ from torch import Tensor
 
 from guidedsl.runtime.constraint_base import Constraint
 from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.faults import fault
 from guidedsl.runtime.kernels import dot_product as dot_product
 from guidedsl.runtime.kernels import exp_quad as exp_quad
 from guidedsl.runtime.kernels import matern12 as matern12
@@ -336,10 +337,13 @@ def checked(value: Tensor, constraint: Constraint, name: str) -> Tensor:
         InferenceError: it does not.
     """
     inside = constraint.check(value)
-    if not bool(inside.all()):
-        wrong = value[~inside].flatten()[0].item()
-        raise InferenceError(f"`{name}` is {wrong:g}, which is not {constraint}")
-    return value
+    if bool(inside.all()):
+        return value
+    wrong = value[~inside][0]
+    if constraint.event_dim:
+        what = "matrix" if constraint.event_dim == 2 else "vector"
+        raise InferenceError(f"`{name}` is a {what} which is not {constraint}: {fault(constraint, wrong)}")
+    raise InferenceError(f"`{name}` is {wrong.item():g}, which is not {constraint}")
 
 
 def external_density(model: Model, data: Data, latents: Any) -> Tensor:

@@ -128,6 +128,11 @@ class Site:
     classes: str | None = None
     low: int = 0
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The event axes in front of the type's own: of a latent that is summed out, the steps of its scan."""
+        return self.event[: len(self.event) - self.constraint.event_dim]
+
     def to_written(self, value: Tensor) -> Tensor:
         """`value` ([particles..., internal plates..., event...]) with its plate axes as written in the `.guide`."""
         if self.order is None:

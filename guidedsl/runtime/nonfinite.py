@@ -157,7 +157,8 @@ def explain_nonfinite(
     culprit = watch.nan or watch.infinity
     if culprit is None:
         return f"the loss is {loss}, but no single operation of {owner.name} makes it so; the parameters are finite"
+    zero = "where a value is none that its distribution gives, such as a count above a latent total, the density is 0; "
     return (
-        f"{_describe(culprit, owner)}, so the loss is {loss}; restrict the values there by a narrower type, a better "
-        "initial value or a smaller learning rate"
+        f"{_describe(culprit, owner)}, so the loss is {loss}; {zero if culprit is watch.infinity else ''}"
+        "restrict the values there by a narrower type, a better initial value or a smaller learning rate"
     )

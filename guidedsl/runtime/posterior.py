@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 CHUNK = 4e6
 """Numbers in one array of one pass."""
 ROWS_SHOWN = 60
+LET_ROWS_SHOWN = 8
+"""Rows of one let: what is computed is often large, a matrix of all rows by all rows."""
 QUANTILES = (0.05, 0.5, 0.95)
 
 
@@ -100,6 +103,11 @@ class Row:
     q50: float
     q95: float
 
+    @property
+    def site(self) -> str:
+        """The latent or let that it is an entry of."""
+        return self.name.split("[")[0]
+
 
 def rows_of(draws: dict[str, Tensor]) -> tuple[Row, ...]:
     """A row for each scalar of draws [n, ...], named `theta[0]`, `x[2, 1]`: positions count from 0."""
@@ -120,16 +128,33 @@ def rows_of(draws: dict[str, Tensor]) -> tuple[Row, ...]:
 @dataclass(frozen=True)
 class Summary:
     """The posterior as a table. `str()` shows it; `to_dict()` has all of it. `classes` are probabilities of latents
-    that are summed out."""
+    that are summed out, `lets` the names of what is computed from latents, `note` what is to be said below,
+    `more` where the rows are that are not shown."""
 
     heading: str
     rows: tuple[Row, ...]
     classes: tuple[ClassTable, ...] = ()
+    lets: tuple[str, ...] = ()
+    note: str = ""
+    more: str = ""
+    whole: bool = False
 
     def to_dict(self) -> dict[str, dict[str, float]]:
         """By scalar: mean, sd, q5, q50, q95; by row of a latent that is summed out: P(0), P(1), …"""
         moments = {row.name: {key: value for key, value in asdict(row).items() if key != "name"} for row in self.rows}
         return moments | {label: row for table in self.classes for label, row in table.to_dict().items()}
+
+    def only(self, sites: Sequence[str]) -> Summary:
+        """The rows of these latents and lets, all of which are shown. Raises `InferenceError` for one that is none."""
+        known = [*dict.fromkeys(row.site for row in self.rows), *(table.name for table in self.classes)]
+        for name in sites:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none'}"
+                raise InferenceError(f"the summary has no site {name!r}; {hint}")
+        rows = tuple(row for row in self.rows if row.site in sites)
+        tables = tuple(table for table in self.classes if table.name in sites)
+        return replace(self, rows=rows, classes=tables, note="", whole=True)
 
     def __getitem__(self, name: str) -> Row:
         for row in self.rows:
@@ -140,8 +165,8 @@ class Summary:
     def __str__(self) -> str:
         shown, left_out = self._shown()
         header = ("", "mean", "sd", "5%", "50%", "95%")
-        cells = [header, *(_cells(row) for row in shown)]
-        widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+        cells = [header, *(_cells(row) for row in shown)] if shown else []
+        widths = [max(len(line[column]) for line in cells) for column in range(len(header))] if cells else []
         lines = [
             "  ".join(
                 [line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]
@@ -149,20 +174,27 @@ class Summary:
             for line in cells
         ]
         if left_out:
-            everywhere = f"summary().to_dict() has all {len(self.rows)}, as has `guidedsl summary --json`"
-            lines.append(f"… {left_out} more rows: {everywhere}")
+            count, first = sum(left_out.values()), next(iter(left_out))
+            more = f'summary(sites=["{first}"]) shows those of one, as does `guidedsl summary DIR --sites {first}`'
+            lines.append(f"… {count} more rows of {', '.join(left_out)}: {self.more or more}")
         for table in self.classes:
             lines += ["", *table.lines()]
+        if self.note:
+            lines += ["", *self.note.split("\n")] if lines else self.note.split("\n")
         return "\n".join([*self.heading.split("\n"), "", *(line.rstrip() for line in lines)])
 
-    def _shown(self) -> tuple[list[Row], int]:
-        """The rows to print: all, or of each site the first few, so that no site is out of sight."""
-        if len(self.rows) <= ROWS_SHOWN:
-            return list(self.rows), 0
-        groups = [list(group) for _, group in itertools.groupby(self.rows, key=lambda row: row.name.split("[")[0])]
-        share = max(2, ROWS_SHOWN // len(groups))
-        shown = [row for group in groups for row in (group if len(group) <= share else group[:share])]
-        return shown, len(self.rows) - len(shown)
+    def _shown(self) -> tuple[list[Row], dict[str, int]]:
+        """The rows to print, and how many of which site are left out: all rows, or of a long let and then of each site
+        the first few, so that no site is out of sight."""
+        groups = {site: list(rows) for site, rows in itertools.groupby(self.rows, key=lambda row: row.site)}
+        sizes = {site: len(rows) for site, rows in groups.items()}
+        if not self.whole:
+            sizes |= {site: min(size, LET_ROWS_SHOWN) for site, size in sizes.items() if site in self.lets}
+            share = max(2, ROWS_SHOWN // max(1, len(groups)))
+            if sum(sizes.values()) > ROWS_SHOWN:
+                sizes = {site: min(size, share) for site, size in sizes.items()}
+        shown = [row for site, rows in groups.items() for row in rows[: sizes[site]]]
+        return shown, {site: len(rows) - sizes[site] for site, rows in groups.items() if len(rows) > sizes[site]}
 
 
 def _cells(row: Row) -> tuple[str, ...]:

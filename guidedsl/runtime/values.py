@@ -7,10 +7,11 @@ from torch import Tensor
 
 from guidedsl.runtime.arrays import number_text, place
 from guidedsl.runtime.constraints import Constraint
+from guidedsl.runtime.faults import fault
 
 
 def _not_of_type(constraint: Constraint, at: list[int]) -> str:
-    if constraint.batched_bounds:
+    if constraint.batched_bounds or len(constraint.bounds) == 2:
         return f"is not {constraint.meaning.replace('the bounds', _bounds_at(constraint, at))}"
     text = str(constraint)
     return f"is not {text}" if text in {"real", "positive", "nonnegative"} else f"is not {constraint.meaning} ({text})"
@@ -32,6 +33,13 @@ def _more(bad: Tensor) -> str:
     return f" ({others} more like it)" if others else ""
 
 
+def _excuse(name: str, role: str) -> str:
+    """What lets an observed value be missing."""
+    if role != "observed":
+        return ""
+    return f"; to leave out what is missing: `data {name}_there : bool`, and `observed {name} : … when {name}_there`"
+
+
 def _first(bad: Tensor) -> list[int]:
     index: list[int] = bad.nonzero()[0].tolist()
     return index
@@ -46,6 +54,7 @@ def value_problems(
     index_base: int = 0,
     index_size: int | None = None,
     index_of: str | None = None,
+    role: str = "data",
 ) -> list[str]:
     """What is wrong with the values of `raw`, at most one message for each kind of wrong.
 
@@ -58,7 +67,7 @@ def value_problems(
     nan = raw.isnan() if raw.is_floating_point() else torch.zeros_like(raw, dtype=torch.bool)
     problems: list[str] = []
     if not skip_nan and bool(nan.any()):
-        problems.append(f"{place(name, _first(nan))} is missing (NaN or null){_more(nan)}")
+        problems.append(f"{place(name, _first(nan))} is missing (NaN or null){_more(nan)}{_excuse(name, role)}")
     if index_of is not None:
         return problems + _index_problems(name, raw, nan, index_base, index_size, index_of)
     value = raw.to(dtype)
@@ -78,7 +87,8 @@ def value_problems(
         at = _first(bad)
         entry = raw[tuple(at)]
         shown = number_text(float(entry)) if entry.ndim == 0 else _row_text(entry)
-        problems.append(f"{place(name, at)} = {shown} {_not_of_type(constraint, at)}{_more(bad)}")
+        why = f": {fault(constraint, entry)}" if entry.ndim and not constraint.discrete else ""
+        problems.append(f"{place(name, at)} = {shown} {_not_of_type(constraint, at)}{why}{_more(bad)}")
     return problems
 
 

@@ -19,6 +19,7 @@ from guidedsl.diagnostics import Diagnostic
 from guidedsl.source import Source, Span
 from guidedsl.syntax import ast, syntax_errors
 from guidedsl.syntax.build import Build, token_span
+from guidedsl.syntax.syntax_errors import MISPLACED_IN_SCANS
 from guidedsl.syntax.tables import load_parser
 from guidedsl.syntax.words import STATEMENT_KEYWORDS
 
@@ -145,6 +146,8 @@ class _Parser:
                     self.tokens[position] = renamed
                     continue
                 self._report(position, statement_start)
+                if self._enter_block(token):
+                    continue
                 if self._complete(position):
                     statement_start = position
                 recovered = self._recover(position, statement_start)
@@ -215,12 +218,38 @@ class _Parser:
         unclosed = self.open[-1] if self.open else None
         if unclosed is not None and unclosed.type == "LBRACE":
             outside = token.type in ("MODEL", "GUIDE", "$END")
+            outside |= token.type in MISPLACED_IN_SCANS and self._in_scan() and not self._is_misplaced(token)
             unclosed = (self.suspect or unclosed) if outside else None
-        elif "NUMBER" in accepted and token.type not in _KEYWORD_TOKENS and token.type != "RBRACE":
+        elif unclosed is not None and self._is_closed(position, unclosed):
             unclosed = None
         self.diagnostics.append(
             syntax_errors.describe(self.tokens, position, accepted, unclosed, self.tokens[min(start, position)])
         )
+
+    def _is_closed(self, position: int, opened: Token) -> bool:
+        """Whether a bracket that is open at `position` is closed before the next statement."""
+        depth = 0
+        for token in self.tokens[position:]:
+            if token.type in _KEYWORD_TOKENS or token.type in ("LBRACE", "RBRACE"):
+                return False
+            if depth == 0 and _CLOSING.get(token.type) == opened.type:
+                return True
+            depth += (token.type in _CLOSING.values()) - (token.type in _CLOSING and depth > 0)
+        return False
+
+    def _enter_block(self, token: Token) -> bool:
+        """Read a `{` that is missing before the first statement of a block, so that the block is read as one."""
+        if "LBRACE" not in self.interactive.accepts() or token.type not in _KEYWORD_TOKENS:
+            return False
+        state = self.interactive.parser_state
+        stacks = list(state.state_stack), list(state.value_stack)
+        brace = Token.new_borrow_pos("LBRACE", "{", token)
+        self.interactive.feed_token(brace)
+        if token.type in self.interactive.accepts():
+            self._track(brace)
+            return True
+        state.state_stack[:], state.value_stack[:] = stacks
+        return False
 
     def _complete(self, position: int) -> bool:
         """Finish the statement before a keyword or a line that cannot stand here: only what begins there is broken."""
@@ -249,9 +278,10 @@ class _Parser:
             position += 1
         else:
             unwound = 1
-        for token in self.tokens[min(statement_start, skip_from) : position]:
-            if token.type == "NAME":
-                self.skipped.add(str(token))
+        broken = self.tokens[min(statement_start, skip_from) : position]
+        self.skipped.update(str(token) for token in broken if token.type == "NAME")
+        if broken and broken[0].type in ("AUTO", "JOINT", "TILDE"):  # which latents it samples is not known
+            self.skipped.add("rest")
         self._unwind(unwound)
         self._reopen(position)
         return position
@@ -271,11 +301,21 @@ class _Parser:
         if token.type not in _TARGETS or (token.type == "NAME" and not self._begins_sample(position)):
             return None
         stack = self.interactive.parser_state.state_stack
-        for length in range(len(stack), 0, -1):
-            state = stack[length - 1]
-            if self._is_list(state) and token.type in self._actions(state):
-                return length
-        return None
+        lists = [length for length in range(len(stack), 0, -1) if self._is_list(stack[length - 1])]
+        found = next((length for length in lists if token.type in self._actions(stack[length - 1])), None)
+        return None if found != lists[0] and self._is_misplaced(token) else found
+
+    def _is_misplaced(self, token: Token) -> bool:
+        """Whether this stands in a scan by intent, though a scan has no such statement: deeper than the scan's line."""
+        if token.type not in MISPLACED_IN_SCANS or not self.open or not self._in_scan():
+            return False
+        opened = self.open[-1]
+        return token.line == opened.line or self._indent(token) > self._indent(opened)
+
+    def _in_scan(self) -> bool:
+        """Whether the innermost block is that of a scan."""
+        states = reversed(self.interactive.parser_state.state_stack)
+        return "NEXT" in self._actions(next(state for state in states if self._is_list(state)))
 
     def _begins_sample(self, position: int) -> bool:
         """Whether the name at `position` begins `z ~ …`, and is not the type before a distribution."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Sequence
 
 from lark import Token
@@ -11,6 +12,7 @@ from guidedsl import errors
 from guidedsl.diagnostics import Diagnostic
 from guidedsl.source import Span
 from guidedsl.syntax.build import token_span
+from guidedsl.syntax.missing import missing_hint
 from guidedsl.syntax.words import (
     FILE_KEYWORDS,
     GUIDE_KEYWORDS,
@@ -37,6 +39,7 @@ _SYMBOLS = {
     "CARRY": "`carry`",
     "_ARROW": "`->`",
     "STRING": "a string",
+    "NAME": "a name",
 }
 _OPERATORS = frozenset(("COMPARE", "PLUS", "MINUS", "STAR", "SLASH", "AT", "CIRCUMFLEX", "LSQB"))
 _BLOCK_WORDS = frozenset(word.upper() for word in STATEMENT_KEYWORDS) | {"RBRACE"}
@@ -68,6 +71,9 @@ _FOREIGN_WORDS = {
     "for": "what is repeated stands in a plate: `plate p[N] { … }`",
     "while": "there are no loops: what is repeated stands in a plate",
 }
+
+MISPLACED_IN_SCANS = frozenset(("DIM", "PLATE", "PARAM", "NET", "SCAN", "DATA", "JOINT", "AUTO"))
+"""Statements that stand outside of scans."""
 
 
 def is_misplaced_keyword(tokens: Sequence[Token], position: int) -> bool:
@@ -108,8 +114,9 @@ def describe(
         end = before.end_pos or 0
         span = Span(end, end, before.end_line or 1, before.end_column or 1)
     hint = _hint(tokens, position, accepted, start)
-    if unclosed is not None and str(unclosed) != "{" and token.type != "EQUAL":
-        hint = None
+    if unclosed is not None:
+        in_brackets = str(unclosed) != "{" and token.type != "EQUAL"
+        hint = None if in_brackets or token.type in MISPLACED_IN_SCANS else hint
     if hint is None and unclosed is None:
         hint = _usage(start, token, accepted)
     return errors.unexpected(
@@ -179,14 +186,18 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
     after = tokens[position + 1] if position + 1 < len(tokens) else None
     last = before.type if before is not None else ""
     foreign = next((_FOREIGN_WORDS[word] for word in (str(before), text) if word in _FOREIGN_WORDS), None)
-    if foreign is not None and "FOR" not in accepted:
+    if foreign is not None and "FOR" not in accepted and start.type not in ("AUTO", "GUIDE"):
         return foreign
     if text == "<" and position >= 2 and tokens[position - 2].type == "COLON":
         return "bounds are part of a type: `positive`, `interval(0, 10)`, `int(0, 5)`; brackets are dims"
-    if token.type in ("PLATE", "PARAM", "NET", "SCAN", "DATA", "JOINT", "AUTO") and "NEXT" in accepted:
+    if token.type in MISPLACED_IN_SCANS and "NEXT" in accepted:
         return _outside_scan(text)
     if token.type in ("NEXT", "EMIT") and "LET" in accepted:
         return f"`{text}` stands in a scan: `scan t in T carry (h: real = 0) {{ next h = … }}`"
+    if token.type == "NAME" and after is not None and after.type == "EQUAL" and "LET" in accepted:
+        if "NEXT" in accepted:
+            return f"`next {text} = …` hands a value on to the next step; `let {text} = …` names one of this step"
+        return f"a value is declared by `let {text} = …`"
     if token.type == "EXTERN" and "LET" in accepted:
         return "`extern` stands at the top of the file, outside of models and guides"
     for word in (before, token):
@@ -201,7 +212,7 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
         return f"`{text}` stands in the model; a guide sees the model's data"
     if token.type in ("AUTO", "JOINT", "AUX") and "LATENT" in accepted:
         return f"`{text}` stands in a guide: `guide G for M {{ {text} … }}`"
-    if token.type == "NAME" and "LATENT" in accepted and after is not None and after.type == "TILDE":
+    if token.type == "NAME" and "LATENT" in accepted and after is not None and after.type == "TILDE" and last != "NAME":
         return f"samples stand in a guide; in a model write `latent {text} : real ~ …`"
     if token.type == "VIA" and "LATENT" in accepted:
         return "`via` stands in guides: in a model the type of a site restricts its distribution"
@@ -212,7 +223,23 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
         return f"samples stand in a guide: `guide G for M {{ {text} ~ … }}`"
     if token.type == "RBRACE" and "MODEL" in accepted:
         return "there is a `}` too many"
-    return _operator_hint(token, last, str(before), accepted, start)
+    if start.type == "SCAN" and last in ("NAME", "RSQB", "RPAR") and accepted & {"COLON", "EQUAL"}:
+        return _carry_hint(tokens, position, accepted)
+    if start.type == "LET" and text == "," and "EQUAL" in accepted:
+        rest = itertools.takewhile(lambda token: token.type in ("NAME", "COMMA"), tokens[position + 1 :])
+        names = ", ".join((str(before), *(str(token) for token in rest if token.type == "NAME")))
+        return f"names for several values stand in brackets: `let ({names}) = …`"
+    hint = missing_hint(tokens, position, accepted) if position else None
+    return hint or _operator_hint(token, last, str(before), accepted, start)
+
+
+def _carry_hint(tokens: Sequence[Token], position: int, accepted: frozenset[str]) -> str:
+    """What a carry lacks: its type, or what the first step reads."""
+    if "COLON" in accepted:
+        return f"a carry has a type and a first value: `carry ({tokens[position - 1]} : real = 0)`"
+    if tokens[position].type == "TILDE":
+        return "a carry starts from a value: `latent first : real ~ …` above the scan, and `carry (h : real = first)`"
+    return "a carry has a first value, which the first step reads: `carry (h : real = 0)`"
 
 
 def _outside_scan(word: str) -> str:

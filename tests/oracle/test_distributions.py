@@ -114,6 +114,15 @@ def vine(concentration: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.stack(rows, -2)
 
 
+def inverse_wishart(df: Tensor, scale: Tensor) -> Oracle:
+    """By the law of the inverse, with the Jacobian |x|^-(K + 1) of the inversion of a symmetric matrix."""
+    inverse = pd.Wishart(df, precision_matrix=scale)
+    return Oracle(
+        lambda x: inverse.log_prob(torch.linalg.inv(x)) - (K + 1.0) * torch.logdet(x),
+        lambda shape: torch.linalg.inv(inverse.sample(shape)),
+    )
+
+
 def random_walk(scale: Tensor) -> object:
     times = torch.arange(1.0, K + 1, dtype=scale.dtype)
     covariance = scale[..., None, None].square() * torch.minimum(times[:, None], times)
@@ -235,6 +244,12 @@ ORACLES: dict[str, Callable[..., Any]] = {
         lambda x: pd.Pareto(scale, alpha).log_prob(x + scale),
         lambda shape: pd.Pareto(scale, alpha).sample(shape) - scale,
     ),
+    "GeneralizedPareto": lambda scale, concentration: Oracle(
+        lambda x: -scale.log() - (1.0 / concentration + 1.0) * (concentration * x / scale).log1p(),
+        lambda shape: scale
+        / concentration
+        * (pd.Exponential(torch.ones_like(scale)).sample(shape) * concentration).expm1(),
+    ),
     "FisherSnedecor": pd.FisherSnedecor,
     "BetaMean": lambda mean, concentration: pd.Beta(mean * concentration, (1.0 - mean) * concentration),
     "ContinuousBernoulli": lambda probs: continuous_bernoulli(probs.logit()),
@@ -342,6 +357,9 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "LKJ": lambda concentration: Oracle(pd.LKJ(K, concentration).log_prob, lambda shape: vine(concentration, shape)),
     "Wishart": lambda df, scale_tril: pd.Wishart(df, scale_tril=scale_tril),
     "WishartCovariance": lambda df, covariance: pd.Wishart(df, covariance_matrix=covariance),
+    "InverseWishart": lambda df, scale_tril: inverse_wishart(df, scale_tril @ scale_tril.mT),
+    "InverseWishartScale": lambda df, scale: inverse_wishart(df, scale),
+    "LogisticNormal": pd.LogisticNormal,
 }
 
 
@@ -365,7 +383,10 @@ def arguments_of(form: Form, batch: tuple[int, ...], generator: torch.Generator)
         "greater_than(K - 1)": lambda: uniform(K + 1.0, K + 4.0),
         "unit": lambda: uniform(0.2, 0.8),
         "count": lambda: uniform(3.0, 9.0).floor(),
+        "nonnegative": lambda: uniform(0.1, 0.9),
         "real[K]": lambda: uniform(-1.0, 1.0, K),
+        "real[K - 1]": lambda: uniform(-1.0, 1.0, K - 1),
+        "positive[K - 1]": lambda: uniform(0.7, 1.5, K - 1),
         "positive[K]": lambda: uniform(0.7, 2.5, K),
         "real[K, R]": lambda: uniform(-1.0, 1.0, K, R),
         "simplex[K]": lambda: uniform(-1.0, 1.0, K).softmax(-1),
@@ -825,3 +846,22 @@ def test_low_rank_stays_exact_when_the_diagonal_vanishes(generator: torch.Genera
         torch.zeros(3).double(), factor.double(), diag.double()
     ).entropy()
     assert -log_q.mean().item() == pytest.approx(entropy.item(), abs=0.3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_an_excess_is_exponential_at_concentration_0(dtype: torch.dtype, generator: torch.Generator) -> None:
+    """At 0, and continuously near it, where quotients of logarithms would lose their digits."""
+    x = torch.tensor([0.01, 0.5, 3.0, 40.0], dtype=dtype)
+    law = distributions.GeneralizedPareto
+    exact = torch.distributions.Exponential(torch.tensor(0.5, dtype=dtype)).log_prob(x)
+    torch.testing.assert_close(law.log_prob(x, 2.0, 0.0), exact)
+    near = torch.tensor(1e-9, dtype=dtype, requires_grad=True)
+    torch.testing.assert_close(law.log_prob(x, 2.0, near), exact, rtol=1e-6, atol=1e-6)
+    draw, log_q = law.draw(noise_of(generator, dtype), (4,), 2.0, near)
+    for value in (law.log_prob(x, 2.0, near), draw, log_q):
+        assert bool(torch.autograd.grad(value.sum(), near, retain_graph=True)[0].isfinite())
+    # d log p / d concentration at 0 is z²/2 - z, z = x / scale
+    slope = torch.autograd.grad(law.log_prob(x, 2.0, near).sum(), near)[0]
+    z = x / 2.0
+    torch.testing.assert_close(slope, (z.square() / 2.0 - z).sum(), rtol=1e-4, atol=1e-4)
+    assert law.log_mass(1.0, math.inf, 2.0, 0.0) == pytest.approx(-0.5)

@@ -50,11 +50,14 @@ def assignments(model: Model, latents: Any, data: Any) -> tuple[list[str], list[
     for name in names:
         site = sites[name]
         plates = site.plates if site.order is None else tuple(site.plates[axis] for axis in site.order)
-        shape = (*(getattr(data, plate).length for plate in plates), *(getattr(data, size) for size in site.event))
+        shape = (*(getattr(data, plate).length for plate in plates), *(getattr(data, size) for size in site.steps))
         values = range(site.low, site.low + class_count(site, data))
         kind = torch.int64 if str(site.constraint) == "count" else data.dtype
         cells = itertools.product(values, repeat=torch.Size(shape).numel())
-        every.append([torch.tensor(cell, dtype=kind).reshape(shape) for cell in cells])
+        found = [torch.tensor(cell, dtype=kind).reshape(shape) for cell in cells]
+        if site.constraint.event_dim:
+            found = [torch.nn.functional.one_hot(one.long(), len(values)).to(data.dtype) for one in found]
+        every.append(found)
     return names, [dict(zip(names, choice, strict=True)) for choice in itertools.product(*every)]
 
 
@@ -68,7 +71,9 @@ def brute_force(model: Model, data: Any, latents: Any) -> tuple[Tensor, dict[str
     for name in names:
         site = sites[name]
         values = torch.arange(site.low, site.low + class_count(site, data))
-        hits = torch.stack([choice[name][..., None] == values for choice in choices]).to(data.dtype)
+        one_hot = site.constraint.event_dim > 0
+        found = [choice[name] if one_hot else choice[name][..., None] == values for choice in choices]
+        hits = torch.stack(found).to(data.dtype)
         probabilities[name] = torch.tensordot(weights.detach(), hits, 1)
     return log_p.logsumexp(0), probabilities
 
@@ -126,6 +131,26 @@ guide Q for M { auto enumerate for c  auto mean_field for rest }
 """
 
 CASES = {
+    "one_hot": (
+        """
+model M {
+  dim N, K = 2, J = 2
+  latent w   : simplex[K] ~ Dirichlet(2)
+  latent mu  : real[K]    ~ Normal(0, 3)
+  latent top : one_hot[K] ~ OneHotCategorical(w)
+  plate group[J] {
+    latent kind : one_hot[K] ~ OneHotCategorical(logits = mu + top)
+    let centre = dot(kind, mu)
+    plate obs[N] {
+      latent   part : one_hot[K] ~ OneHotCategorical(0.5 * w + 0.5 * full(K, 1 / K))
+      observed y    : real       ~ Normal(centre + 0.3 * dot(part, mu), 1)
+    }
+  }
+}
+guide Q for M { auto enumerate for top, kind, part  auto mean_field for rest }
+""",
+        {"y": [[0.3, 1.2], [2.0, 1.1]]},
+    ),
     "nets": (
         """
 model M {

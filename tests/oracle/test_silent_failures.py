@@ -6,6 +6,7 @@ right answer comes out.
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,27 @@ def test_13_data_that_its_distribution_cannot_have_made(site: str, good: Any, ba
     assert bool(torch.autograd.grad(log_p, latents.p)[0].isfinite())
     with pytest.raises(DataError, match=said):
         model.data(n=[3, 2], y=bad, seen=[1, 0 if "when" in site else 1])
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"won": [[1, 3, 4], [0, 3, 3]]}, r"won\[1, 1\] = 3 is not a whole number between 0 and 2"),
+        ({"again": [[1, 0, 4], [1, 1, 3]]}, r"again\[1, 0\] = 1 is not a whole number between 0 and 0"),
+        ({"early": [[2, 2, 0], [0, 1, 3]]}, r"early\[0, 0\] = 2 is not a whole number between 0 and 1"),
+        (
+            {"kinds": [[[1, 1], [2, 2], [6, 1]], [[1, 0], [0, 2], [1, 2]]]},
+            r"kinds\[0, 2\] sums to 7, but its total is 6",
+        ),
+    ],
+)
+def test_13_nor_in_a_scan_with_totals_that_move(changed: dict[str, Any], said: str) -> None:
+    folder = Path(__file__).resolve().parent.parent / "cases" / "programs" / "scan_counts"
+    model = build((folder / "model.guide").read_text(encoding="utf-8")).Counts
+    given = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    model.data(given)
+    with pytest.raises(DataError, match=said):
+        model.data(given | changed)
 
 
 def test_14_a_density_beyond_its_support_is_minus_infinity() -> None:

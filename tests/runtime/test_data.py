@@ -109,7 +109,7 @@ def test_a_dim_from_the_data_field_of_its_name() -> None:
 def test_only_the_caller_overrides_a_default() -> None:
     model = model_of(real("x", event=("K",)), dims=(Dim("K", default=3),))
     assert model.data(x=[1, 2, 3]).K == 3
-    assert problems(model, x=[1, 2])[0].startswith("K is 2 from x, 3 from its default; pass K=…")
+    assert problems(model, x=[1, 2])[0].startswith("K is 2 from x, 3 from its default; --dim K=…")
     assert model.data(x=[1, 2], K=2).K == 2
 
 
@@ -125,9 +125,12 @@ def test_missing_fields_and_the_name_that_was_meant() -> None:
     assert found == ("sigma is missing: EightSchools needs it, [schools]; `sgima` was given: did you mean `sigma`?",)
 
 
+_EXCUSE = "; to leave out what is missing: `data y_there : bool`, and `observed y : … when y_there`"
+
+
 def test_every_problem_is_reported_at_once() -> None:
     found = problems(EightSchools, y=[1.0, float("nan"), 3.0], sigma=[1.0, 2.0, -1.0])
-    assert found == ("sigma[2] = -1 is not positive", "y[1] is missing (NaN or null)")
+    assert found == ("sigma[2] = -1 is not positive", f"y[1] is missing (NaN or null){_EXCUSE}")
 
 
 def test_a_value_outside_its_type_counts_the_others() -> None:
@@ -171,7 +174,7 @@ def test_ragged_lists_strings_and_objects_are_placed() -> None:
 
 
 def test_null_is_nan() -> None:
-    assert problems(EightSchools, y=[None, 2], sigma=[1, 1]) == ("y[0] is missing (NaN or null)",)
+    assert problems(EightSchools, y=[None, 2], sigma=[1, 1]) == (f"y[0] is missing (NaN or null){_EXCUSE}",)
 
 
 def indexed(base: int = 0) -> Model:

@@ -186,7 +186,7 @@ def test_what_cannot_be_fed_says_why(data: Any, options: dict[str, int], message
 
 
 def test_batches_need_the_size() -> None:
-    with pytest.raises(DataError, match="fed in batches, so no array tells its size; pass N="):
+    with pytest.raises(DataError, match='fed in batches, so no array tells its size; put "N" in the data'):
         line.G.fit(batches(arrays()))
 
 
@@ -228,6 +228,35 @@ def test_a_sample_has_what_all_rows_share_and_the_rest_for_a_batch(tmp_path: Pat
     for data in (line.Line.data(arrays(), N=N), line.Line.data(mapped(tmp_path, arrays()), N=N)):
         again = line.G.load(tmp_path / "fit.safetensors", data)
         assert again.sample(5)["w"].shape == (5, P)
+
+
+def test_a_summary_says_what_is_left_out_and_what_was_fitted() -> None:
+    fit = line.G.fit(line.Line.data(arrays(), N=N), steps=20)
+    assert str(fit.summary(10)).endswith(
+        "\n\nleft out, being in plates that are fed in batches: u; fit.sample(data=batch) draws them"
+    )
+    alone = """
+    model M {
+      dim N
+      plate obs[N] minibatch(20) {
+        latent   u : real ~ Normal(0, 1)
+        observed y : real ~ Normal(u, 1)
+      }
+    }
+    guide G for M {
+      net f(y: real) -> (loc: real, scale: positive) = linear()
+      plate obs {
+        let (loc, scale) = f(y)
+        u ~ Normal(loc, scale)
+      }
+    }
+    """
+    fit = build(alone).G.fit({"y": arrays()["y"]}, steps=20, N=N)
+    lines = str(fit.summary(10)).splitlines()
+    assert lines[-2:] == [
+        "fitted, with how many numbers: G.f (4)",
+        "left out, being in plates that are fed in batches: u; fit.sample(data=batch) draws them",
+    ]
 
 
 def test_a_fit_in_batches_finds_the_posterior() -> None:

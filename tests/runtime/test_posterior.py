@@ -88,8 +88,29 @@ def test_long_tables_are_elided_but_show_every_site() -> None:
     text = str(table)
     assert len(text.splitlines()) < 70
     assert "\ntau" in text
-    assert "more rows: summary().to_dict() has all 501" in text
+    assert '… 470 more rows of x: summary(sites=["x"]) shows' in text
     assert len(table.to_dict()) == 501
+
+
+def test_a_long_let_leaves_room_for_the_latents() -> None:
+    draws = {"f": torch.randn(50, 40), "K": torch.randn(50, 20, 20), "s": torch.rand(50)}
+    table = Summary("h", rows_of(draws), lets=("K",))
+    names = [line.split("  ")[0] for line in str(table).splitlines()[3:]]
+    assert [name for name in names if name.startswith("f")] == [f"f[{row}]" for row in range(40)]
+    assert sum(name.startswith("K") for name in names) == 8
+    assert "… 392 more rows of K: " in str(table)
+    assert Summary("h", rows_of(draws), lets=("K",), more="elsewhere")._shown()[1] == {"K": 392}
+
+
+def test_sites_are_picked_and_shown_whole() -> None:
+    table = Summary("h", rows_of({"f": torch.randn(50, 90), "s": torch.rand(50)}), lets=("f",), note="n")
+    only = table.only(["f"])
+    assert len(str(only).splitlines()) == 3 + 90
+    assert {row.site for row in only.rows} == {"f"}
+    with pytest.raises(InferenceError, match=r"no site 'ff'; did you mean 'f'\?"):
+        table.only(["ff"])
+    with pytest.raises(InferenceError, match=r"no site 'theta'; there are f, s"):
+        table.only(["theta"])
 
 
 def test_digits_follow_the_sd() -> None:

@@ -190,7 +190,7 @@ def test_check_on_stdin() -> None:
 
 def test_warnings_are_shown_and_are_no_failure() -> None:
     done = run("check", "-", stdin=WARNED)
-    assert (done.code, done.out) == (0, "")
+    assert (done.code, done.out) == (0, "<stdin>: ok (1 model, 1 guide, 1 warning)\n")
     assert "warning[W601]" in done.err
     assert done.err.endswith("1 warning in <stdin>\n")
 
@@ -601,6 +601,25 @@ def test_fit_and_summary(good: Path) -> None:
     assert run("summary", "kept", "--data", "data.json").out == table
     assert json.loads(run("summary", "kept", "--json").out)["tau"].keys() == {"mean", "sd", "q5", "q50", "q95"}
     assert run(*args, "--quiet") == Done(0, "", "")
+    picked = run("summary", "kept", "--sites", "tau,z").out
+    assert [line.split()[0] for line in picked.splitlines()[-5:]] == ["mean", "tau", "z[0]", "z[1]", "z[2]"]
+    assert run(*args, "--sites", "zz").err.startswith("error: the summary of M has no site `zz`")
+
+
+def test_quiet_leaves_out_warnings() -> None:
+    Path("warned.guide").write_text(WARNED, encoding="utf-8")
+    args = ("fit", "warned.guide", "--steps", "2")
+    assert "warning[W601]" in run(*args).err
+    assert run(*args, "--quiet") == Done(0, "", "")
+
+
+def test_a_dim_that_is_not_known_is_asked_for_as_the_command_line_takes_it() -> None:
+    text = "model M { dim D latent w : real[D] ~ Normal(0, 1) } guide G for M { auto mean_field for w }\n"
+    Path("open.guide").write_text(text, encoding="utf-8")
+    done = run("fit", "open.guide", "--quiet", "--steps", "2")
+    assert done.code == 1
+    assert 'put "D" in the data, or --dim D=… (from Python: D=…)' in done.err
+    assert run("fit", "open.guide", "--quiet", "--steps", "2", "--dim", "D=3") == Done(0, "", "")
 
 
 def test_the_same_seed_gives_the_same_table(good: Path) -> None:

@@ -62,7 +62,7 @@ BROKEN = {
     # A model's statement, broken: what is expected, what is found, and a part of the hint.
     "latent a : real ~ Normal(0, 1": ("4:32", "expected `,` or `)`, found `plate`", "`(` opened at 4:27 is not closed"),
     "latent a : real[3 ~ Normal(0, 1)": ("4:21", "expected `,` or `]`, found `~`", "`[` opened at 4:18"),
-    "latent a real ~ Normal(0, 1)": ("4:12", "expected `:`, found `real`", "`latent z : real ~ Normal(0, 1)`"),
+    "latent a real ~ Normal(0, 1)": ("4:12", "expected `:`, found `real`", "`a : real`"),
     "latent a ~ Normal(0, 1)": ("4:12", "expected `:`, found `~`", "`latent a : real ~ …`"),
     "latent a : ~ Normal(0, 1)": ("4:14", "expected a type, found `~`", "a latent is written"),
     "latent a : real ~": ("4:20", "expected a distribution, found `plate`", "a latent is written"),
@@ -75,7 +75,7 @@ BROKEN = {
     "let a == mu": ("4:9", "expected `:` or `=`, found `==`", "one `=` declares"),
     "let a ~ Normal(0, 1)": ("4:9", "expected `:` or `=`, found `~`", "a let has a value"),
     "let a = (mu + ) * 2": ("4:17", "expected an expression, found `)`", "`+` needs a value on its right"),
-    "let a = [mu, ]": ("4:16", "expected an expression, found `]`", "a let is written"),
+    "let a = [mu, ]": ("4:16", "expected an expression, found `]`", "a value is missing between `,` and `]`"),
     "let a = 3 $ 4": ("4:13", "unexpected `$`", "remove it"),
     "let a = mu;": ("4:13", "unexpected `;`", "no `;`"),
     "let a = 'text'": ("4:11", "unexpected `'`", "double quotes"),
@@ -95,7 +95,7 @@ BROKEN = {
 BROKEN_IN_GUIDES = {
     "mu = Normal(0, 1)": ("7:6", "expected `~`, found `=`", "to sample write `mu ~ …`"),
     "mu ~ Normal(0, 1": ("7:19", "expected `,` or `)`, found `}`", "`(` opened at 7:14 is not closed"),
-    "mu ~ Normal(0 1)": ("7:17", "expected `,` or `)`, found `1`", "`(` opened at 7:14 is not closed"),
+    "mu ~ Normal(0 1)": ("7:17", "expected `,` or `)`, found `1`", "between `0` and `1` a `,` or an operator"),
     "latent mu : real ~ Normal(0, 1)": ("7:3", "expected a statement or `}`, found `latent`", "`aux z : real ~ …`"),
     "joint mu nu ~ Normal(0, 1)": ("7:12", "expected `~`, found `nu`", "`joint a, b ~ "),
     "param s : real = 0 lr = 0.1 mu ~ Normal(s, 1)": ("7:25", "expected `~`, found `=`", "set apart by commas"),

@@ -15,7 +15,7 @@ from guidedsl.backend.pyro.emit import PyroEmitter
 from guidedsl.backend.pyro.layout import Slots
 from guidedsl.backend.pyro.refusal import Inexpressible
 from guidedsl.backend.pyro.supports import default_value
-from guidedsl.backend.scans import mask_of_steps
+from guidedsl.backend.scans import data_of_steps
 from guidedsl.backend.statements import Statement, initial_value, let_value, param_reads, stored_constraint
 from guidedsl.check.shapes import NEW
 from guidedsl.diagnostics import Diagnostic
@@ -235,7 +235,9 @@ class FunctionWriter:
         if scan is None:
             mask = whole.aligned(when, field.plates, 0).text
         else:
-            mask, rest = mask_of_steps(when, scan, whole), rest - 1
+            of_steps, inner = data_of_steps(when, scan, whole)
+            mask = inner.materialised(of_steps, (*scan.plates, scan.step), when.type.event).text
+            rest -= 1
         mask = f"({mask}).bool()" if " " in mask else f"{mask}.bool()"
         shown = f"{mask}[..., {', '.join(['None'] * rest)}]" if rest else mask
         value = default_value(whole, field.support, field.bounds, field.plates, field.type.event).text

@@ -16,6 +16,8 @@ def classes_of(latent: ir.Latent, plates: Mapping[str, ir.Plate], span: Span) ->
     support = latent.type.support
     if not support.row.discrete:
         return errors.continuous_enumerated(latent.name, str(support), span, latent.span)
+    if support.kind == "one_hot" and len(latent.type.event) == 1:
+        return ir.Classes(latent, 0, latent.type.event[0])
     if latent.type.event != (() if latent.steps is None else (latent.steps,)):
         shape = f"{support}{show(latent.type.event)}"
         return errors.event_enumerated(latent.name, support.kind, shape, span, latent.span)

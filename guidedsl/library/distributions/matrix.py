@@ -44,4 +44,16 @@ ROWS: tuple[Distribution, ...] = (
         doc="Wishart with mean df * covariance, by the covariance or its Cholesky factor.",
         pyro="Wishart",
     ),
+    Distribution(
+        name="InverseWishart",
+        forms=(
+            form("InverseWishart", df="greater_than(K - 1)", scale_tril="lower_cholesky[K]"),
+            form("InverseWishartScale", df="greater_than(K - 1)", scale="cov[K]"),
+        ),
+        support="cov[K]",
+        reparameterised=True,
+        has_mass=False,
+        doc="Inverse of a Wishart with df and the inverse scale; its mean is scale / (df - K - 1) for df above K + 1.",
+        pyro="",
+    ),
 )

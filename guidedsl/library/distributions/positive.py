@@ -170,6 +170,16 @@ ROWS: tuple[Distribution, ...] = (
         pyro="",
     ),
     Distribution(
+        name="GeneralizedPareto",
+        forms=(form("GeneralizedPareto", scale="positive", concentration="nonnegative"),),
+        support="positive",
+        reparameterised=True,
+        has_mass=True,
+        doc="Excess over a threshold: survival function (1 + concentration * x / scale)^(-1 / concentration), that of "
+        "Exponential(1 / scale) where concentration is 0.",
+        pyro="GeneralizedPareto",
+    ),
+    Distribution(
         name="FisherSnedecor",
         forms=(form("FisherSnedecor", df1="positive", df2="positive"),),
         support="positive",

@@ -65,6 +65,15 @@ ROWS: tuple[Distribution, ...] = (
         pyro="Dirichlet",
     ),
     Distribution(
+        name="LogisticNormal",
+        forms=(form("LogisticNormal", loc="real[K - 1]", scale="positive[K - 1]"),),
+        support="simplex[K]",
+        reparameterised=True,
+        has_mass=False,
+        doc="K shares whose K - 1 stick-breaking logits are Normal(loc, scale); all means 1 / K where loc is 0.",
+        pyro="LogisticNormal",
+    ),
+    Distribution(
         name="RelaxedOneHotCategorical",
         forms=(
             form("RelaxedOneHotCategorical", temperature="positive", probs="simplex[K]"),

@@ -80,6 +80,7 @@ from guidedsl.runtime.distributions.discrete import (
 from guidedsl.runtime.distributions.heavy_tailed import (
     FisherSnedecor,
     Frechet,
+    GeneralizedPareto,
     InverseChi2,
     LogLogistic,
     Lomax,
@@ -88,6 +89,8 @@ from guidedsl.runtime.distributions.heavy_tailed import (
 )
 from guidedsl.runtime.distributions.matrices import (
     LKJ,
+    InverseWishart,
+    InverseWishartScale,
     LKJCholesky,
     Wishart,
     WishartCovariance,
@@ -131,6 +134,7 @@ from guidedsl.runtime.distributions.relaxed import (
 )
 from guidedsl.runtime.distributions.simplex import (
     Dirichlet,
+    LogisticNormal,
 )
 from guidedsl.runtime.held import scorable
 
@@ -162,6 +166,7 @@ __all__ = [
     "GammaPoisson",
     "GammaScale",
     "GaussianRandomWalk",
+    "GeneralizedPareto",
     "Geometric",
     "GeometricLogits",
     "Gumbel",
@@ -171,12 +176,15 @@ __all__ = [
     "Hypergeometric",
     "InverseChi2",
     "InverseGamma",
+    "InverseWishart",
+    "InverseWishartScale",
     "Kumaraswamy",
     "LKJCholesky",
     "Laplace",
     "LogLogistic",
     "LogNormal",
     "Logistic",
+    "LogisticNormal",
     "LogitNormal",
     "Lomax",
     "LowRankMultivariateNormal",

@@ -130,6 +130,52 @@ def _lomax_hazard(x: Value, scale: Value, alpha: Value) -> Value:
     return alpha * torch.log1p(torch.as_tensor(x / scale))
 
 
+class GeneralizedPareto:
+    """Survival function (1 + concentration x / scale)^(-1 / concentration), exp(-x / scale) at concentration 0."""
+
+    @staticmethod
+    def log_prob(x: Tensor, scale: Value, concentration: Value) -> Tensor:
+        z = x / scale
+        grown = z * concentration
+        return -z * _log1p_over(grown) - grown.log1p() - log(scale)
+
+    @staticmethod
+    def draw(noise: Noise, shape: Shape, scale: Value, concentration: Value) -> tuple[Tensor, Tensor]:
+        e = noise.exponential(shape)
+        grown = e * concentration
+        return e * _expm1_over(grown) * scale, -e - grown - log(scale)
+
+    @staticmethod
+    @fold_numbers
+    def log_mass(low: Value, high: Value, scale: Value, concentration: Value) -> Value:
+        low, high = nonnegative_bound(low), nonnegative_bound(high)
+        lower = _excess_hazard(low, scale, concentration)
+        return hazard_mass(lower, high if is_infinity(high) else _excess_hazard(high, scale, concentration))
+
+
+def _excess_hazard(x: Value, scale: Value, concentration: Value) -> Value:
+    z = torch.as_tensor(x / scale)
+    return z * _log1p_over(z * concentration)
+
+
+_NEAR_0 = 1e-4
+"""Below it three terms of a series are exact to rounding, and quotients are not."""
+
+
+def _log1p_over(u: Tensor) -> Tensor:
+    """log(1 + u) / u, 1 at 0, with finite gradients there."""
+    near = u.abs() < _NEAR_0
+    safe = torch.where(near, 1.0, u)
+    return torch.where(near, 1.0 - u / 2.0 + u.square() / 3.0 - u**3 / 4.0, safe.log1p() / safe)
+
+
+def _expm1_over(u: Tensor) -> Tensor:
+    """(exp(u) - 1) / u, 1 at 0, with finite gradients there."""
+    near = u.abs() < _NEAR_0
+    safe = torch.where(near, 1.0, u)
+    return torch.where(near, 1.0 + u / 2.0 + u.square() / 6.0 + u**3 / 24.0, safe.expm1() / safe)
+
+
 class FisherSnedecor:
     """Ratio of a Chi2(df1) / df1 and an independent Chi2(df2) / df2."""
 

@@ -97,17 +97,23 @@ class Wishart:
 
     @staticmethod
     def draw(noise: Noise, shape: Shape, df: Value, scale_tril: Tensor) -> tuple[Tensor, Tensor]:
-        """Bartlett's decomposition: a triangle of normals, roots of chi-squares on its diagonal."""
-        size = shape[-1]
-        column = torch.arange(size, dtype=noise.dtype, device=noise.device)
-        degrees = (df[..., None] if isinstance(df, Tensor) else df) - column
-        squares = 2.0 * noise.gamma(0.5 * degrees, shape[:-1])
-        standard = noise.normal(shape).tril(-1) + torch.diag_embed(squares.sqrt())
+        squares, standard = _bartlett(noise, shape, df)
         tril = scale_tril @ standard
         log_scale = log_diagonal_sum(scale_tril)
         log_det = log_scale + 0.5 * squares.log().sum(-1)
         trace = standard.square().sum((-2, -1))
-        return tril @ tril.mT, _wishart_log_density(log_det, trace, log_scale, df, size)
+        return tril @ tril.mT, _wishart_log_density(log_det, trace, log_scale, df, shape[-1])
+
+
+def _bartlett(noise: Noise, shape: Shape, df: Value) -> tuple[Tensor, Tensor]:
+    """Bartlett's triangle A, for which A Aᵀ is a standard Wishart: normals, and on its diagonal roots of chi-squares.
+
+    The chi-squares [..., K] and the triangle [..., K, K].
+    """
+    column = torch.arange(shape[-1], dtype=noise.dtype, device=noise.device)
+    degrees = (df[..., None] if isinstance(df, Tensor) else df) - column
+    squares = 2.0 * noise.gamma(0.5 * degrees, shape[:-1])
+    return squares, noise.normal(shape).tril(-1) + torch.diag_embed(squares.sqrt())
 
 
 def _wishart_log_density(log_det: Tensor, trace: Tensor, log_scale: Tensor, df: Value, size: int) -> Tensor:
@@ -126,3 +132,42 @@ class WishartCovariance:
     @staticmethod
     def draw(noise: Noise, shape: Shape, df: Value, covariance: Tensor) -> tuple[Tensor, Tensor]:
         return Wishart.draw(noise, shape, df, torch.linalg.cholesky(covariance))
+
+
+class InverseWishart:
+    """x⁻¹ is Wishart with df and the inverse of scale_tril scale_trilᵀ; df > K - 1."""
+
+    @staticmethod
+    def log_prob(x: Tensor, df: Value, scale_tril: Tensor) -> Tensor:
+        tril = torch.linalg.cholesky(x)
+        standard = torch.linalg.solve_triangular(tril, scale_tril, upper=False)
+        trace = standard.square().sum((-2, -1))
+        return _inverse_log_density(log_diagonal_sum(tril), trace, log_diagonal_sum(scale_tril), df, x.shape[-1])
+
+    @staticmethod
+    def draw(noise: Noise, shape: Shape, df: Value, scale_tril: Tensor) -> tuple[Tensor, Tensor]:
+        """By Bartlett's triangle A of the inverse: x = B Bᵀ with B = scale_tril A⁻ᵀ."""
+        squares, standard = _bartlett(noise, shape, df)
+        root = torch.linalg.solve_triangular(standard, scale_tril.mT, upper=False)
+        log_scale = log_diagonal_sum(scale_tril)
+        log_det = log_scale - 0.5 * squares.log().sum(-1)
+        trace = standard.square().sum((-2, -1))
+        return root.mT @ root, _inverse_log_density(log_det, trace, log_scale, df, shape[-1])
+
+
+def _inverse_log_density(log_det: Tensor, trace: Tensor, log_scale: Tensor, df: Value, size: int) -> Tensor:
+    """By Σ log diagonals of the factors of x and of the scale, and tr(scale x⁻¹) (Gelman et al. 2013, appendix A)."""
+    norm = df * (0.5 * size * LOG_2 - log_scale) + _multivariate_lgamma(df / 2.0, size)
+    return -(df + size + 1.0) * log_det - 0.5 * trace - norm
+
+
+class InverseWishartScale:
+    """As InverseWishart, by the matrix `scale`."""
+
+    @staticmethod
+    def log_prob(x: Tensor, df: Value, scale: Tensor) -> Tensor:
+        return InverseWishart.log_prob(x, df, torch.linalg.cholesky(scale))
+
+    @staticmethod
+    def draw(noise: Noise, shape: Shape, df: Value, scale: Tensor) -> tuple[Tensor, Tensor]:
+        return InverseWishart.draw(noise, shape, df, torch.linalg.cholesky(scale))
