@@ -64,7 +64,14 @@ class _Rows:
         code = Code(self._full_base(base, [*(plate for plate, _ in indices), *whole]))
         plates, stage = base.type.plates, base.type.stage
         order = tuple(self.plates)
+        numbers = {plate: index for plate, index in indices if index.type.number}
+        if numbers:
+            rows = [self.emitter.whole_number(numbers[plate]) if plate in numbers else ":" for plate in plates]
+            code = indexed(code, [*rows, *[":"] * events])
+            plates = tuple(plate for plate in plates if plate not in numbers)
         for plate, index in indices:
+            if plate in numbers:
+                continue
             after = len(plates) - plates.index(plate) - 1
             left = tuple(name for name in plates if name != plate)
             target = tuple(name for name in order if name in left or name in index.type.plates)
