@@ -62,9 +62,9 @@ class ModelWriter:
         self._plates()
         self.latent()
         statements = [
-            (self.datum, 3), (self.latent, 6), (self.let, 1), (self.observed, 2), (self.factor, 1), (self.param, 1),
-            (self.scan, 1),
-        ]  # fmt: skip
+            *((self.datum, 4), (self.latent, 6), (self.observed, 2), (self.gathered, 2)),
+            *((self.let, 1), (self.factor, 1), (self.param, 1), (self.scan, 1)),
+        ]
         options = [statement for statement, weight in statements for _ in range(weight)]
         for _ in range(self.choices.number(2, 9)):
             self.choices.pick(options)()
@@ -119,7 +119,7 @@ class ModelWriter:
 
     def datum(self, plates: Plates | None = None) -> None:
         plates = self.scope.inside() if plates is None else plates
-        kind = self.choices.pick([*KINDS, "index", "index", "index", "real", "real"])
+        kind = self.choices.pick([*KINDS, *KINDS, *BOUNDED, "index", "index", "index", "real"])
         if kind == "index":
             self.index(plates)
         else:
@@ -134,18 +134,18 @@ class ModelWriter:
             return (-1.0, 3.0)
         return ()
 
-    def index(self, plates: Plates) -> None:
+    def index(self, plates: Plates, target: str | None = None) -> Value:
         """Row numbers of a plate, or positions along a dim; some count from 1."""
         name = self.scope.name("g")
         targets = [*self.scope.declared, *self.scope.declared, *self.scope.declared, *DIMS]
-        target = self.choices.pick(targets)
+        target = target or self.choices.pick(targets)
         base = self.choices.chance(15)
         size = SIZES[self.scope.plates.get(target, target)]
         rows = self.scope.array("index", plates, (), (float(size),))
         self.scope.give(name, rows + 1 if base else rows)
         written = f"index({target}, base = 1)" if base else f"index({target})"
         value = Value(name, plates, (), "index", DATA, target, stored=True, tame=True)
-        self._write(value, f"data {name} : {written}")
+        return self._write(value, f"data {name} : {written}")
 
     def param(self) -> None:
         kind = self.choices.pick(PARAMS)
@@ -231,7 +231,7 @@ class ModelWriter:
             dist = self.families.call(row, event, plates)
             self._declare(kind, event, plates, dist, over(row).bounds, row.name)
             return
-        above_zero = self.choices.chance(50)
+        above_zero = self.choices.chance(35)
         bounds, stage = self.bounds(kind, plates, above_zero)
         event = self.event(1)
         own = [row for row in rows_over(kind) if named_bounds(row) and (above_zero or not positive_bound(row))]
@@ -259,10 +259,12 @@ class ModelWriter:
         """Bounds of numbers, of data or of a latent; how late what they read is."""
         low, width = self.choices.text("1", "0.5") if above_zero else self.choices.text("-1", "0", "-0.5"), "2"
         stage = DATA
-        if self.choices.chance(60):
+        if self.choices.chance(75):
             before, self.scope.touched = self.scope.touched, DATA
-            latest = LATENT if self.choices.chance(25) else DATA
-            simple = [value for value in self.scope.values if not value.of_scan]
+            latest = LATENT if not above_zero and self.choices.chance(60) else DATA
+            simple = [value for value in self.scope.values if not value.of_scan and value.stage in (DATA, latest)]
+            if latest == LATENT:
+                simple = [value for value in simple if value.stage == LATENT and not value.target] or simple
             with self.scope.up_to(latest), self.scope.only(simple):
                 if above_zero:
                     value = self.expressions.demand("positive", (), plates)
@@ -336,14 +338,15 @@ class ModelWriter:
         self.families.used.append(row.name)
         return f"{row.name}({', '.join(texts)})"
 
-    def _class(self, plates: Plates) -> None:
+    def _class(self, plates: Plates, target: str | None = None) -> Value:
         """A row of a plate or a position along a dim, to be read by."""
         targets = [plate for plate in self.scope.declared if plate not in self.scope.batches]
-        target = self.choices.pick([*targets, *targets, *DIMS])
+        target = target or self.choices.pick([*targets, *targets, *DIMS])
         dim = self.scope.plates.get(target, target)
         tables = [row for row in rows_over("int") if row.tabulated and over(row).bounds[1] == "K - 1"]
         row = self.choices.pick(tables)
         self._declare("index", (), plates, self._table(row, dim, plates), family=row.name, target=target)
+        return self.scope.latents[-1].value
 
     # What is observed
 
@@ -371,6 +374,41 @@ class ModelWriter:
             event = self._vector(row) if over(row).dims and not KINDS[kind].rank else self.shape(kind)
             dist = self.families.call(row, event, plates)
             self._observe(name, kind, event, plates, dist, over(row).bounds)
+
+    def gathered(self) -> None:
+        """What is observed of rows that an index picks, or an index of an index."""
+        plates = self.scope.inside(2)
+        found = [
+            value
+            for value in self.scope.values
+            if value.plates and value.kind != "index" and not set(value.plates) <= set(plates)
+            if value.stored or not any(plate in self.scope.batches for plate in value.plates if plate not in plates)
+        ]
+        if not found:
+            self.datum()
+            return
+        value = self.choices.pick(found)
+        outside = [plate for plate in self.scope.declared if plate in value.plates and plate not in plates]
+        rows = ", ".join(self._row(plate, plates) for plate in outside)
+        text = f"tanh({f'mean({value.name}[{rows}])' if value.event else f'{value.name}[{rows}]'})"
+        name = self.scope.name("y")
+        loc = self.expressions.pick(text, f"{text} + {self.expressions.real(plates, (), 1)}")
+        self._observe(name, "real", (), plates, f"Normal({loc}, 1)")
+
+    def _row(self, plate: str, inside: Plates) -> str:
+        """An index into a plate that can be read here, data of its own or by way of another plate."""
+        others = [other for other in self.scope.plates if other not in (plate, *inside)]
+        if not others or self.choices.chance(60):
+            latents = [v for v in self.scope.values if v.target == plate and v.stage and set(v.plates) <= set(inside)]
+            if not latents and plate not in self.scope.batches and self.choices.chance(30):
+                latents = [self._class(tuple(p for p in inside if self.choices.chance(50)), plate)]
+            if latents:
+                return self.choices.pick(latents).name
+            return self.index(tuple(p for p in inside if self.choices.chance(80)), plate).name
+        other = self.choices.pick(others)
+        first = self.index((other,), plate)
+        second = self.index(tuple(p for p in inside if self.choices.chance(80)), other)
+        return f"{first.name}[{second.name}]"
 
     def _observable(self) -> list[Distribution]:
         """Every type as often as any other, then the families on it."""
