@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from guidedsl import ir
 from guidedsl.check import Checked, check_file
@@ -28,19 +29,29 @@ def check(source: Source) -> Checked:
     return Checked(checked.program, kept, checked.expansions)
 
 
-def compile_source(source: Source) -> Compiled:
-    """Text to Python text.
+Target = Literal["torch", "pyro"]
+
+
+def compile_source(source: Source, target: Target = "torch") -> Compiled:
+    """Text to Python text for a target: the bundled runtime, or plain Pyro.
 
     Raises:
-        CompileError: the program has errors.
+        CompileError: the program has errors, or the target cannot express it.
     """
-    from guidedsl.backend.context import module_context
-    from guidedsl.backend.render import render_module
+    from guidedsl.backend.context import CODEGEN, module_context
+    from guidedsl.backend.pyro.context import pyro_context
+    from guidedsl.backend.render import render_module, render_pyro
 
     checked = check(source)
     if any(d.severity == "error" for d in checked.diagnostics):
         raise CompileError(source, checked.diagnostics)
-    python = render_module(module_context(checked.program))
+    if target == "torch":
+        python = render_module(module_context(checked.program))
+    else:
+        context, refused = pyro_context(checked.program, CODEGEN)
+        if refused:
+            raise CompileError(source, (*checked.diagnostics, *refused))
+        python = render_pyro(context)
     return Compiled(source, checked.program, checked.diagnostics, python)
 
 

@@ -61,10 +61,16 @@ class Emitter:
     def inside(self, spelled: Mapping[str, str], axis: ir.Plate | None = None) -> Emitter:
         """An emitter for the steps of a scan, or, with their axis, for all of them at once."""
         plates = dict(self.plates) if axis is None else {**self.plates, axis.name: axis}
-        inner = Emitter(plates, self.local, full=self.full, whole=self.whole)
+        inner = type(self)(plates, self.local, full=self.full, whole=self.whole)
         inner.dims, inner.callees, inner.named, inner.all_rows = self.dims, self.callees, self.named, self.all_rows
         inner.spelled, inner.uneven = {**self.spelled, **spelled}, True
         return inner
+
+    def of_all_rows(self) -> Emitter:
+        """An emitter for what is stored: it reads data with all rows."""
+        whole = type(self)(self.plates, self.local, full=True)
+        whole.named = self.named
+        return whole
 
     # Sizes
 
@@ -94,7 +100,33 @@ class Emitter:
         parts = [*(self.size(self.plates[plate].size) for plate in plates), *(self.size(size) for size in event)]
         return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
+    # Tensors that are made here
+
+    def filled(self, shape: str, value: str) -> str:
+        """A tensor of that shape, all of one value."""
+        return f"data.new_full({shape}, {value})"
+
+    def constant(self, values: str) -> str:
+        """Numbers, or nested lists of them, as a tensor."""
+        return f"data.new_tensor({values})"
+
+    def indicator(self, condition: str) -> str:
+        """A comparison as 0 and 1."""
+        return f"fn.indicator({condition}, data)"
+
+    def step_numbers(self, count: Size) -> str:
+        """0, 1, … of the steps of a scan."""
+        return f"fn.steps({self.size(count)}, data)"
+
+    def field(self, name: str) -> str:
+        """The data of a name at the rows of this step."""
+        return f"data{'.full' if self.full else ''}.{data_attribute(name)}"
+
     # Alignment
+
+    def present(self, own: Sequence[str], plates: Sequence[str]) -> list[bool]:
+        """Which of the axes that `plates` have a value with the axes `own` has."""
+        return [plate in own for plate in plates]
 
     def aligned(self, expr: ir.Expr, plates: Sequence[str], rank: int) -> Code:
         """`expr` with axes for `plates` and `rank` event dims, those that it lacks of size 1."""
@@ -102,18 +134,18 @@ class Emitter:
         if type.number:
             return code
         own = len(type.event)
-        slots = [*(plate in type.plates for plate in plates), *[False] * (rank - own), *[True] * own]
+        slots = [*self.present(type.plates, plates), *[False] * (rank - own), *[True] * own]
         return indexed(code, new_axes(slots, type.stage))
 
     def lifted(self, code: Code, stage: Stage, own: Sequence[str], plates: Sequence[str]) -> Code:
         """`code`, a value with the axes `own`, with those of `plates` that it lacks of size 1."""
-        return indexed(code, new_axes([plate in own for plate in plates], stage))
+        return indexed(code, new_axes(self.present(own, plates), stage))
 
     def materialised(self, expr: ir.Expr, plates: Sequence[str], event: Sequence[Size]) -> Code:
         """`expr` with every axis at full size, so that it can be indexed and summed."""
         code = self.aligned(expr, plates, len(event))
         if expr.type.number and (plates or event):
-            return Code(f"data.new_full({self.shape(plates, event)}, {code.text})")
+            return Code(self.filled(self.shape(plates, event), code.text))
         if tuple(expr.type.plates) == tuple(plates) and expr.type.event == tuple(event):
             return code
         return Code(f"fn.expand({code.text}, {self.shape(plates, event)})")
@@ -121,7 +153,7 @@ class Emitter:
     def tensor(self, expr: ir.Expr, plates: Sequence[str], event: Sequence[Size]) -> str:
         """`expr` with every axis at full size, a tensor even where it is one number."""
         text = self.materialised(expr, plates, event).text
-        return f"data.new_full((), {text})" if expr.type.number and not plates and not event else text
+        return self.filled("()", text) if expr.type.number and not plates and not event else text
 
     # Expressions
 
@@ -141,17 +173,17 @@ class Emitter:
             case ir.Power():
                 return self._power(expr)
             case ir.Compare() if expr.type.number and _reads_step(expr):
-                return Code(f"fn.indicator({self._condition(expr)}, data)")
+                return Code(self.indicator(self._condition(expr)))
             case ir.Compare():
                 left = self.aligned(expr.left, expr.type.plates, len(expr.type.event)).at(SUM)
                 right = self.aligned(expr.right, expr.type.plates, len(expr.type.event)).at(SUM)
-                return Code(f"fn.indicator({left} {expr.operator} {right}, data)")
+                return Code(self.indicator(f"{left} {expr.operator} {right}"))
             case ir.MatMul():
                 return self._matmul(expr)
             case ir.Apply():
                 return self._apply(expr)
             case ir.Gather() | ir.AllRows() | ir.RowOf() | ir.Subscript():
-                return picked(self, expr)
+                return self._picked(expr)
             case ir.Stack():
                 return self._stack(expr)
             case ir.Concat():
@@ -173,8 +205,11 @@ class Emitter:
         if var.name in self.spelled:
             return self.spelled[var.name]
         if var.role in ("data", "observed", "derived"):
-            return f"data{'.full' if self.full else ''}.{data_attribute(var.name)}"
+            return self.field(var.name)
         return self.local(var.name)
+
+    def _picked(self, expr: ir.Gather | ir.AllRows | ir.RowOf | ir.Subscript) -> Code:
+        return picked(self, expr)
 
     def _operand(self, expr: ir.Expr, type: Type) -> Code:
         return self._computed(expr, self.aligned(expr, type.plates, len(type.event)))
@@ -272,7 +307,7 @@ class Emitter:
 
     def as_tensor(self, text: str, expr: ir.Expr) -> str:
         """torch's functions do not take numbers."""
-        return f"data.new_tensor({text})" if expr.type.number else text
+        return self.constant(text) if expr.type.number else text
 
     def _signed(self, expr: ir.Apply) -> Code:
         function = expr.function
@@ -298,8 +333,12 @@ class Emitter:
         value = expr.arguments[0]
         event = (*expr.sizes, *value.type.event)
         if value.type.number:
-            return Code(f"data.new_full({self.shape((), event)}, {self.emit(value).text})")
-        slots = [*(True for _ in value.type.plates), *[False] * len(expr.sizes), *[True] * len(value.type.event)]
+            return Code(self.filled(self.shape((), event), self.emit(value).text))
+        slots = [
+            *self.present(value.type.plates, value.type.plates),
+            *[False] * len(expr.sizes),
+            *[True] * len(value.type.event),
+        ]
         inner = indexed(self.emit(value), new_axes(slots, Stage.LATENT))
         return Code(f"fn.expand({inner.text}, {self.shape(value.type.plates, event)})")
 
@@ -315,7 +354,7 @@ class Emitter:
 
     def _stack(self, expr: ir.Stack) -> Code:
         if expr.type.stage <= Stage.DATA and _literal(expr):
-            return Code(f"data.new_tensor({self._literal_rows(expr)})")
+            return Code(self.constant(self._literal_rows(expr)))
         rank = len(expr.type.event) - 1
         parts = [self.as_tensor(self.aligned(item, expr.type.plates, rank).text, item) for item in expr.items]
         kinds = {(_random(item), item.type.plates, item.type.event, item.type.number) for item in expr.items}
@@ -360,7 +399,7 @@ class Emitter:
 
     def _full_vector(self, value: ir.Expr, dist: ir.Dist) -> str:
         """A number that stands for every entry of a vector argument."""
-        return f"data.new_full({self.shape((), dist.type.event[-1:])}, {self.emit(value).text})"
+        return self.filled(self.shape((), dist.type.event[-1:]), self.emit(value).text)
 
     def _log_prob(self, expr: ir.LogProb) -> Code:
         dist, plates = expr.dist, expr.type.plates

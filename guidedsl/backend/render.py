@@ -11,8 +11,9 @@ from functools import cache
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
-from guidedsl.assets import asset_text
+from guidedsl.assets import asset_path
 from guidedsl.backend.context import ModuleContext
+from guidedsl.backend.pyro.context import PyroContext, spelled
 from guidedsl.backend.statements import Statement
 
 LINE_LENGTH = 100
@@ -22,20 +23,29 @@ _NO_LINES = "\nLINES = ()\n"
 
 @cache
 def _environment(target: str) -> Environment:
-    names = ("module.py.jinja", "net.py.jinja", "model.py.jinja", "forward.py.jinja", "guide.py.jinja")
-    loader = DictLoader({name: asset_text(f"templates/{target}/{name}") for name in names})
+    folder = asset_path(f"templates/{target}")
+    loader = DictLoader({path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.jinja")})
     environment = Environment(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters["docstring"] = _docstring
     environment.filters["string"] = _string
+    environment.filters["spelled"] = spelled
     return environment
 
 
-def render_module(context: ModuleContext, target: str = "torch") -> str:
+def render_pyro(context: PyroContext) -> str:
+    """The text of the generated Pyro module."""
+    return format_python(_without_unused_imports(_rendered(context, "pyro")))
+
+
+def _rendered(context: object, target: str) -> str:
+    return _environment(target).get_template("module.py.jinja").render(module=context)
+
+
+def render_module(context: ModuleContext) -> str:
     """The text of the generated module."""
-    text = _environment(target).get_template("module.py.jinja").render(module=context)
-    formatted = format_python(_without_unused_imports(text))
+    formatted = format_python(_without_unused_imports(_rendered(context, "torch")))
     # black is slow on a long module: the table of lines is laid out on its own, not in a second pass over all.
     table, rows = "", 0
     for _ in range(3):

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from guidedsl import ir
 from guidedsl.backend.emit import Emitter, at
-from guidedsl.backend.names import Locals, data_attribute, local_name
+from guidedsl.backend.names import Locals, local_name
 from guidedsl.backend.statements import Statement, grouped, let_statements, same_call
 from guidedsl.backend.steps import Steps
 from guidedsl.check.walk import substitute, variables
@@ -54,7 +54,7 @@ def mask_of_steps(when: ir.Expr, scan: ir.Scan, emitter: Emitter) -> str:
     lets: dict[str, ir.Expr] = {s.name: s.value for s in scan.statements if isinstance(s, ir.Let)}
     alone: ir.Expr = substitute(when, lets)
     moving = {scan.step, *scan.sites}
-    number = f"fn.steps({emitter.size(scan.size)}, data)"
+    number = emitter.step_numbers(scan.size)
     inner = emitter.inside({scan.step: number}, steps.plate)
     return inner.materialised(steps.at_once(alone, moving), (*scan.plates, scan.step), when.type.event).text
 
@@ -134,9 +134,7 @@ class ScanWriter:
         """What holds the values of all steps, by name: this is what moves with the steps."""
         if sampler is None:
             fields = {var.name for var in variables(scan.statements) if var.role == "observed"}
-            self.texts = {
-                name: f"data.{data_attribute(name)}" if name in fields else local_name(name) for name in scan.sites
-            }
+            self.texts = {name: emitter.field(name) if name in fields else local_name(name) for name in scan.sites}
 
     def _needed(self) -> list[Node]:
         scan = self.scan
@@ -300,8 +298,7 @@ class ScanWriter:
         """The numbers of the steps as a tensor, where a value of all steps reads them."""
         if self.number is None and any(var.role == "step" for var in variables(node)):
             self.number = self.names.fresh("steps")
-            size = self.emitter.size(self.scan.size)
-            self.body.append(Statement(f"{self.number} = fn.steps({size}, data)", line))
+            self.body.append(Statement(f"{self.number} = {self.emitter.step_numbers(self.scan.size)}", line))
 
     def _let(self, lets: Sequence[ir.Let]) -> None:
         """The lets of one `let (a, b) = f(x)`, or a single one."""

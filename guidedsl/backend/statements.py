@@ -96,17 +96,10 @@ def _registered(param: ir.Param, emitter: Emitter, *, rows: bool) -> str:
     return f"param({', '.join(arguments)})"
 
 
-def _whole(emitter: Emitter) -> Emitter:
-    """An emitter for what is stored: it reads data with all rows."""
-    whole = Emitter(emitter.plates, emitter.local, full=True)
-    whole.named = emitter.named
-    return whole
-
-
 def stored_constraint(param: ir.Param, emitter: Emitter) -> str:
     """The constraint of a param, over all rows of its plates."""
     type = param.type
-    whole = _whole(emitter)
+    whole = emitter.of_all_rows()
     text = whole.constraint(type.support, param.bounds, param.transform, type.plates, len(type.event))
     emitter.dims |= whole.dims
     return text
@@ -118,9 +111,9 @@ def initial_value(param: ir.Param, emitter: Emitter) -> str:
     shape = emitter.stored_shape(type.plates, type.event)
     if param.init is None:
         if type.support == support("real"):
-            return f"data.new_full({shape}, 0.0)"
+            return emitter.filled(shape, "0.0")
         return f"{stored_constraint(param, emitter)}.default({shape}, data.dtype, data.device)"
-    whole = _whole(emitter)
+    whole = emitter.of_all_rows()
     whole.init_shape = shape
     value = whole.aligned(param.init, type.plates, len(type.event)).text
     emitter.dims |= whole.dims
@@ -128,7 +121,7 @@ def initial_value(param: ir.Param, emitter: Emitter) -> str:
         return value
     if not param.init.type.number and param.init.type.event == type.event and param.init.type.plates == type.plates:
         return value
-    return f"data.new_full({shape}, {value})"
+    return emitter.filled(shape, value)
 
 
 def let_value(let: ir.Let, emitter: Emitter) -> str:

@@ -8,5 +8,6 @@ from guidedsl.errors.names import *
 from guidedsl.errors.shapes import *
 from guidedsl.errors.sites import *
 from guidedsl.errors.supports import *
+from guidedsl.errors.targets import *
 from guidedsl.errors.warnings import *
 from guidedsl.errors.wording import be, closest

@@ -11,7 +11,9 @@ ROWS: tuple[Distribution, ...] = (
         name="Beta",
         forms=(
             form("Beta", concentration1="positive", concentration0="positive"),
-            form("BetaMean", mean="unit", concentration="positive"),
+            form("BetaMean", mean="unit", concentration="positive").in_pyro(
+                "Beta({mean_} * {concentration_}, (1.0 - {mean_}) * {concentration_})"
+            ),
         ),
         support="unit",
         reparameterised=True,
@@ -27,15 +29,20 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Distribution function 1 - (1 - x^concentration1)^concentration0.",
         pyro="Kumaraswamy",
+        pyro_cdf=True,
     ),
     Distribution(
         name="LogitNormal",
-        forms=(form("LogitNormal", loc="real", scale="positive"),),
+        forms=(
+            form("LogitNormal", loc="real", scale="positive").in_pyro(
+                "TransformedDistribution(dist.Normal({loc}, {scale}), [dist.transforms.SigmoidTransform()])"
+            ),
+        ),
         support="unit",
         reparameterised=True,
         has_mass=True,
         doc="inv_logit of a normal by that normal's mean and standard deviation.",
-        pyro="",
+        pyro="TransformedDistribution",
         scale_on_log="scale",
     ),
     Distribution(
@@ -46,6 +53,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Constant density between low and high.",
         pyro="Uniform",
+        pyro_cdf=True,
     ),
     Distribution(
         name="TruncatedNormal",
@@ -69,7 +77,7 @@ ROWS: tuple[Distribution, ...] = (
         name="ContinuousBernoulli",
         forms=(
             form("ContinuousBernoulli", probs="unit"),
-            form("ContinuousBernoulliLogits", logits="real"),
+            form("ContinuousBernoulliLogits", logits="real").in_pyro("ContinuousBernoulli(logits={logits})"),
         ),
         support="unit",
         reparameterised=True,
@@ -81,7 +89,9 @@ ROWS: tuple[Distribution, ...] = (
         name="RelaxedBernoulli",
         forms=(
             form("RelaxedBernoulli", temperature="positive", probs="unit"),
-            form("RelaxedBernoulliLogits", temperature="positive", logits="real"),
+            form("RelaxedBernoulliLogits", temperature="positive", logits="real").in_pyro(
+                "RelaxedBernoulli({temperature}, logits={logits})"
+            ),
         ),
         support="unit",
         reparameterised=True,

@@ -9,7 +9,7 @@ ROWS: tuple[Distribution, ...] = (
         name="Bernoulli",
         forms=(
             form("Bernoulli", probs="unit"),
-            form("BernoulliLogits", logits="real"),
+            form("BernoulliLogits", logits="real").in_pyro("Bernoulli(logits={logits})"),
         ),
         support="bool",
         reparameterised=False,
@@ -21,7 +21,7 @@ ROWS: tuple[Distribution, ...] = (
         name="Binomial",
         forms=(
             form("Binomial", total="count", probs="unit"),
-            form("BinomialLogits", total="count", logits="real"),
+            form("BinomialLogits", total="count", logits="real").in_pyro("Binomial({total}, logits={logits})"),
         ),
         support="int(0, total)",
         reparameterised=False,
@@ -42,7 +42,7 @@ ROWS: tuple[Distribution, ...] = (
         name="Geometric",
         forms=(
             form("Geometric", probs="unit"),
-            form("GeometricLogits", logits="real"),
+            form("GeometricLogits", logits="real").in_pyro("Geometric(logits={logits})"),
         ),
         support="count",
         reparameterised=False,
@@ -54,7 +54,7 @@ ROWS: tuple[Distribution, ...] = (
         name="Poisson",
         forms=(
             form("Poisson", rate="positive"),
-            form("PoissonLog", log_rate="real"),
+            form("PoissonLog", log_rate="real").in_pyro("Poisson({log_rate_}.exp())"),
         ),
         support="count",
         reparameterised=False,
@@ -66,9 +66,15 @@ ROWS: tuple[Distribution, ...] = (
         name="NegativeBinomial",
         forms=(
             form("NegativeBinomial", total="positive", probs="unit"),
-            form("NegativeBinomialLogits", total="positive", logits="real"),
-            form("NegativeBinomialMean", mean="positive", dispersion="positive"),
-            form("NegativeBinomialLogMean", log_mean="real", dispersion="positive"),
+            form("NegativeBinomialLogits", total="positive", logits="real").in_pyro(
+                "NegativeBinomial({total}, logits={logits})"
+            ),
+            form("NegativeBinomialMean", mean="positive", dispersion="positive").in_pyro(
+                "NegativeBinomial({dispersion}, {mean_} / ({mean_} + {dispersion_}))"
+            ),
+            form("NegativeBinomialLogMean", log_mean="real", dispersion="positive").in_pyro(
+                "NegativeBinomial({dispersion}, logits={log_mean_} - {dispersion_}.log())"
+            ),
         ),
         support="count",
         reparameterised=False,
@@ -78,7 +84,11 @@ ROWS: tuple[Distribution, ...] = (
     ),
     Distribution(
         name="ZeroInflatedPoisson",
-        forms=(form("ZeroInflatedPoisson", gate="unit", rate="positive"),),
+        forms=(
+            form("ZeroInflatedPoisson", gate="unit", rate="positive").in_pyro(
+                "ZeroInflatedPoisson({rate}, gate={gate})"
+            ),
+        ),
         support="count",
         reparameterised=False,
         has_mass=False,
@@ -88,8 +98,12 @@ ROWS: tuple[Distribution, ...] = (
     Distribution(
         name="ZeroInflatedNegativeBinomial",
         forms=(
-            form("ZeroInflatedNegativeBinomial", gate="unit", total="positive", probs="unit"),
-            form("ZeroInflatedNegativeBinomialLogits", gate="unit", total="positive", logits="real"),
+            form("ZeroInflatedNegativeBinomial", gate="unit", total="positive", probs="unit").in_pyro(
+                "ZeroInflatedNegativeBinomial({total}, probs={probs}, gate={gate})"
+            ),
+            form("ZeroInflatedNegativeBinomialLogits", gate="unit", total="positive", logits="real").in_pyro(
+                "ZeroInflatedNegativeBinomial({total}, logits={logits}, gate={gate})"
+            ),
         ),
         support="count",
         reparameterised=False,
@@ -110,7 +124,7 @@ ROWS: tuple[Distribution, ...] = (
         name="Categorical",
         forms=(
             form("Categorical", probs="simplex[K]"),
-            form("CategoricalLogits", logits="real[K]"),
+            form("CategoricalLogits", logits="real[K]").in_pyro("Categorical(logits={logits})"),
         ),
         support="int(0, K - 1)",
         reparameterised=False,
@@ -133,7 +147,7 @@ ROWS: tuple[Distribution, ...] = (
         name="OneHotCategorical",
         forms=(
             form("OneHotCategorical", probs="simplex[K]"),
-            form("OneHotCategoricalLogits", logits="real[K]"),
+            form("OneHotCategoricalLogits", logits="real[K]").in_pyro("OneHotCategorical(logits={logits})"),
         ),
         support="one_hot[K]",
         reparameterised=False,
@@ -145,7 +159,7 @@ ROWS: tuple[Distribution, ...] = (
         name="Multinomial",
         forms=(
             form("Multinomial", total="count", probs="simplex[K]"),
-            form("MultinomialLogits", total="count", logits="real[K]"),
+            form("MultinomialLogits", total="count", logits="real[K]").in_pyro("Multinomial({total}, logits={logits})"),
         ),
         support="count[K]",
         reparameterised=False,
@@ -192,7 +206,11 @@ ROWS: tuple[Distribution, ...] = (
     ),
     Distribution(
         name="DirichletMultinomial",
-        forms=(form("DirichletMultinomial", total="count", concentration="positive[K]"),),
+        forms=(
+            form("DirichletMultinomial", total="count", concentration="positive[K]").in_pyro(
+                "DirichletMultinomial({concentration}, {total})"
+            ),
+        ),
         support="count[K]",
         reparameterised=False,
         has_mass=False,

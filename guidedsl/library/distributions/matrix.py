@@ -7,7 +7,7 @@ from guidedsl.library.distributions.rows import Distribution, form
 ROWS: tuple[Distribution, ...] = (
     Distribution(
         name="LKJCholesky",
-        forms=(form("LKJCholesky", concentration="positive"),),
+        forms=(form("LKJCholesky", concentration="positive").in_pyro("LKJCholesky({dim}, {concentration})"),),
         support="corr_cholesky[K]",
         reparameterised=True,
         has_mass=False,
@@ -16,7 +16,7 @@ ROWS: tuple[Distribution, ...] = (
     ),
     Distribution(
         name="LKJ",
-        forms=(form("LKJ", concentration="positive"),),
+        forms=(form("LKJ", concentration="positive").in_pyro("LKJ({dim}, {concentration})"),),
         support="corr[K]",
         reparameterised=True,
         has_mass=False,
@@ -26,8 +26,12 @@ ROWS: tuple[Distribution, ...] = (
     Distribution(
         name="Wishart",
         forms=(
-            form("Wishart", df="greater_than(K - 1)", scale_tril="lower_cholesky[K]"),
-            form("WishartCovariance", df="greater_than(K - 1)", covariance="cov[K]"),
+            form("Wishart", df="greater_than(K - 1)", scale_tril="lower_cholesky[K]").in_pyro(
+                "Wishart({df}, scale_tril={scale_tril})"
+            ),
+            form("WishartCovariance", df="greater_than(K - 1)", covariance="cov[K]").in_pyro(
+                "Wishart({df}, covariance_matrix={covariance})"
+            ),
         ),
         support="cov[K]",
         reparameterised=True,

@@ -13,6 +13,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="exp of a normal by that normal's mean and standard deviation.",
         pyro="LogNormal",
+        pyro_cdf=True,
         scale_on_log="scale",
     ),
     Distribution(
@@ -23,6 +24,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Absolute value of a Normal(0, scale).",
         pyro="HalfNormal",
+        pyro_cdf=True,
     ),
     Distribution(
         name="HalfCauchy",
@@ -32,6 +34,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Absolute value of a Cauchy(0, scale); scale is the median.",
         pyro="HalfCauchy",
+        pyro_cdf=True,
     ),
     Distribution(
         name="HalfStudentT",
@@ -50,12 +53,15 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Exponential with mean 1 / rate.",
         pyro="Exponential",
+        pyro_cdf=True,
     ),
     Distribution(
         name="Gamma",
         forms=(
             form("Gamma", concentration="positive", rate="positive"),
-            form("GammaScale", concentration="positive", scale="positive"),
+            form("GammaScale", concentration="positive", scale="positive").in_pyro(
+                "Gamma({concentration}, 1.0 / {scale_})"
+            ),
         ),
         support="positive",
         reparameterised=True,
@@ -89,6 +95,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Weibull with survival function exp(-(x / scale)^concentration).",
         pyro="Weibull",
+        pyro_cdf=True,
     ),
     Distribution(
         name="Pareto",
@@ -98,6 +105,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Pareto with survival function (scale / x)^alpha above scale.",
         pyro="Pareto",
+        pyro_cdf=True,
     ),
     Distribution(
         name="LogLogistic",
@@ -119,30 +127,34 @@ ROWS: tuple[Distribution, ...] = (
     ),
     Distribution(
         name="Rayleigh",
-        forms=(form("Rayleigh", scale="positive"),),
+        forms=(form("Rayleigh", scale="positive").in_pyro("Weibull(2.0**0.5 * {scale_}, 2.0)"),),
         support="positive",
         reparameterised=True,
         has_mass=True,
         doc="Length of a vector of two independent Normal(0, scale).",
-        pyro="",
+        pyro="Weibull",
     ),
     Distribution(
         name="InverseChi2",
-        forms=(form("InverseChi2", df="positive"),),
+        forms=(form("InverseChi2", df="positive").in_pyro("InverseGamma(0.5 * {df_}, 0.5)"),),
         support="positive",
         reparameterised=True,
         has_mass=True,
         doc="1 / x of a Chi2(df).",
-        pyro="",
+        pyro="InverseGamma",
     ),
     Distribution(
         name="ScaledInverseChi2",
-        forms=(form("ScaledInverseChi2", df="positive", scale="positive"),),
+        forms=(
+            form("ScaledInverseChi2", df="positive", scale="positive").in_pyro(
+                "InverseGamma(0.5 * {df_}, 0.5 * {df_} * {scale_} ** 2)"
+            ),
+        ),
         support="positive",
         reparameterised=True,
         has_mass=True,
         doc="df * scale^2 / x of a Chi2(df): a variance known from df observations of standard deviation scale.",
-        pyro="",
+        pyro="InverseGamma",
     ),
     Distribution(
         name="Lomax",

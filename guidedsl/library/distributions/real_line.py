@@ -13,6 +13,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Normal by mean and standard deviation.",
         pyro="Normal",
+        pyro_cdf=True,
     ),
     Distribution(
         name="Cauchy",
@@ -22,6 +23,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Cauchy by median and half width at half maximum.",
         pyro="Cauchy",
+        pyro_cdf=True,
     ),
     Distribution(
         name="StudentT",
@@ -40,6 +42,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Double exponential by mean and mean absolute deviation.",
         pyro="Laplace",
+        pyro_cdf=True,
     ),
     Distribution(
         name="AsymmetricLaplace",
@@ -58,6 +61,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Hyperbolic secant law, a Laplace smooth at loc: density 1 / (pi scale cosh((x - loc) / scale)).",
         pyro="SoftLaplace",
+        pyro_cdf=True,
     ),
     Distribution(
         name="Logistic",
@@ -67,6 +71,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Logistic by mean and scale: its distribution function is inv_logit((x - loc) / scale).",
         pyro="Logistic",
+        pyro_cdf=True,
     ),
     Distribution(
         name="Gumbel",
@@ -76,6 +81,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Gumbel of largest values by mode and scale.",
         pyro="Gumbel",
+        pyro_cdf=True,
     ),
     Distribution(
         name="Point",

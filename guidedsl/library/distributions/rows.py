@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Rule = Literal["mixture", "zero_inflated", "truncated"]
@@ -28,15 +28,24 @@ class Argument:
 
 @dataclass(frozen=True)
 class Form:
-    """One parameterisation: its arguments in order and the runtime class that computes with them."""
+    """One parameterisation: its arguments in order and the runtime class that computes with them.
+
+    `pyro` is the call of Pyro's class where that is not the family's with the same arguments in the same order: with
+    `{name}` for an argument, `{name_}` for it in brackets where it needs them, `{dim}` for the size of the event.
+    """
 
     arguments: tuple[Argument, ...]
     runtime: str
+    pyro: str = ""
 
     @property
     def values(self) -> tuple[Argument, ...]:
         """The arguments that are values."""
         return tuple(argument for argument in self.arguments if not argument.is_distribution)
+
+    def in_pyro(self, call: str) -> Form:
+        """The form with its call of Pyro's class."""
+        return replace(self, pyro=call)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class Distribution:
 
     `support` is written like a type and may name arguments and event dims: `real`, `interval(low, high)`,
     `int(0, total)`, `int(0, K - 1)`, `simplex[K]`. Positional arguments belong to the first form; names pick the form.
+    `pyro` names Pyro's class, empty where it has none; `pyro_cdf` says that it has a distribution function.
     `sums_to` is the argument that the entries of a draw add up to. A family of distributions has a `rule` instead of a
     support, which says how its support and density come from theirs. A family that is `tabulated` has the log
     probabilities of all its values at once, as `log_table`.
@@ -63,6 +73,7 @@ class Distribution:
     rule: Rule | None = None
     sums_to: str | None = None
     tabulated: bool = False
+    pyro_cdf: bool = False
 
 
 def form(runtime: str, /, **types: str | tuple[str, float]) -> Form:

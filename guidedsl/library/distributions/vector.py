@@ -8,10 +8,18 @@ ROWS: tuple[Distribution, ...] = (
     Distribution(
         name="MultivariateNormal",
         forms=(
-            form("MultivariateNormal", loc="real[K]", scale_tril="lower_cholesky[K]"),
-            form("MultivariateNormalCovariance", loc="real[K]", covariance="cov[K]"),
-            form("MultivariateNormalPrecision", loc="real[K]", precision="cov[K]"),
-            form("MultivariateNormalUnit", loc="real[K]", scale="positive[K]", unit_tril="unit_lower_cholesky[K]"),
+            form("MultivariateNormal", loc="real[K]", scale_tril="lower_cholesky[K]").in_pyro(
+                "MultivariateNormal({loc}, scale_tril={scale_tril})"
+            ),
+            form("MultivariateNormalCovariance", loc="real[K]", covariance="cov[K]").in_pyro(
+                "MultivariateNormal({loc}, covariance_matrix={covariance})"
+            ),
+            form("MultivariateNormalPrecision", loc="real[K]", precision="cov[K]").in_pyro(
+                "MultivariateNormal({loc}, precision_matrix={precision})"
+            ),
+            form(
+                "MultivariateNormalUnit", loc="real[K]", scale="positive[K]", unit_tril="unit_lower_cholesky[K]"
+            ).in_pyro("MultivariateNormal({loc}, scale_tril={scale_}[..., None] * {unit_tril_})"),
         ),
         support="real[K]",
         reparameterised=True,
@@ -60,7 +68,9 @@ ROWS: tuple[Distribution, ...] = (
         name="RelaxedOneHotCategorical",
         forms=(
             form("RelaxedOneHotCategorical", temperature="positive", probs="simplex[K]"),
-            form("RelaxedOneHotCategoricalLogits", temperature="positive", logits="real[K]"),
+            form("RelaxedOneHotCategoricalLogits", temperature="positive", logits="real[K]").in_pyro(
+                "RelaxedOneHotCategorical({temperature}, logits={logits})"
+            ),
         ),
         support="simplex[K]",
         reparameterised=True,

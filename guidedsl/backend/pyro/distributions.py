@@ -1,0 +1,145 @@
+"""Distributions as Pyro's, with the event dims that a site has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from guidedsl import ir
+from guidedsl.backend.code import ATOM, Code
+from guidedsl.backend.pyro.refusal import Inexpressible
+from guidedsl.ir import Stage
+from guidedsl.sizes import Size
+
+if TYPE_CHECKING:
+    from guidedsl.backend.pyro.emit import PyroEmitter
+
+_TORCH = "use the torch target, or another family"
+
+
+def pyro_distribution(
+    emitter: PyroEmitter, dist: ir.Dist, plates: Sequence[str], batch: int, full: Sequence[Size] | None = None
+) -> Code:
+    """A distribution with `batch` event dims left of the family's own, not yet declared as such.
+
+    With `full` it has these event dims at full size. Raises `Inexpressible`.
+    """
+    match dist.row.rule:
+        case "mixture":
+            if dist.listed:
+                raise Inexpressible(
+                    "a mixture of listed components", "give the components' parameters as vectors: `mixture(w, D(v))`"
+                )
+            weights = emitter.arguments(dist, plates, batch)[0]
+            if full is not None and (len(full) > dist.own or emitter.steps_of(plates)):
+                shape = emitter.shape(emitter.steps_of(plates), (*_batch(dist, full), dist.arguments[0].type.event[-1]))
+                weights = f"fn.expand({weights}, {shape})"
+            logits = "logits=" if dist.form.values[0].name == "logits" else ""
+            parts = pyro_distribution(emitter, dist.parts[0], plates, batch + 1, dist.parts[0].type.event)
+            return Code(f"dist.MixtureSameFamily(dist.Categorical({logits}{weights}), {parts.text})")
+        case "zero_inflated":
+            gate = emitter.arguments(dist, plates, batch)[0]
+            base = pyro_distribution(emitter, dist.parts[0], plates, batch, full)
+            gate = emitter.as_tensor(gate, dist.arguments[0])
+            return Code(f"dist.ZeroInflatedDistribution({base.text}, gate={gate})")
+        case "truncated":
+            raise Inexpressible("a truncated distribution that is drawn or nested", _TORCH)
+        case None:
+            return _family(emitter, dist, plates, batch, full)
+
+
+def _family(
+    emitter: PyroEmitter, dist: ir.Dist, plates: Sequence[str], batch: int, full: Sequence[Size] | None
+) -> Code:
+    if not dist.row.pyro:
+        raise Inexpressible(f"the {dist.row.name} distribution", _TORCH)
+    texts = emitter.arguments(dist, plates, batch)
+    call = dist.form.pyro or f"{dist.row.pyro}({', '.join('{' + a.name + '}' for a in dist.form.values)})"
+    if dist.row.sums_to is not None and "Dirichlet" not in call:
+        _one_total(dist)
+    steps = emitter.steps_of(plates)
+    wide = full is not None and not _is_full(dist, full, steps)
+    expand = wide and all(a.type.number or not (a.type.plates or a.type.stage is Stage.LATENT) for a in dist.arguments)
+    if wide and not expand and full is not None:
+        texts = _widened(emitter, dist, texts, full, steps)
+    fields: dict[str, str] = {}
+    for name, text, argument in zip((a.name for a in dist.form.values), texts, dist.arguments, strict=True):
+        tensor = argument.type.number and f"{{{name}_}}." in call
+        fields[name] = text
+        fields[f"{name}_"] = emitter.constant(text) if tensor else _bracketed(text)
+    if dist.type.event:
+        fields["dim"] = emitter.size(dist.type.event[-1])
+    code = Code(f"dist.{call.format(**fields)}")
+    if expand and full is not None:
+        return Code(f"{code.text}.expand({emitter.shape(steps, _batch(dist, full))})")
+    return code
+
+
+def _one_total(dist: ir.Dist) -> None:
+    names = [argument.name for argument in dist.form.values]
+    total = dist.arguments[names.index(dist.row.sums_to or "")]
+    if not total.type.number:
+        raise Inexpressible(f"a {dist.row.name} with a total for each row", "Pyro takes one number: give it as a dim")
+
+
+def _bracketed(text: str) -> str:
+    plain = text.isidentifier() or text.replace(".", "").isdigit() or (text.endswith(("]", ")")) and " " not in text)
+    return text if plain else f"({text})"
+
+
+def _batch(dist: ir.Dist, full: Sequence[Size]) -> Sequence[Size]:
+    return full[: len(full) - dist.own]
+
+
+def _is_full(dist: ir.Dist, full: Sequence[Size], steps: Sequence[str]) -> bool:
+    """Whether some argument has all axes left of the family's own, so that the others broadcast to it."""
+    want = tuple(_batch(dist, full))
+    if not want and not steps:
+        return True
+    return any(
+        not argument.type.number
+        and argument.type.event[: len(argument.type.event) - rank] == want
+        and set(steps) <= set(argument.type.plates)
+        for argument, rank in zip(dist.arguments, dist.ranks, strict=True)
+    )
+
+
+def _widened(
+    emitter: PyroEmitter, dist: ir.Dist, texts: list[str], full: Sequence[Size], steps: Sequence[str]
+) -> list[str]:
+    """The arguments, the first tensor among them with all axes left of the family's own."""
+    for position, (argument, rank) in enumerate(zip(dist.arguments, dist.ranks, strict=True)):
+        if not argument.type.number:
+            own = argument.type.event[len(argument.type.event) - rank :]
+            wide = f"fn.expand({texts[position]}, {emitter.shape(steps, (*_batch(dist, full), *own))})"
+            return [*texts[:position], wide, *texts[position + 1 :]]
+    return texts
+
+
+def log_density(emitter: PyroEmitter, dist: ir.Dist, x: str, plates: Sequence[str], batch: int) -> Code:
+    """The log density at `x`, a value for each of `plates` and of `batch` event dims. Raises `Inexpressible`."""
+    if dist.row.rule == "truncated":
+        return _log_truncated(emitter, dist, x, plates, batch)
+    return Code(f"{pyro_distribution(emitter, dist, plates, batch).at(ATOM)}.log_prob({x})")
+
+
+def _log_truncated(emitter: PyroEmitter, dist: ir.Dist, x: str, plates: Sequence[str], batch: int) -> Code:
+    """The density of what is truncated over its mass between the bounds."""
+    base = dist.parts[0]
+    if base.row.rule is not None or not base.row.pyro_cdf:
+        raise Inexpressible(
+            f"a restricted {base.row.name}", "name a family with that support, such as HalfNormal, or use the torch target"
+        )
+    inner = pyro_distribution(emitter, base, plates, batch)
+    support = base.type.support.range
+    mass = []
+    for bound, end, sure in zip(dist.arguments, (support.low, support.high), ("0.0", "1.0"), strict=True):
+        value = bound.type.value
+        outside = value is not None and (value <= end if sure == "0.0" else value >= end)
+        bound_text = emitter.as_tensor(emitter.aligned(bound, plates, batch).text, bound)
+        mass.append(sure if outside else f"{inner.at(ATOM)}.cdf({bound_text})")
+    low, high = mass
+    inside = high if low == "0.0" else f"({high} - {low})"
+    if inside == "1.0":
+        return Code(f"{inner.at(ATOM)}.log_prob({x})")
+    return Code(f"{inner.at(ATOM)}.log_prob({x}) - {inside}.log()", 1)
