@@ -26,7 +26,7 @@ from pyro.infer.enum import get_importance_trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from guidedsl.backend.names import local_name, snake_case
+from guidedsl.backend.names import local_name
 from guidedsl.runtime import Guide, ParamStore
 from guidedsl.runtime import distributions as families
 from guidedsl.runtime.metadata import attribute_of
@@ -102,7 +102,8 @@ def run_ours(
     noise = RecordedNoise(generator, data.dtype, data.device)
     batch = data.subsample(data.noise(generator))
     guide(batch, store=store, noise=data.noise(generator))
-    guide.model(batch, guide(batch, store=store, noise=data.noise(generator)).latents, store=store)
+    if guide.model.simulate is not None:
+        guide.model(batch, guide(batch, store=store, noise=data.noise(generator)).latents, store=store)
     with torch.no_grad():
         for leaf in store.trainable().values():
             leaf += spread * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)
@@ -114,7 +115,9 @@ def run_ours(
     for spec in data.schema.plates:
         plate = getattr(batch, attribute_of(spec.name))
         rows[spec.name] = torch.arange(plate.size) if plate.rows is None else plate.rows
-    log_p = guide.model(batch, draw.latents, store=store).expand(particles)
+    log_p = torch.zeros(particles, dtype=data.dtype)
+    if guide.model.simulate is not None:  # else its density is not in the program
+        log_p = guide.model(batch, draw.latents, store=store).expand(particles)
     names = [site.name for site in guide.model.sites]
     normals = noise.normals if noise.only_normal and {name for name, _ in draws} <= NORMALS | {POINT} else None
     return Ours(
@@ -184,17 +187,25 @@ def _is_delta(distribution: Any) -> bool:
 
 @dataclass(frozen=True)
 class Theirs:
-    """The Pyro module's two functions for a guide, and the arguments that they take."""
+    """The Pyro module's two functions for a guide, and the arguments that they take.
 
-    model: Callable[..., None]
+    `model` is None where the density is not in the program.
+    """
+
+    model: Callable[..., None] | None
     guide: Callable[..., None]
     arguments: tuple[Any, ...]
     named: dict[str, Any]
 
 
-def theirs_of(module: ModuleType, guide: Guide, data: Any, fields: Mapping[str, object]) -> Theirs:
+def theirs_of(
+    model: Callable[..., None] | None,
+    function: Callable[..., None],
+    guide: Guide,
+    data: Any,
+    fields: Mapping[str, object],
+) -> Theirs:
     """The Pyro functions with the data as a caller has it, in the given precision, and the sizes that they ask for."""
-    model = _function(module, guide.model.name, "model")
     arguments: dict[str, Any] = {}
     for spec in guide.model.fields:
         if spec.role == "derived" or fields.get(spec.name) is None:
@@ -205,12 +216,12 @@ def theirs_of(module: ModuleType, guide: Guide, data: Any, fields: Mapping[str, 
     placed: list[Any] = []
     named: dict[str, Any] = {}
     known = {local_name(name): value for name, value in {**arguments, **sizes}.items()}
-    for parameter in inspect.signature(model).parameters.values():
+    for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY:
             named[parameter.name] = known[parameter.name]
         else:
             placed.append(known.get(parameter.name))
-    return Theirs(model, _function(module, guide.name, "guide"), tuple(placed), named)
+    return Theirs(model, function, tuple(placed), named)
 
 
 def _numbers(value: Any) -> Any:
@@ -218,12 +229,6 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, list):
         return [_numbers(item) for item in value]
     return math.nan if value is None else value
-
-
-def _function(module: ModuleType, name: str, suffix: str) -> Callable[..., None]:
-    snake = snake_case(name)
-    found: Callable[..., None] = getattr(module, f"{snake}_{suffix}", None) or getattr(module, snake)
-    return found
 
 
 @dataclass(frozen=True)
@@ -241,7 +246,7 @@ class Replayed:
 def replay(theirs: Theirs, ours: Ours, particles: int = 0, nesting: int = 0) -> Replayed:
     """Pyro's traces of guide and model, which it checks against each other as in a step of SVI."""
     handler = Given(ours)
-    model, guide = theirs.model, theirs.guide
+    model, guide = theirs.model or nothing, theirs.guide
     if particles:
         wide = pyro.plate("particles", particles, dim=-nesting - 1)
         model, guide = wide(model), wide(guide)
@@ -250,6 +255,8 @@ def replay(theirs: Theirs, ours: Ours, particles: int = 0, nesting: int = 0) -> 
         warnings.simplefilter("error")
         with handler:
             traces = get_importance_trace("flat", math.inf, model, guide, theirs.arguments, theirs.named)
+        if theirs.model is None:
+            traces = poutine.trace(nothing).get_trace(), traces[1]
     model_trace, guide_trace = traces
     if handler.waiting:
         raise Differs(f"Pyro's guide has {len(handler.waiting)} draws fewer than ours")
@@ -260,6 +267,10 @@ def replay(theirs: Theirs, ours: Ours, particles: int = 0, nesting: int = 0) -> 
     size = sum(float(torch.as_tensor(term).detach().abs()) for term in terms)
     log_p, log_q = (torch.as_tensor(trace.log_prob_sum()) for trace in (model_trace, guide_trace))
     return Replayed(log_p, log_q, values, size, handler.inits)
+
+
+def nothing(*arguments: Any, **named: Any) -> None:
+    """Stands for a model whose density is elsewhere."""
 
 
 @contextmanager
@@ -300,8 +311,12 @@ def scale_of(ours: Ours, replayed: Replayed) -> float:
 
 def compare_values(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], tolerance: float, what: str) -> None:
     for name, value in theirs.items():
+        if ours[name].numel() != value.numel():
+            raise Differs(f"{what} {name} has the shape {list(value.shape)} in Pyro, {list(ours[name].shape)} here")
+        if not value.numel():
+            continue
         own = ours[name].detach().reshape(value.shape).to(value.dtype)
-        off = float((own - value.detach()).abs().max()) if own.numel() else 0.0
+        off = float((own - value.detach()).abs().max())
         if not off <= tolerance * max(1.0, float(own.abs().max())):
             raise Differs(f"{what} {name} is off by {off:.3g}")
 
@@ -333,18 +348,19 @@ def compare_gradients(ours: Ours, replayed: Replayed, tolerance: float) -> None:
     for what, a, b in (("log p", ours.log_p, replayed.log_p), ("log q", ours.log_q, replayed.log_q)):
         mine, other = gradients(a.sum(), leaves), gradients(b.sum(), leaves)
         norm = math.sqrt(sum(float(g.double().square().sum()) for g in mine.values()))
-        for name in leaves:
+        for name in (name for name, leaf in leaves.items() if leaf.numel()):
             off = float((mine[name] - other[name]).abs().max())
             if not off <= tolerance * max(1.0, norm):
                 raise Differs(f"the gradient of {what} with respect to {name} is off by {off:.3g}, of norm {norm:.3g}")
 
 
-def compare_inits(module: ModuleType, guide: Guide, data: Any, replayed: Replayed, tolerance: float) -> None:
+def compare_inits(guide: Guide, data: Any, replayed: Replayed, tolerance: float) -> None:
     """Initial values that are not random are the same."""
     store = ParamStore()
     batch = data.subsample(data.noise(torch.Generator().manual_seed(0)))
     draw = guide(batch, store=store, noise=data.noise(torch.Generator().manual_seed(0)))
-    guide.model(batch, draw.latents, store=store)
+    if guide.model.simulate is not None:
+        guide.model(batch, draw.latents, store=store)
     for name, init in replayed.inits.items():
         first, second = (torch.as_tensor(init() if callable(init) else init) for _ in range(2))
         if torch.equal(first, second):
@@ -356,4 +372,7 @@ def step_alone(theirs: Theirs, ours: Ours) -> None:
     with warnings.catch_warnings(), Given(ours, draws=False), torch.random.fork_rng():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
-        Trace_ELBO().loss(theirs.model, theirs.guide, *theirs.arguments, **theirs.named)
+        if theirs.model is None:
+            theirs.guide(*theirs.arguments, **theirs.named)
+        else:
+            Trace_ELBO().loss(theirs.model, theirs.guide, *theirs.arguments, **theirs.named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from oracle.pyro_replay import (
 
 from guidedsl.diagnostics import CompileError
 from guidedsl.modules import load_source, run_module
-from guidedsl.pipeline import compile_source
+from guidedsl.pipeline import Compiled, compile_source
 from guidedsl.runtime import Guide
 from guidedsl.source import Source
 from guidedsl.syntax.parser import parse
@@ -45,23 +46,44 @@ class Both:
     text: str
     ours: ModuleType
     theirs: ModuleType | None
+    names: dict[tuple[str, str | None], str]
+    """The Pyro functions of models and of guides, by the model's name and the guide's."""
     refused: tuple[str, ...] = ()
 
-    @property
-    def guides(self) -> list[Guide]:
-        return [value for value in vars(self.ours).values() if isinstance(value, Guide)]
+    def guide(self, name: str) -> Guide:
+        return next(value for value in vars(self.ours).values() if isinstance(value, Guide) and value.name == name)
+
+    def function(self, model: str, guide: str | None = None) -> Callable[..., None] | None:
+        """A function of the Pyro module, None where it has none."""
+        name = self.names.get((model, guide))
+        found: Callable[..., None] | None = None if name is None else getattr(self.theirs, name)
+        return found
 
 
 def compiled(source: Source) -> Both:
     """The program for both targets."""
     ours = load_source(source, "both_ours")
     try:
-        theirs = run_module(compile_source(source, "pyro").python, "both_theirs")
+        program = compile_source(source, "pyro")
     except CompileError as error:
         refused = tuple(dict.fromkeys(d.message for d in error.diagnostics if d.severity == "error"))
         assert all(d.code.startswith("E7") for d in error.diagnostics if d.severity == "error"), refused
-        return Both(source.text, ours, None, refused)
-    return Both(source.text, ours, theirs)
+        return Both(source.text, ours, None, {}, refused)
+    return Both(source.text, ours, run_module(program.python, "both_theirs"), _names(program))
+
+
+def _names(program: Compiled) -> dict[tuple[str, str | None], str]:
+    """The functions of a Pyro module stand in one order: each model that has a density, then its guides."""
+    statements = ast.parse(program.python).body
+    functions = (one.name for one in statements if isinstance(one, ast.FunctionDef) and not one.name.startswith("_"))
+    found: dict[tuple[str, str | None], str] = {}
+    for model in program.program.models:
+        if not model.interface:
+            found[model.name, None] = next(functions)
+        for guide in program.program.guides:
+            if guide.model.name == model.name:
+                found[model.name, guide.name] = next(functions)
+    return found
 
 
 def guide_by_guide(source: Source) -> Iterator[tuple[str, Both]]:
@@ -100,7 +122,9 @@ def compare(both: Both, guide: Guide, fields: Mapping[str, object], dtype: torch
     tolerance = TOLERANCE[dtype]
     with precision(dtype):
         data = guide.model.data(fields, dtype=dtype).with_generator(torch.Generator().manual_seed(seed))
-        theirs = _named("arguments", lambda: theirs_of(both.theirs, guide, data, fields))
+        model, function = both.function(guide.model.name), both.function(guide.model.name, guide.name)
+        assert function is not None
+        theirs = _named("arguments", lambda: theirs_of(model, function, guide, data, fields))
         ours = run_ours(both.ours, guide, data, seed)
         replayed = _named("replay", lambda: replay(theirs, ours))
         compare_values(ours.latents, replayed.values, tolerance, "the latent")
@@ -108,7 +132,7 @@ def compare(both: Both, guide: Guide, fields: Mapping[str, object], dtype: torch
         finite = bool(ours.elbo.isfinite())
         if finite:
             compare_gradients(ours, replayed, tolerance)
-        compare_inits(both.ours, guide, data, replayed, tolerance)
+        compare_inits(guide, data, replayed, tolerance)
         if ours.normals is not None:
             drawn = _named("draws", lambda: own_draws(theirs, ours))
             compare_values(ours.latents, drawn, tolerance, "Pyro's own draw of")
