@@ -9,15 +9,15 @@ import unicodedata
 from pathlib import Path
 from types import ModuleType
 
-from guidedsl.pipeline import compile_source
+from guidedsl.pipeline import Target, compile_source
 from guidedsl.source import Source
 
 
-def module_name(path: Path) -> str:
-    """The name of the module generated from a file: `radon.guide` becomes `radon_guide`."""
+def module_name(path: Path, target: Target = "torch") -> str:
+    """The name of the module generated from a file: `radon.guide` becomes `radon_guide`, for Pyro `radon_pyro`."""
     stem = unicodedata.normalize("NFKC", path.name.removesuffix(".guide") or "unnamed")
     legal = "".join(char if f"_{char}".isidentifier() else "_" for char in stem)
-    name = f"{legal}_guide"
+    name = f"{legal}_{'pyro' if target == 'pyro' else 'guide'}"
     return name if name.isidentifier() and not keyword.iskeyword(name) else f"_{name}"
 
 

@@ -22,14 +22,24 @@ class Compiled:
     python: str
 
 
-def check(source: Source) -> Checked:
-    """Parse and check. Warnings that the text allows (`# allow W606`) are left out."""
+Target = Literal["torch", "pyro"]
+
+
+def check(source: Source, target: Target = "torch") -> Checked:
+    """Parse and check, for a target too. Warnings that the text allows (`# allow W606`) are left out."""
     checked = check_file(source, parse(source))
     kept = tuple(d for d in checked.diagnostics if not _allowed(source, d))
+    if target == "pyro" and not any(d.severity == "error" for d in kept):
+        from guidedsl.backend.pyro.context import pyro_context
+
+        kept = (*kept, *pyro_context(checked.program)[1])
     return Checked(checked.program, kept, checked.expansions)
 
 
-Target = Literal["torch", "pyro"]
+def target_of(code: str) -> Target:
+    """The target for which a program can have a finding of this code."""
+    return "pyro" if code == "E701" else "torch"
+
 
 
 def compile_source(source: Source, target: Target = "torch") -> Compiled:
@@ -38,7 +48,7 @@ def compile_source(source: Source, target: Target = "torch") -> Compiled:
     Raises:
         CompileError: the program has errors, or the target cannot express it.
     """
-    from guidedsl.backend.context import CODEGEN, module_context
+    from guidedsl.backend.context import module_context
     from guidedsl.backend.pyro.context import pyro_context
     from guidedsl.backend.render import render_module, render_pyro
 
@@ -48,7 +58,7 @@ def compile_source(source: Source, target: Target = "torch") -> Compiled:
     if target == "torch":
         python = render_module(module_context(checked.program))
     else:
-        context, refused = pyro_context(checked.program, CODEGEN)
+        context, refused = pyro_context(checked.program)
         if refused:
             raise CompileError(source, (*checked.diagnostics, *refused))
         python = render_pyro(context)

@@ -35,8 +35,8 @@ def module_context(program: ir.Program) -> ModuleContext:
     externs = {extern.store_name: names.take(extern_name(extern.name)) for extern in program.externs}
     declared = [*(model.name for model in program.models), *(guide.name for guide in program.guides)]
     variables = {name: names.take(name) for name in declared}
-    owners = _owners(program)
-    callees = {**externs, **variable_names((net for net, _, _ in owners), names, _locals(program))}
+    found = owners(program)
+    callees = {**externs, **variable_names((net for net, _, _ in found), names, program_locals(program))}
     single = {guide.model.name for guide in program.guides if guide.nets or guide.model.nets}
     single |= {model.name for model in program.models if model.nets}
     models = {
@@ -51,10 +51,10 @@ def module_context(program: ir.Program) -> ModuleContext:
     )
     nets = tuple(
         net_context(net, callees[net.store_name], owner, plates)
-        for net, owner, plates in owners
+        for net, owner, plates in found
         if net.kind == "generated"
     )
-    outside = [*program.externs, *(net for net, _, _ in owners if net.kind != "generated")]
+    outside = [*program.externs, *(net for net, _, _ in found if net.kind != "generated")]
     handles = tuple(handle_context(callee, callees[callee.store_name]) for callee in outside)
     name = program.source.name.replace("\\", "/").rsplit("/", 1)[-1]
     return ModuleContext(
@@ -72,7 +72,7 @@ def _sums(program: ir.Program, model: ir.Model) -> list[ir.Summed]:
     return sorted(found.values(), key=lambda summed: -len(summed.names))
 
 
-def _locals(program: ir.Program) -> frozenset[str]:
+def program_locals(program: ir.Program) -> frozenset[str]:
     """The variables of all functions."""
     names: set[str] = set()
     for model in program.models:
@@ -84,12 +84,12 @@ def _locals(program: ir.Program) -> frozenset[str]:
     return frozenset(local_name(name) for name in names)
 
 
-def _owners(program: ir.Program) -> list[tuple[ir.Callee, str, dict[str, ir.Plate]]]:
+def owners(program: ir.Program) -> list[tuple[ir.Callee, str, dict[str, ir.Plate]]]:
     """Every net with the name of its model or guide, and the plates there."""
     found: list[tuple[ir.Callee, str, dict[str, ir.Plate]]] = []
-    owners = [(model.name, model, model.nets) for model in program.models]
-    owners += [(guide.name, guide.model, guide.nets) for guide in program.guides]
-    for name, model, nets in owners:
+    declared = [(model.name, model, model.nets) for model in program.models]
+    declared += [(guide.name, guide.model, guide.nets) for guide in program.guides]
+    for name, model, nets in declared:
         plates = {plate.name: plate for plate in model.plates}
         found.extend((net, name, plates) for net in nets)
     return found

@@ -106,6 +106,10 @@ class Emitter:
         """A tensor of that shape, all of one value."""
         return f"data.new_full({shape}, {value})"
 
+    def repeated(self, shape: str, value: str) -> str:
+        """A tensor of that shape with the entries of one that broadcasts to it."""
+        return self.filled(shape, value)
+
     def constant(self, values: str) -> str:
         """Numbers, or nested lists of them, as a tensor."""
         return f"data.new_tensor({values})"

@@ -67,7 +67,7 @@ def net_statements(used: Iterable[ir.Callee], variables: Variables, emitter: Emi
         if callee.kind == "extern":
             continue
         source = variables[callee.store_name]
-        dims = _dims(callee) if callee.layers is not None else ()
+        dims = net_dims(callee) if callee.layers is not None else ()
         if dims:
             source = f"lambda: {source}({', '.join(emitter.size(Size.of(dim)) for dim in dims)})"
         code = f'{emitter.local(callee.name)} = net(store, "{callee.store_name}", {source}, data)'
@@ -78,7 +78,7 @@ def net_statements(used: Iterable[ir.Callee], variables: Variables, emitter: Emi
 # Generated nets
 
 
-def _dims(callee: ir.Callee) -> tuple[str, ...]:
+def net_dims(callee: ir.Callee) -> tuple[str, ...]:
     """The dims that the class takes, in the order in which data flows through them."""
     assert callee.layers is not None
     sizes = [size for layer in callee.layers.all for size in (layer.inputs, layer.outputs)]
@@ -105,7 +105,7 @@ def net_context(callee: ir.Callee, name: str, owner: str, plates: Mapping[str, i
     assert callee.layers is not None
     writer = _Writer(callee, callee.layers, plates)
     forward = writer.forward()
-    dims = _dims(callee)
+    dims = net_dims(callee)
     return NetContext(
         name=name,
         doc=textwrap.fill(f"{signature_text(callee)}, a net of {owner}.", _DOC_WIDTH, break_long_words=False),

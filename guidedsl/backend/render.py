@@ -23,8 +23,9 @@ _NO_LINES = "\nLINES = ()\n"
 
 @cache
 def _environment(target: str) -> Environment:
-    folder = asset_path(f"templates/{target}")
-    loader = DictLoader({path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.jinja")})
+    folders = asset_path("templates"), asset_path(f"templates/{target}")
+    found = {path.name: path.read_text(encoding="utf-8") for folder in folders for path in folder.glob("*.jinja")}
+    loader = DictLoader(found)
     environment = Environment(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

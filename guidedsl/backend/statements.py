@@ -121,7 +121,7 @@ def initial_value(param: ir.Param, emitter: Emitter) -> str:
         return value
     if not param.init.type.number and param.init.type.event == type.event and param.init.type.plates == type.plates:
         return value
-    return emitter.filled(shape, value)
+    return emitter.filled(shape, value) if param.init.type.number else emitter.repeated(shape, value)
 
 
 def let_value(let: ir.Let, emitter: Emitter) -> str:

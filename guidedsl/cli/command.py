@@ -153,6 +153,17 @@ def files_argument() -> Callable[[AnyFunction], AnyFunction]:
     return click.argument("files", nargs=-1, required=True, metavar="FILE...")
 
 
+def target_option() -> Callable[[AnyFunction], AnyFunction]:
+    """What a module is generated for."""
+    return click.option(
+        "--target",
+        type=click.Choice(["torch", "pyro"]),
+        default="torch",
+        show_default=True,
+        help="torch: on guidedsl's runtime; pyro: functions for pyro.infer.SVI, without guidedsl.",
+    )
+
+
 def file_argument() -> Callable[[AnyFunction], AnyFunction]:
     """The argument FILE."""
     return click.argument("file", metavar="FILE")

@@ -80,9 +80,9 @@ def _split(source: Source) -> tuple[str, Source]:
 
 
 def _diagnostics(case: Case) -> tuple[Diagnostic, ...]:
-    from guidedsl.pipeline import check
+    from guidedsl.pipeline import check, target_of
 
-    return check(case.bad).diagnostics
+    return check(case.bad, target_of(case.code)).diagnostics
 
 
 def _title(case: Case) -> str:

@@ -19,7 +19,7 @@ from guidedsl.source import MAX_BYTES, Source, UnreadableSource, decode_source, 
 if TYPE_CHECKING:
     from guidedsl import ir
     from guidedsl.check import Checked
-    from guidedsl.pipeline import Compiled
+    from guidedsl.pipeline import Compiled, Target
 
 STDIN = "<stdin>"
 
@@ -53,13 +53,13 @@ def checked(name: str, session: Session) -> Checked:
     return result
 
 
-def compiled(name: str, session: Session) -> Compiled:
-    """A file as Python text, its findings reported. Stops with 1 where one is an error."""
+def compiled(name: str, session: Session, target: Target = "torch") -> Compiled:
+    """A file as Python text for a target, its findings reported. Stops with 1 where one is an error."""
     from guidedsl.pipeline import compile_source
 
     source = read(name, session)
     try:
-        result = compile_source(source)
+        result = compile_source(source, target)
     except CompileError as refused:
         session.report(source, refused.diagnostics)
         raise Stop(FOUND) from None
@@ -85,7 +85,7 @@ def _nothing(program: ir.Program) -> tuple[Diagnostic, ...]:
     return (errors.unexpected(place, expected="a model", found=found, opened=None, opened_text="", hint=hint),)
 
 
-def targets(names: Iterable[str], out: str | None) -> dict[str, Path]:
+def targets(names: Iterable[str], out: str | None, target: Target = "torch") -> dict[str, Path]:
     """Where the module generated from each file belongs. Stops with 2 where two belong in one place."""
     names = list(dict.fromkeys(names))
     to_file = out is not None and out.endswith(".py") and not Path(out).is_dir()
@@ -101,7 +101,7 @@ def targets(names: Iterable[str], out: str | None) -> dict[str, Path]:
         else:
             path = Path(name)
         folder = path.parent if out is None else Path(out)
-        found[name] = Path(out) if to_file and out is not None else folder / f"{module_name(path)}.py"
+        found[name] = Path(out) if to_file and out is not None else folder / f"{module_name(path, target)}.py"
         owner = owners.setdefault(found[name], name)
         if owner != name:
             raise Stop(USAGE, f"{owner} and {name} would both be written to {found[name]}", hint="rename one")

@@ -1,7 +1,10 @@
 """Small functions that a generated Pyro module may need; it holds a copy of those that it calls."""
 
+from collections.abc import Callable
+
+import pyro
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def indicator(condition: Tensor | bool) -> Tensor:
@@ -9,14 +12,29 @@ def indicator(condition: Tensor | bool) -> Tensor:
     return torch.as_tensor(condition).to(torch.get_default_dtype())
 
 
-def take(x: Tensor, index: Tensor, rank: int) -> Tensor:
-    """`x` [batch..., n, event...] at rows `index` [plates...]: [batch..., plates..., event...]; `rank` event axes.
+def one_axis(x: Tensor, rank: int, indices: tuple[Tensor | int, ...]) -> tuple[Tensor, Tensor]:
+    """The axes that `indices` point into as one, and the positions along it."""
+    split = x.ndim - rank - len(indices)
+    position: Tensor | int = 0
+    for size, index in zip(x.shape[split:], indices):
+        position = position * size + index
+    return x.flatten(split, split + len(indices) - 1), torch.as_tensor(position).long()
 
-    The batch axes of `x` that stand where those of `index` do have size 1.
+
+def take(x: Tensor, rank: int, *indices: Tensor | int) -> Tensor:
+    """`x` [batch..., n..., event...] at rows `indices` [plates...], one for each n: [batch..., plates..., event...].
+
+    `rank` counts the event axes. The batch axes of `x` that stand where those of the indices do have size 1.
     """
+    x, index = one_axis(x, rank, indices)
     split = x.ndim - rank - 1
     kept, event = x.shape[: max(0, split - index.ndim)], x.shape[split + 1 :]
     return x.index_select(split, index.reshape(-1)).reshape(*kept, *index.shape, *event)
+
+
+def gather_rows(x: Tensor, rank: int, *indices: Tensor | int) -> Tensor:
+    """As `take`, where batch axes of `x` and axes of the indices stand in one place."""
+    return gather(*one_axis(x, rank, indices), rank)
 
 
 def into_plate(x: Tensor, axis: int, slot: int, rank: int) -> Tensor:
@@ -103,3 +121,13 @@ def push(transform: torch.distributions.Transform, free: Tensor) -> tuple[Tensor
     """The value of coordinates under a bijection, and its log-determinant."""
     value = transform(free)
     return value, transform.log_abs_det_jacobian(free, value)
+
+
+NETS = {}
+
+
+def net(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+    """A net, made on first use, its weights in Pyro's param store under `name`."""
+    if name not in NETS:
+        NETS[name] = make()
+    return pyro.module(name, NETS[name])

@@ -10,7 +10,7 @@ import pytest
 
 from guidedsl import errors
 from guidedsl.diagnostics import Diagnostic
-from guidedsl.pipeline import check
+from guidedsl.pipeline import check, target_of
 from guidedsl.source import Source
 
 CASES = Path(__file__).resolve().parent.parent / "cases" / "errors"
@@ -47,7 +47,7 @@ def _declared_codes() -> set[str]:
 @pytest.mark.parametrize("case", FOLDERS)
 def test_bad_program_has_its_one_finding(case: str, update: bool) -> None:
     source = _source(case, "bad.guide")
-    found = check(source).diagnostics
+    found = check(source, target_of(case.partition("_")[0])).diagnostics
     shown = "\n".join(_render(diagnostic) for diagnostic in found)
     assert [diagnostic.code for diagnostic in found] == [case.partition("_")[0]], shown
     assert found[0].hint, "a hint says the edit that mends it"
@@ -60,7 +60,8 @@ def test_bad_program_has_its_one_finding(case: str, update: bool) -> None:
 
 @pytest.mark.parametrize("case", FOLDERS)
 def test_good_twin_is_clean(case: str) -> None:
-    assert [_render(diagnostic) for diagnostic in check(_source(case, "good.guide")).diagnostics] == []
+    found = check(_source(case, "good.guide"), target_of(case.partition("_")[0])).diagnostics
+    assert [_render(diagnostic) for diagnostic in found] == []
 
 
 @pytest.mark.parametrize("case", FOLDERS)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from guidedsl import ir
+from guidedsl import errors, ir
 from guidedsl.assets import asset_text
+from guidedsl.backend.context import CODEGEN, owners, program_locals
 from guidedsl.backend.names import MODULE_NAMES, Module, snake_case
+from guidedsl.backend.nets import NetContext, net_context, variable_names
 from guidedsl.backend.pyro.function import FunctionContext, learning_rates
 from guidedsl.backend.pyro.guide import guide_function
 from guidedsl.backend.pyro.layout import slots
@@ -28,39 +31,56 @@ class PyroContext:
     codegen: int
     docstring: str | None
     helpers: tuple[str, ...]
+    nets: tuple[NetContext, ...]
     rates: dict[str, str]
     functions: tuple[FunctionContext, ...]
 
 
-def pyro_context(program: ir.Program, codegen: int) -> tuple[PyroContext, list[Diagnostic]]:
+def pyro_context(program: ir.Program) -> tuple[PyroContext, list[Diagnostic]]:
     """Lower a checked program, with what Pyro cannot say."""
     found: list[Diagnostic] = []
     names = Module(MODULE_NAMES | {"pyro", "biject_to"})
     functions: list[FunctionContext] = []
+    mine = [one for one in owners(program) if one[0].kind == "generated"]
+    classes = variable_names((net for net, _, _ in mine), names, program_locals(program))
+    nets = tuple(_net(net, classes[net.store_name], owner, plates, found) for net, owner, plates in mine)
     for model in program.models:
         guides = [guide for guide in program.guides if guide.model.name == model.name]
         layout = slots(model, guides)
         snake = snake_case(model.name)
         name = names.take(snake, f"{snake}_model")
         if not model.interface:
-            functions.append(model_function(model, layout, name, found))
+            functions.append(model_function(model, layout, name, classes, found))
         for guide in guides:
             snake = snake_case(guide.name)
-            functions.append(guide_function(guide, layout, names.take(snake, f"{snake}_guide"), found))
-    texts = ["\n".join(function.body) for function in functions]
+            functions.append(guide_function(guide, layout, names.take(snake, f"{snake}_guide"), classes, found))
+    written = [line for function in functions for line in function.body]
+    written += [line for net in nets for line in net.forward]
     params = [s for m in program.models for s in m.statements if isinstance(s, ir.Param)]
     params += [param for guide in program.guides for param in guide.params]
     name = program.source.name.replace("\\", "/").rsplit("/", 1)[-1]
     context = PyroContext(
         source=name,
         sha256=program.source.sha256,
-        codegen=codegen,
+        codegen=CODEGEN,
         docstring=program.docstring,
-        helpers=_helpers({match for text in texts for match in _CALL.findall(text)}),
+        nets=tuple(replace(net, forward=tuple(map(spelled, net.forward))) for net in nets),
+        helpers=_helpers({match for line in written for match in _CALL.findall(line)}),
         rates=learning_rates(params),
         functions=tuple(functions),
     )
     return context, _once(found)
+
+
+def _net(net: ir.Callee, name: str, owner: str, plates: Mapping[str, ir.Plate], found: list[Diagnostic]) -> NetContext:
+    """A generated net, whose heads must be in supports that torch has a function for."""
+    context = net_context(net, name, owner, plates)
+    forward = tuple(line.replace("constraints.unit.constrain(", "torch.sigmoid(") for line in context.forward)
+    if any(".constrain(" in line for line in forward):
+        kinds = ", ".join(sorted({value.type.support.kind for value in net.outputs}))
+        hint = "return real numbers, and map them in a `let`"
+        found.append(errors.not_in_pyro(f"the net `{net.name}`, which returns {kinds},", net.span, hint))
+    return replace(context, forward=forward)
 
 
 def _once(found: list[Diagnostic]) -> list[Diagnostic]:
@@ -92,11 +112,15 @@ def _helpers(called: set[str]) -> tuple[str, ...]:
 
 
 def _sources() -> dict[str, str]:
-    """The source of every function that a module may copy, by name."""
+    """The source of every function, and of every constant that they read, which a module may copy; by name."""
     found: dict[str, str] = {}
     for path in _SOURCES:
         text = asset_text(path)
         for node in ast.parse(text).body:
-            if isinstance(node, ast.FunctionDef) and node.name not in found:
-                found[node.name] = ast.get_source_segment(text, node) or ""
+            if isinstance(node, ast.FunctionDef):
+                found.setdefault(node.name, ast.get_source_segment(text, node) or "")
+            elif (
+                isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper()
+            ):
+                found.setdefault(node.targets[0].id, ast.get_source_segment(text, node) or "")
     return found

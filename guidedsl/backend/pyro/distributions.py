@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from guidedsl import ir
-from guidedsl.backend.code import ATOM, Code
+from guidedsl.backend.code import ATOM, SUM, Code
 from guidedsl.backend.pyro.refusal import Inexpressible
 from guidedsl.ir import Stage
+from guidedsl.library.supports import INF
 from guidedsl.sizes import Size
 
 if TYPE_CHECKING:
@@ -126,9 +127,13 @@ def log_density(emitter: PyroEmitter, dist: ir.Dist, x: str, plates: Sequence[st
 def _log_truncated(emitter: PyroEmitter, dist: ir.Dist, x: str, plates: Sequence[str], batch: int) -> Code:
     """The density of what is truncated over its mass between the bounds."""
     base = dist.parts[0]
+    if _half(base, dist.arguments):
+        inner = pyro_distribution(emitter, base, plates, batch)
+        return Code(f"{inner.at(ATOM)}.log_prob({x}) + math.log(2.0)", SUM)
     if base.row.rule is not None or not base.row.pyro_cdf:
         raise Inexpressible(
-            f"a restricted {base.row.name}", "name a family with that support, such as HalfNormal, or use the torch target"
+            f"a restricted {base.row.name}",
+            "name a family with that support, such as HalfNormal, or use the torch target",
         )
     inner = pyro_distribution(emitter, base, plates, batch)
     support = base.type.support.range
@@ -142,4 +147,14 @@ def _log_truncated(emitter: PyroEmitter, dist: ir.Dist, x: str, plates: Sequence
     inside = high if low == "0.0" else f"({high} - {low})"
     if inside == "1.0":
         return Code(f"{inner.at(ATOM)}.log_prob({x})")
-    return Code(f"{inner.at(ATOM)}.log_prob({x}) - {inside}.log()", 1)
+    return Code(f"{inner.at(ATOM)}.log_prob({x}) - {inside}.log()", SUM)
+
+
+def _half(base: ir.Dist, bounds: Sequence[ir.Expr]) -> bool:
+    """Whether the bounds keep one side of a family that is symmetric about its `loc`."""
+    if not base.row.symmetric:
+        return False
+    loc = base.arguments[[argument.name for argument in base.form.values].index("loc")]
+    low, high = (bound.type.value for bound in bounds)
+    center = loc.type.value
+    return center is not None and ((low == center and high == INF) or (low == -INF and high == center))

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from guidedsl import ir
-from guidedsl.backend.code import ATOM, Code, axes
+from guidedsl.backend.code import ATOM, SUM, Code, axes
 from guidedsl.backend.emit import Emitter
 from guidedsl.backend.pyro.distributions import pyro_distribution
+from guidedsl.backend.pyro.refusal import Inexpressible
 from guidedsl.backend.pyro.rows import pyro_picked
 from guidedsl.backend.pyro.supports import pyro_constraint, pyro_free
 from guidedsl.ir import Bounds
@@ -42,15 +43,15 @@ class PyroEmitter(Emitter):
         self.batched: Mapping[str, str] = {}
         self.uneven = True
 
-    def _like(self, other: Emitter) -> Emitter:
+    def _like(self, other: Emitter) -> PyroEmitter:
         assert isinstance(other, PyroEmitter)
         other.slots, other.batches, other.batched = self.slots, self.batches, self.batched
         return other
 
-    def inside(self, spelled: Mapping[str, str], axis: ir.Plate | None = None) -> Emitter:
+    def inside(self, spelled: Mapping[str, str], axis: ir.Plate | None = None) -> PyroEmitter:
         return self._like(super().inside(spelled, axis))
 
-    def of_all_rows(self) -> Emitter:
+    def of_all_rows(self) -> PyroEmitter:
         return self._like(super().of_all_rows())
 
     # Sizes
@@ -91,6 +92,9 @@ class PyroEmitter(Emitter):
             return f"torch.{'zeros' if value == '0.0' else 'ones'}({shape[1:-1].rstrip(',')})"
         return f"torch.full({shape}, {value})"
 
+    def repeated(self, shape: str, value: str) -> str:
+        return f"{Code(value, SUM if ' ' in value else ATOM).at(ATOM)}.expand({shape}).clone()"
+
     def constant(self, values: str) -> str:
         plain = "." in values or "(" in values
         return f"torch.tensor({values if plain else f'float({values})'})"
@@ -129,6 +133,14 @@ class PyroEmitter(Emitter):
     def _dot(self, left: ir.Expr, right: ir.Expr, plates: Sequence[str]) -> Code:
         x, y = self.aligned(left, plates, 1), self.aligned(right, plates, 1)
         return Code(f"fn.dot({x.text}, {y.text})")
+
+    def _call(self, expr: ir.Call) -> Code:
+        if expr.callee.kind != "generated":
+            raise Inexpressible(
+                f"the {expr.callee.what} `{expr.callee.name}` from outside",
+                "write it out, generate it with `= mlp(…)`, or use the torch target",
+            )
+        return super()._call(expr)
 
     def _construct(self, expr: ir.Apply) -> Code:
         name = expr.function.name

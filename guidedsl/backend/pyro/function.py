@@ -10,10 +10,12 @@ from textwrap import indent
 from guidedsl import errors, ir
 from guidedsl.backend.code import number
 from guidedsl.backend.names import Locals, local_name
+from guidedsl.backend.nets import net_dims
 from guidedsl.backend.pyro.emit import PyroEmitter
 from guidedsl.backend.pyro.layout import Slots
 from guidedsl.backend.pyro.refusal import Inexpressible
 from guidedsl.backend.pyro.supports import default_value
+from guidedsl.backend.scans import mask_of_steps
 from guidedsl.backend.statements import Statement, initial_value, let_value, param_reads, stored_constraint
 from guidedsl.check.shapes import NEW
 from guidedsl.diagnostics import Diagnostic
@@ -23,7 +25,7 @@ from guidedsl.source import Span
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a generated function. `default` is empty where there is none; `named` says that it goes by name."""
+    """An argument of a generated function; `default` is empty where there is none, `named` ones go by name only."""
 
     name: str
     default: str
@@ -52,10 +54,16 @@ class FunctionContext:
 
 
 class FunctionWriter:
-    """Writes a function: statements with the plates that each stands in, put into `with` blocks at the end."""
+    """Writes a function: statements with the plates that each stands in, put into `with` blocks at the end.
 
-    def __init__(self, model: ir.Model, slots: Slots, names: Locals, found: list[Diagnostic]) -> None:
+    `classes` are those of the generated nets, by the names of the nets' weights.
+    """
+
+    def __init__(
+        self, model: ir.Model, slots: Slots, names: Locals, classes: Mapping[str, str], found: list[Diagnostic]
+    ) -> None:
         self.model = model
+        self.classes = classes
         self.found = found
         self.names = names
         self.names.taken |= {local_name(field.name) for field in model.fields}
@@ -64,7 +72,7 @@ class FunctionWriter:
         self.emitter.slots = slots
         self.lines: list[tuple[tuple[str, ...], Statement]] = []
         self.lines_before_plates = 0
-        self.plates = {plate.name: self.names.fresh(f"{local_name(plate.name)}_plate") for plate in model.plates}
+        self.plates = {plate.name: self.names.fresh(f"{plate.name}_plate") for plate in model.plates}
         self.rows = {
             plate.name: self.names.fresh(local_name(plate.name))
             for plate in model.plates
@@ -100,11 +108,11 @@ class FunctionWriter:
         for plates, statements in blocks:
             text = "\n".join(statements)
             if plates:
-                text = f"with {', '.join(map(self._entered, plates))}:\n{indent(text, '    ')}"
+                text = f"with {', '.join(map(self.entered, plates))}:\n{indent(text, '    ')}"
             texts.append(text)
         return tuple(texts)
 
-    def _entered(self, plate: str) -> str:
+    def entered(self, plate: str) -> str:
         """`user_plate`, with the rows of a step where it is subsampled."""
         return f"{self.plates[plate]} as {self.rows[plate]}" if plate in self.rows else self.plates[plate]
 
@@ -161,6 +169,10 @@ class FunctionWriter:
             if plate.name in used or f"{self.plates[plate.name]} as" in text:
                 with self.refusing(plate.span):
                     self._plate_statement(plate)
+        for callee in self.emitter.callees.values():
+            sizes = ", ".join(self.emitter.size(Size.of(dim)) for dim in net_dims(callee))
+            made = f"lambda: {self.classes[callee.store_name]}({sizes})"
+            self.add(f'{local_name(callee.name)} = fn.net("{callee.store_name}", {made})', callee.span)
         self.lines += behind
 
     def _derived(self, reads: set[str]) -> None:
@@ -205,6 +217,8 @@ class FunctionWriter:
             text = f"{text} - {field.index_base}"
         if field.type.support.target is not None:
             text = f"({text}).long()" if " " in text else f"{text}.long()"
+        elif field.type.support.row.discrete:
+            text = f"{text}.to(torch.get_default_dtype())"
         if text != name:
             self.add(f"{name} = {text}", span)
         self._excused(field, whole)
@@ -212,18 +226,17 @@ class FunctionWriter:
 
     def _excused(self, field: ir.Field, whole: PyroEmitter) -> None:
         """Entries that `when` leaves out may be NaN: a value of the type stands in for them."""
-        terms = [t for t in self.model.terms if t.name == field.name and t.when is not None]
-        in_scan = [s for s in self.model.statements if isinstance(s, ir.Scan) and field.name in s.sites]
-        if not terms:
+        whens = [t.when for t in self.model.terms if t.name == field.name and t.when is not None]
+        if not whens:
             return
-        if in_scan:
-            raise Inexpressible("`when` in a scan", "use the torch target")
-        when = terms[0].when
-        assert when is not None
-        name, rank = local_name(field.name), len(field.type.event)
-        mask = whole.aligned(when, field.plates, 0).text
+        when, name = whens[0], local_name(field.name)
+        rest = len(field.type.event) - len(when.type.event)
+        scan = next((s for s in self.model.statements if isinstance(s, ir.Scan) and field.name in s.sites), None)
+        if scan is None:
+            mask = whole.aligned(when, field.plates, 0).text
+        else:
+            mask, rest = mask_of_steps(when, scan, whole), rest - 1
         mask = f"({mask}).bool()" if " " in mask else f"{mask}.bool()"
-        rest = rank - len(when.type.event)
         shown = f"{mask}[..., {', '.join(['None'] * rest)}]" if rest else mask
         value = default_value(whole, field.support, field.bounds, field.plates, field.type.event).text
         self.add(f"{name} = torch.where({shown}, {name}, {value})", field.span)
@@ -309,7 +322,10 @@ class FunctionWriter:
         shape = self.emitter.stored_shape(type.plates, type.event)
         if value.replace(".", "").isdigit():
             return self.emitter.filled(shape, value)
-        return f"torch.as_tensor({value}).expand({shape}).clone()" if "[" not in value else f"{value}.expand({shape}).clone()"
+        numbers = all(b is None or b.type.number for b in (param.bounds.low, param.bounds.high))
+        if numbers and not type.support.structured:
+            return self.emitter.filled(shape, value)
+        return self.emitter.repeated(shape, value)
 
 
 def learning_rates(params: Iterable[ir.Param]) -> dict[str, str]:

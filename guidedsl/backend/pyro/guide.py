@@ -6,7 +6,7 @@ log-determinant as its density, beside the auxiliary site that is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from guidedsl import ir
 from guidedsl.backend.code import ATOM, Code, summed
@@ -32,9 +32,11 @@ from guidedsl.source import Span
 _AUXILIARY = 'infer={"is_auxiliary": True}'
 
 
-def guide_function(guide: ir.Guide, slots: Slots, name: str, found: list[Diagnostic]) -> FunctionContext:
+def guide_function(
+    guide: ir.Guide, slots: Slots, name: str, classes: Mapping[str, str], found: list[Diagnostic]
+) -> FunctionContext:
     """The guide as a function called `name`; what Pyro cannot say goes into `found`."""
-    writer = _GuideWriter(guide, slots, found)
+    writer = _GuideWriter(guide, slots, classes, found)
     writer.write()
     writer.finish()
     doc = guide.docstring or f"Guide {guide.name} for {guide.model.name}."
@@ -44,15 +46,15 @@ def guide_function(guide: ir.Guide, slots: Slots, name: str, found: list[Diagnos
 class _GuideWriter(FunctionWriter):
     """Writes the statements of one guide."""
 
-    def __init__(self, guide: ir.Guide, slots: Slots, found: list[Diagnostic]) -> None:
-        super().__init__(guide.model, slots, guide_locals(guide), found)
+    def __init__(self, guide: ir.Guide, slots: Slots, classes: Mapping[str, str], found: list[Diagnostic]) -> None:
+        super().__init__(guide.model, slots, guide_locals(guide), classes, found)
         self.guide = guide
 
     def write(self) -> None:
         guide = self.guide
         with self.refusing(guide.span):
             if guide.summed is not None:
-                raise Inexpressible("`auto enumerate`", "use the torch target, or sample the latent in the guide")
+                raise Inexpressible("`auto enumerate`", "write the model with `mixture(…)`, or use the torch target")
             if guide.laplace is not None:
                 raise Inexpressible("`auto laplace`", "write `auto full_rank`, which Pyro's SVI can optimise")
         made_of = definitions((*guide.model.statements, *guide.statements))
@@ -62,7 +64,8 @@ class _GuideWriter(FunctionWriter):
         parts = (*draws, *(definitions(guide.statements)[name] for name in needed))
         params = [*(p for p in guide.model.statements if isinstance(p, ir.Param)), *guide.params]
         reads = names_read((*parts, *params), made_of) | names_read(
-            [bound for z in guide.model.latents for bound in (z.bounds.low, z.bounds.high) if bound is not None], made_of
+            [bound for z in guide.model.latents for bound in (z.bounds.low, z.bounds.high) if bound is not None],
+            made_of,
         )
         whens = [t.when for t in guide.model.terms if t.when is not None and t.name in reads]
         self.prelude(reads | names_read(whens, made_of))
@@ -106,16 +109,14 @@ class _GuideWriter(FunctionWriter):
         elif draw.via is None or draw.via[0] == s.support("real"):
             self.add(f'{name} = pyro.sample("{draw.name}", {text})', draw.span, plates)
         elif has_bijection(draw.via[0]):
-            text = self._transformed(draw, text, batch, plates, len(steps) + len(draw.type.event), emitter)
+            text = self.transformed(draw, text, plates, len(draw.type.event), emitter)
             self.add(f'{name} = pyro.sample("{draw.name}", {text})', draw.span, plates)
         else:
             free = self.names.fresh(f"{name}_free")
             self.add(f'{free} = pyro.sample("{free}", {text}, {_AUXILIARY})', draw.span, plates)
             self._pushed(draw.latent, free, draw.via, (*steps, *draw.type.event), plates, draw.span, emitter)
 
-    def _transformed(
-        self, draw: ir.Draw, text: str, batch: int, plates: Sequence[str], rank: int, emitter: PyroEmitter
-    ) -> str:
+    def transformed(self, draw: ir.Draw, text: str, plates: Sequence[str], rank: int, emitter: PyroEmitter) -> str:
         """The law of a draw pushed through a bijection of torch's."""
         assert draw.via is not None
         support, bounds = draw.via
@@ -204,7 +205,7 @@ class _GuideWriter(FunctionWriter):
     def _scan(self, scan: ir.Scan, needed: set[str]) -> None:
         behind = read_behind(self.guide.statements, scan, needed)
         body: list[Statement] = []
-        sampler = _StepSampler(self, body)
+        sampler = _StepSampler(self, body, local_name(scan.step))
         ScanWriter(scan, self.emitter, self.names, body, behind, sampler=sampler).write()
         sampler.flush()
 
@@ -216,14 +217,22 @@ def _event_dim(event: Sequence[Size]) -> str:
 class _StepSampler:
     """Writes the draws of a scan: all steps at once where nothing recurs, else a site a step."""
 
-    def __init__(self, writer: _GuideWriter, body: list[Statement]) -> None:
+    def __init__(self, writer: _GuideWriter, body: list[Statement], step: str) -> None:
         self.writer = writer
         self.body = body
+        self.step = step
+        self.drawn: list[ir.Draw] = []
 
     def flush(self) -> None:
-        """Move what the scan has written so far into the guide."""
+        """Move what the scan has written so far into the guide; a latent drawn step by step is a site as a whole."""
         self.writer.lines += [((), statement) for statement in self.body]
         self.body.clear()
+        for draw in self.drawn:
+            name, rank = local_name(draw.name), len(draw.type.event) + 1
+            plates = [plate for plate in draw.plates if plate in self.writer.emitter.slots]
+            site = f'pyro.sample("{draw.name}", dist.Delta({name}, event_dim={rank}))'
+            self.writer.add(f"{name} = {site}", draw.span, plates)
+        self.drawn.clear()
 
     def sample(self, draw: ir.Draw, emitter: Emitter, body: list[Statement]) -> None:
         assert isinstance(emitter, PyroEmitter)
@@ -231,10 +240,27 @@ class _StepSampler:
         self.writer._draw(draw, emitter)
 
     def sample_step(self, draw: ir.Draw, value: str, emitter: Emitter, body: list[Statement]) -> str | None:
-        raise Inexpressible(
-            f"a guide that draws `{draw.name}` step by step", f"draw it whole, behind the scan or without: `{draw.name} ~ …`"
+        assert isinstance(emitter, PyroEmitter)
+        writer, plates = self.writer, tuple(plate for plate in draw.plates if plate in emitter.slots)
+        batch = len(draw.dist.type.event) - draw.dist.own
+        code = pyro_distribution(emitter, draw.dist, draw.plates, batch, draw.dist.type.event)
+        text = f"{code.text}.to_event({batch})" if batch else code.text
+        if draw.via is not None and draw.via[0] != s.support("real"):
+            if not has_bijection(draw.via[0]):
+                raise Inexpressible(
+                    f"a scan that draws a {draw.via[0].row.name} `via`", "draw it whole, behind the scan"
+                )
+            text = writer.transformed(draw, text, plates, len(draw.type.event), emitter)
+        site = writer.names.fresh(f"{draw.name}_at")
+        code_text = f'{value} = pyro.sample(f"{site}_{{{self.step}}}", {text}, {_AUXILIARY})'
+        entered = ", ".join(map(writer.entered, plates))
+        line = draw.span.line
+        body.append(
+            Statement(f"with {entered}:", line, (Statement(code_text, line),)) if plates else Statement(code_text, line)
         )
+        if draw.latent is not None:
+            self.drawn.append(draw)
+        return None
 
     def count(self, draw: ir.Draw, log_q: str, emitter: Emitter) -> None:
         """Never called: no draw is written step by step."""
-

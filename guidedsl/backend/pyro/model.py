@@ -1,8 +1,8 @@
-"""A model as a Pyro function: a `pyro.sample` for each site, and `pyro.factor` for what is no distribution of Pyro's."""
+"""A model as a Pyro function: a `pyro.sample` for each site, a `pyro.factor` for what Pyro has no distribution for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from guidedsl import ir
 from guidedsl.backend.code import SUM, UNARY, Code
@@ -20,9 +20,11 @@ from guidedsl.ir import Stage
 from guidedsl.library.supports import support
 
 
-def model_function(model: ir.Model, slots: Slots, name: str, found: list[Diagnostic]) -> FunctionContext:
+def model_function(
+    model: ir.Model, slots: Slots, name: str, classes: Mapping[str, str], found: list[Diagnostic]
+) -> FunctionContext:
     """The model as a function called `name`; what Pyro cannot say goes into `found`."""
-    writer = _ModelWriter(model, slots, model_locals(model), found)
+    writer = _ModelWriter(model, slots, model_locals(model), classes, found)
     writer.write()
     writer.finish()
     doc = model.docstring or f"Model {model.name}."
@@ -30,7 +32,7 @@ def model_function(model: ir.Model, slots: Slots, name: str, found: list[Diagnos
 
 
 class _ModelWriter(FunctionWriter):
-    """Writes the statements of one model. A latent whose density is not one of Pyro's is sampled first, then weighed."""
+    """Writes the statements of one model. What has no distribution in Pyro is sampled first, then weighed."""
 
     def write(self) -> None:
         model = self.model
@@ -46,7 +48,8 @@ class _ModelWriter(FunctionWriter):
         waiting = [z for z in model.latents if self._improper(z)]
         for group in grouped(model.statements):
             statement = group[0]
-            waiting = self._sampled_before(statement.span.line, waiting)
+            inside = statement.sites if isinstance(statement, ir.Scan) else ()
+            waiting = self._sampled_before(statement.span.line, inside, waiting)
             with self.refusing(statement.span):
                 match statement:
                     case ir.Param():
@@ -59,7 +62,7 @@ class _ModelWriter(FunctionWriter):
                         self._term(statement)
                     case ir.Scan():
                         self._scan(statement, needed)
-        self._sampled_before(10**9, waiting)
+        self._sampled_before(None, (), waiting)
 
     def _shaping(self, reads: set[str]) -> set[str]:
         """Data that the excuses of other data read."""
@@ -78,10 +81,11 @@ class _ModelWriter(FunctionWriter):
         dist = terms[0].dist
         return dist is not None and (dist.row.rule == "truncated" or not terms[0].normalised)
 
-    def _sampled_before(self, line: int, waiting: Sequence[ir.Latent]) -> list[ir.Latent]:
+    def _sampled_before(self, line: int | None, inside: Sequence[str], waiting: Sequence[ir.Latent]) -> list[ir.Latent]:
+        """Samples what is declared above a line, or inside the scan that begins there; gives the rest."""
         left = []
         for latent in waiting:
-            if latent.span.line > line:
+            if line is not None and latent.span.line > line and latent.name not in inside:
                 left.append(latent)
                 continue
             with self.refusing(latent.span):
@@ -104,7 +108,7 @@ class _ModelWriter(FunctionWriter):
             return
         assert term.name is not None
         latent = next((z for z in self.model.latents if z.name == term.name), None)
-        if latent is not None and self._improper(latent) or term.dist.row.rule == "truncated":
+        if (latent is not None and self._improper(latent)) or term.dist.row.rule == "truncated":
             self._weighed(term, emitter)
             return
         event = term.value.type.event
@@ -166,4 +170,3 @@ class _ModelWriter(FunctionWriter):
             self.lines += [((), statement) for statement in body[before:]]
             assert isinstance(emitter, PyroEmitter)
             self._term(whole, emitter)
-

@@ -50,32 +50,43 @@ class PyroRows(_Rows):
         base = expr.base
         present = [(plate, index) for plate, index in expr.indices if plate in base.type.plates]
         code = Code(self._full_base(base, [*(plate for plate, _ in present), *whole]))
+        if not present:
+            return code
         plates, events = base.type.plates, len(base.type.event)
-        for plate, index in present:
-            left = tuple(name for name in plates if name != plate)
-            code = self._row_taken(code, plate, index, plates, left, events)
-            order = tuple(self.plates)
-            plates = tuple(name for name in order if name in left or name in index.type.plates)
-        return code
+        left = [plate for plate in plates if plate not in dict(present)]
+        indices = [index for _, index in present]
+        if len(present) == 1 and self._in_place(present[0], left):
+            slot = self.layout.slots[present[0][0]]
+            return indexed(code, [self._row(indices[0], ()), *["0"] * (slot - 1), *[":"] * events])
+        for count, (plate, _) in enumerate(reversed(present)):
+            code = self._unplated(code, plate, plates, events + count)
+        if all(index.type.number for index in indices):
+            return indexed(code, [*(self._row(index, ()) for index in indices), *[":"] * events])
+        read = {plate for index in indices for plate in index.type.plates}
+        rows = ", ".join(self._index(index, tuple(self.plates)) for index in indices)
+        reach = self.layout.depth(tuple(read))
+        beside = all(self.layout.slots[plate] > reach for plate in left if plate in self.layout.slots)
+        fixed = all(index.type.stage is not Stage.LATENT for index in indices)
+        steps = self.layout.steps_of([*plates, *read])
+        name = "take" if fixed and beside and not steps else "gather_rows"
+        return Code(f"fn.{name}({code.text}, {events}, {rows})")
 
-    def _row_taken(
-        self, code: Code, plate: str, index: ir.Expr, plates: Sequence[str], left: Sequence[str], events: int
-    ) -> Code:
-        steps = bool(self.layout.steps_of([*plates, *index.type.plates]))
-        slot, reach = self.layout.slots[plate], self.layout.depth(index.type.plates)
-        fixed = index.type.stage is not Stage.LATENT
-        text = self._row(index, tuple(self.plates))
-        alone = not left and fixed and not steps
-        if alone and reach == slot and not index.type.number:
-            return indexed(code, [text, *["0"] * (slot - 1), *[":"] * events])
-        moved = self._unplated(code, plate, plates, events)
+    def _index(self, index: ir.Expr, plates: Sequence[str]) -> str:
         if index.type.number:
-            return indexed(moved, [text, *[":"] * events])
-        row = self.emitter.aligned(index, tuple(plates), 0).text
-        beside = all(self.layout.slots[name] > reach for name in left if name in self.layout.slots)
-        if fixed and beside and not steps:
-            return Code(f"fn.take({moved.text}, {row}, {events})")
-        return Code(f"fn.gather({moved.text}, {row}, {events})")
+            return self._row(index, ())
+        return self.emitter.aligned(index, plates, 0).text
+
+    def _in_place(self, picked: tuple[str, ir.Expr], left: Sequence[str]) -> bool:
+        """Whether torch's own indexing puts the axes of the index where that of the plate stood."""
+        plate, index = picked
+        read = index.type.plates
+        fixed = index.type.stage is not Stage.LATENT and not index.type.number
+        return (
+            not left
+            and fixed
+            and not self.layout.steps_of(read)
+            and self.layout.depth(read) == self.layout.slots[plate]
+        )
 
     def _full_base(self, base: ir.Expr, plates: Sequence[str]) -> str:
         batched = {plate for plate in base.type.plates if self.plates[plate].batching is not None}

@@ -16,7 +16,12 @@ ROWS: tuple[Distribution, ...] = (
     ),
     Distribution(
         name="LKJ",
-        forms=(form("LKJ", concentration="positive").in_pyro("LKJ({dim}, {concentration})"),),
+        forms=(
+            form("LKJ", concentration="positive").in_pyro(
+                "TransformedDistribution("
+                "dist.LKJCholesky({dim}, {concentration}), [dist.transforms.CorrMatrixCholeskyTransform().inv])"
+            ),
+        ),
         support="corr[K]",
         reparameterised=True,
         has_mass=False,

@@ -38,12 +38,16 @@ ROWS: tuple[Distribution, ...] = (
     ),
     Distribution(
         name="HalfStudentT",
-        forms=(form("HalfStudentT", df="positive", scale="positive"),),
+        forms=(
+            form("HalfStudentT", df="positive", scale="positive").in_pyro(
+                "FoldedDistribution(dist.StudentT({df}, 0.0, {scale}))"
+            ),
+        ),
         support="positive",
         reparameterised=True,
         has_mass=True,
         doc="Absolute value of a StudentT(df, 0, scale).",
-        pyro="",
+        pyro="FoldedDistribution",
     ),
     Distribution(
         name="Exponential",

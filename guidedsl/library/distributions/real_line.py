@@ -13,6 +13,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Normal by mean and standard deviation.",
         pyro="Normal",
+        symmetric=True,
         pyro_cdf=True,
     ),
     Distribution(
@@ -23,6 +24,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Cauchy by median and half width at half maximum.",
         pyro="Cauchy",
+        symmetric=True,
         pyro_cdf=True,
     ),
     Distribution(
@@ -33,6 +35,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Student's t with df degrees of freedom, moved to loc and scaled by scale (not its standard deviation).",
         pyro="StudentT",
+        symmetric=True,
     ),
     Distribution(
         name="Laplace",
@@ -42,6 +45,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Double exponential by mean and mean absolute deviation.",
         pyro="Laplace",
+        symmetric=True,
         pyro_cdf=True,
     ),
     Distribution(
@@ -61,6 +65,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Hyperbolic secant law, a Laplace smooth at loc: density 1 / (pi scale cosh((x - loc) / scale)).",
         pyro="SoftLaplace",
+        symmetric=True,
         pyro_cdf=True,
     ),
     Distribution(
@@ -71,6 +76,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Logistic by mean and scale: its distribution function is inv_logit((x - loc) / scale).",
         pyro="Logistic",
+        symmetric=True,
         pyro_cdf=True,
     ),
     Distribution(

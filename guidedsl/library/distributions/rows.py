@@ -55,9 +55,10 @@ class Distribution:
     `support` is written like a type and may name arguments and event dims: `real`, `interval(low, high)`,
     `int(0, total)`, `int(0, K - 1)`, `simplex[K]`. Positional arguments belong to the first form; names pick the form.
     `pyro` names Pyro's class, empty where it has none; `pyro_cdf` says that it has a distribution function.
-    `sums_to` is the argument that the entries of a draw add up to. A family of distributions has a `rule` instead of a
-    support, which says how its support and density come from theirs. A family that is `tabulated` has the log
-    probabilities of all its values at once, as `log_table`.
+    A `symmetric` family has half of its mass on each side of its `loc`. `sums_to` is the argument that the entries of
+    a draw add up to. A family of distributions has a `rule` instead of a support, which says how its support and
+    density come from theirs. A family that is `tabulated` has the log probabilities of all its values at once, as
+    `log_table`.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Distribution:
     sums_to: str | None = None
     tabulated: bool = False
     pyro_cdf: bool = False
+    symmetric: bool = False
 
 
 def form(runtime: str, /, **types: str | tuple[str, float]) -> Form:
