@@ -246,17 +246,20 @@ class Replayed:
 def replay(theirs: Theirs, ours: Ours, particles: int = 0, nesting: int = 0) -> Replayed:
     """Pyro's traces of guide and model, which it checks against each other as in a step of SVI."""
     handler = Given(ours)
-    model, guide = theirs.model or nothing, theirs.guide
+    model, guide = theirs.model, theirs.guide
     if particles:
         wide = pyro.plate("particles", particles, dim=-nesting - 1)
-        model, guide = wide(model), wide(guide)
+        model, guide = wide(model) if model is not None else None, wide(guide)
         handler.ours.rows["particles"] = torch.arange(particles)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with handler:
-            traces = get_importance_trace("flat", math.inf, model, guide, theirs.arguments, theirs.named)
-        if theirs.model is None:
-            traces = poutine.trace(nothing).get_trace(), traces[1]
+        with handler, nets_of(ours):
+            if model is not None:
+                traces = get_importance_trace("flat", math.inf, model, guide, theirs.arguments, theirs.named)
+            else:
+                trace = poutine.trace(guide).get_trace(*theirs.arguments, **theirs.named)
+                trace.compute_log_prob()
+                traces = poutine.Trace(), trace
     model_trace, guide_trace = traces
     if handler.waiting:
         raise Differs(f"Pyro's guide has {len(handler.waiting)} draws fewer than ours")
@@ -269,8 +272,16 @@ def replay(theirs: Theirs, ours: Ours, particles: int = 0, nesting: int = 0) -> 
     return Replayed(log_p, log_q, values, size, handler.inits)
 
 
-def nothing(*arguments: Any, **named: Any) -> None:
-    """Stands for a model whose density is elsewhere."""
+@contextmanager
+def nets_of(ours: Ours) -> Iterator[None]:
+    """Nets of Pyro modules compute with our weights, still attached to them."""
+
+    def module(name: str, net: torch.nn.Module) -> Callable[..., Any]:
+        weights = {weight: ours.store[f"{name}.{weight}"] for weight, _ in net.named_parameters()}
+        return lambda *inputs: torch.func.functional_call(net, weights, inputs)
+
+    with mock.patch.object(pyro, "module", module):
+        yield
 
 
 @contextmanager
@@ -294,7 +305,7 @@ def given_normals(normals: list[Tensor]) -> Iterator[list[Tensor]]:
 def own_draws(theirs: Theirs, ours: Ours) -> dict[str, Tensor]:
     """What Pyro's guide draws from our standard normals."""
     assert ours.normals is not None
-    with given_normals(ours.normals) as waiting, Given(ours, draws=False):
+    with given_normals(ours.normals) as waiting, Given(ours, draws=False), nets_of(ours):
         trace = poutine.trace(theirs.guide).get_trace(*theirs.arguments, **theirs.named)
     if waiting:
         raise Differs(f"Pyro's guide draws {len(waiting)} normals fewer than ours")
@@ -369,7 +380,7 @@ def compare_inits(guide: Guide, data: Any, replayed: Replayed, tolerance: float)
 
 def step_alone(theirs: Theirs, ours: Ours) -> None:
     """A loss on Pyro's own draws, which finds draws of a shape that Pyro does not expect."""
-    with warnings.catch_warnings(), Given(ours, draws=False), torch.random.fork_rng():
+    with warnings.catch_warnings(), Given(ours, draws=False), nets_of(ours), torch.random.fork_rng():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         if theirs.model is None:

@@ -197,12 +197,12 @@ class FunctionWriter:
         """An argument with its plates' axes where Pyro looks for them."""
         name, span = local_name(field.name), field.span
         whole = self.emitter.of_all_rows()
+        events = len(field.type.event)
         if field.default is not None:
             value = whole.materialised(field.default, field.plates, field.type.event).text
-            value = whole.filled("()", value) if field.default.type.number and not field.plates else value
+            value = whole.filled("()", value) if field.default.type.number and not (field.plates or events) else value
             self.add(f"if {name} is None:\n    {name} = {value}", span)
         text = name
-        events = len(field.type.event)
         if field.written != field.plates:
             order = [*(field.written.index(plate) for plate in field.plates)]
             order += [len(order) + n for n in range(events)]
