@@ -41,7 +41,6 @@ def target_of(code: str) -> Target:
     return "pyro" if code == "E701" else "torch"
 
 
-
 def compile_source(source: Source, target: Target = "torch") -> Compiled:
     """Text to Python text for a target: the bundled runtime, or plain Pyro.
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import click
 
-from guidedsl.cli.command import Command, files_argument
+from guidedsl.cli.command import Command, files_argument, target_option
 from guidedsl.cli.files import checked
 from guidedsl.cli.render import counted
 from guidedsl.cli.session import OK, Session
 from guidedsl.cli.trust import no_extern_option, refuse_imports
+from guidedsl.pipeline import Target
 
 
 @click.command("check", cls=Command, short_help="Report what is wrong with each file.")
 @files_argument()
+@target_option()
 @no_extern_option()
 @click.pass_obj
-def command(session: Session, files: tuple[str, ...], no_extern: bool) -> int:
+def command(session: Session, files: tuple[str, ...], target: Target, no_extern: bool) -> int:
     """Report what is wrong with each .guide file; `-` is stdin."""
-    return session.each(files, lambda name: _check(name, session, no_extern))
+    return session.each(files, lambda name: _check(name, session, target, no_extern))
 
 
-def _check(name: str, session: Session, no_extern: bool) -> int:
-    result = checked(name, session)
+def _check(name: str, session: Session, target: Target, no_extern: bool) -> int:
+    result = checked(name, session, target)
     if no_extern:
         refuse_imports(result.program, session)
     if not result.diagnostics:

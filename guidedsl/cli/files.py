@@ -40,12 +40,12 @@ def _read_stdin(session: Session) -> Source:
     return decode_source(raw, STDIN)
 
 
-def checked(name: str, session: Session) -> Checked:
-    """A file, checked, its findings reported. Stops with 1 where one is an error."""
+def checked(name: str, session: Session, target: Target = "torch") -> Checked:
+    """A file, checked for a target, its findings reported. Stops with 1 where one is an error."""
     from guidedsl.pipeline import check
 
     source = read(name, session)
-    result = check(source)
+    result = check(source, target)
     found = result.diagnostics or _nothing(result.program)
     session.report(source, found)
     if any(diagnostic.severity == "error" for diagnostic in found):

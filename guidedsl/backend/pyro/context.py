@@ -19,7 +19,7 @@ from guidedsl.backend.pyro.model import model_function
 from guidedsl.diagnostics import Diagnostic
 
 _CALL = re.compile(r"\bfn\.(\w+)")
-_SOURCES = ("templates/pyro/helpers.py", "runtime/functions.py", "runtime/kernels.py")
+_SOURCES = ("backend/pyro/helpers.py", "runtime/functions.py", "runtime/kernels.py")
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def _sources() -> dict[str, str]:
         for node in ast.parse(text).body:
             if isinstance(node, ast.FunctionDef):
                 found.setdefault(node.name, ast.get_source_segment(text, node) or "")
-            elif (
-                isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper()
-            ):
-                found.setdefault(node.targets[0].id, ast.get_source_segment(text, node) or "")
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                if isinstance(target, ast.Name) and target.id.isupper():
+                    found.setdefault(target.id, ast.get_source_segment(text, node) or "")
     return found

@@ -1,10 +1,14 @@
-"""Small functions that a generated Pyro module may need; it holds a copy of those that it calls."""
+"""Small functions that a generated Pyro module holds copies of, where it calls them. Nothing imports this file."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 
 import pyro
 import torch
 from torch import Tensor, nn
+
+from guidedsl.runtime.functions import gather
 
 
 def indicator(condition: Tensor | bool) -> Tensor:
@@ -16,7 +20,7 @@ def one_axis(x: Tensor, rank: int, indices: tuple[Tensor | int, ...]) -> tuple[T
     """The axes that `indices` point into as one, and the positions along it."""
     split = x.ndim - rank - len(indices)
     position: Tensor | int = 0
-    for size, index in zip(x.shape[split:], indices):
+    for size, index in zip(x.shape[split : split + len(indices)], indices, strict=True):
         position = position * size + index
     return x.flatten(split, split + len(indices) - 1), torch.as_tensor(position).long()
 
@@ -123,7 +127,7 @@ def push(transform: torch.distributions.Transform, free: Tensor) -> tuple[Tensor
     return value, transform.log_abs_det_jacobian(free, value)
 
 
-NETS = {}
+NETS: dict[str, nn.Module] = {}
 
 
 def net(name: str, make: Callable[[], nn.Module]) -> nn.Module:
