@@ -144,6 +144,8 @@ class Given(Messenger):
     def _pyro_param(self, msg: Any) -> None:
         name = msg["name"].replace("$$$", ".")
         init = msg["args"][1] if len(msg["args"]) > 1 else None
+        if name not in self.ours.store and init is not None:
+            return  # nothing that is computed here reads it
         stored = self.ours.store[name]
         if init is not None:
             self.inits[name] = init
@@ -253,6 +255,8 @@ def replay(theirs: Theirs, ours: Ours, particles: int = 0, nesting: int = 0) -> 
         handler.ours.rows["particles"] = torch.arange(particles)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # Such as those of a param that is local to the rows of data.
+        warnings.filterwarnings("ignore", message="Found plate statements in guide but not model")
         with handler, nets_of(ours):
             if model is not None:
                 traces = get_importance_trace("flat", math.inf, model, guide, theirs.arguments, theirs.named)

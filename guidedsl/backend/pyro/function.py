@@ -291,14 +291,14 @@ class FunctionWriter:
         def write(param: ir.Param) -> None:
             if param.name not in by_row | whole:
                 return
+            name = local_name(param.name)
+            every = self.names.fresh(f"{name}_all") if param.name in whole else ""
+            self.emitter.all_rows = {**self.emitter.all_rows, param.name: every}
             with self.refusing(param.span):
                 code = self._registered(param)
-                name = local_name(param.name)
                 if param.name in by_row:
                     self.add(f"{name} = {code}", param.span, param.type.plates)
                 if param.name in whole:
-                    every = self.names.fresh(f"{name}_all")
-                    self.emitter.all_rows = {**self.emitter.all_rows, param.name: every}
                     self.add(f"{every} = {code}", param.span)
 
         return write

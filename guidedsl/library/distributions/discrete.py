@@ -158,14 +158,17 @@ ROWS: tuple[Distribution, ...] = (
     Distribution(
         name="Multinomial",
         forms=(
-            form("Multinomial", total="count", probs="simplex[K]"),
-            form("MultinomialLogits", total="count", logits="real[K]").in_pyro("Multinomial({total}, logits={logits})"),
+            form("Multinomial", total="count", probs="simplex[K]").in_pyro("Multinomial({total_int}, {probs})"),
+            form("MultinomialLogits", total="count", logits="real[K]").in_pyro(
+                "Multinomial({total_int}, logits={logits})"
+            ),
         ),
         support="count[K]",
         reparameterised=False,
         has_mass=False,
         doc="Counts of total independent Categorical draws.",
         pyro="Multinomial",
+        pyro_single="total",
         sums_to="total",
     ),
     Distribution(
