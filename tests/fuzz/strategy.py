@@ -19,22 +19,23 @@ class Program:
     data: dict[str, object]
 
 
-def write(choices: Choices, kept: bool = False) -> Program:
+def write(choices: Choices, kept: bool = False, pyro: bool = False) -> Program:
     """A model `M` with a guide `A` of autos and a guide `H` by hand.
 
-    `kept`: whether there may be autos that stand for no statements of the language.
+    `kept`: whether there may be autos that stand for no statements of the language. `pyro`: whether families and types
+    are those that Pyro has.
     """
-    scope = Scope(choices)
+    scope = Scope(choices, pyro=pyro)
     model = ModelWriter(scope).write()
     guides = GuideWriter(scope, "A", kept).write(by_hand=False) + GuideWriter(scope, "H").write(by_hand=True)
     return Program(model + guides, scope.data)
 
 
-def seeded(seed: int, kept: bool = False) -> Program:
+def seeded(seed: int, kept: bool = False, pyro: bool = False) -> Program:
     """The program of a number."""
-    return write(Choices.seeded(seed), kept)
+    return write(Choices.seeded(seed), kept, pyro)
 
 
 @st.composite
-def programs(draw: st.DrawFn, kept: bool = False) -> Program:
-    return write(Choices.drawn(draw), kept)
+def programs(draw: st.DrawFn, kept: bool = False, pyro: bool = False) -> Program:
+    return write(Choices.drawn(draw), kept, pyro)

@@ -144,20 +144,20 @@ class Families:
         rows = [row for row in rows_over(kind) if not named_bounds(row) and row.sums_to is None]
         if kind == "count" and self.scope.choices.chance(50):
             self.used.append(COMPOSITE["zero_inflated"])
-            base = self.call(self.scope.choices.pick(rows), event, inside)
+            base = self.call(self.scope.family(rows), event, inside)
             gate = self.expressions.of("unit", event, inside, exact=self.in_guide)
             return f"{COMPOSITE['zero_inflated']}({gate}, {base})"
         self.used.append(COMPOSITE["mixture"])
-        if self.scope.choices.chance(50):
+        if not self.scope.pyro and self.scope.choices.chance(50):
             weight = self.expressions.unit(inside, ())
             weights = self.expressions.pick("[0.3, 0.7]", f"[{weight}, 1 - {weight}]", "softmax([0, 0.5])")
-            parts = [self.call(self.scope.choices.pick(rows), event, inside) for _ in range(2)]
+            parts = [self.call(self.scope.family(rows), event, inside) for _ in range(2)]
             return f"{COMPOSITE['mixture']}({weights}, [{', '.join(parts)}])"
         dim = self.expressions.pick("K", "L")
         own = KINDS[kind].rank
         wide = (*event[: len(event) - own], dim, *event[len(event) - own :])
         choice = Families(self.scope, self.expressions, in_guide=True)
-        part = choice.call(self.scope.choices.pick(rows), wide, inside)
+        part = choice.call(self.scope.family(rows), wide, inside)
         self.used += choice.used
         if self.scope.choices.chance(50):
             return f"{COMPOSITE['mixture']}({self.expressions.structured('simplex', (dim,), inside)}, {part})"

@@ -88,7 +88,7 @@ class GuideWriter:
 
     def _loose(self) -> None:
         """A param of any type, which what follows may read."""
-        kind = self.choices.pick(PARAMS)
+        kind = self.scope.kind(PARAMS)
         numbers = {"interval": (-1.0, 2.0), "greater_than": (-0.5,), "less_than": (1.5,)}.get(kind, ())
         dim = self.choices.pick(self.scope.sizes)
         event = (dim,) * KINDS[kind].rank if KINDS[kind].rank else self.choices.pick([(), (), (dim,)])
@@ -160,7 +160,7 @@ class GuideWriter:
         free = self._free(latent)
         via = "" if value.kind == "real" else self._via(latent)
         vector = len(free) > 0 and self.choices.chance(25)
-        row = self.choices.pick(VECTORS if vector else [*REAL_LINE, *REAL_LINE[:1] * 8])
+        row = self.scope.family(VECTORS if vector else [*REAL_LINE, *REAL_LINE[:1] * 8])
         text = self._law(row, free, value.plates)
         self._draw(latent, text, via)
 
@@ -227,7 +227,7 @@ class GuideWriter:
         if value.kind == "count" and self.choices.chance(15):
             self._draw(latent, self.families.composite("count", value.event, value.plates))
             return
-        row = self.choices.pick(self._rows(latent))
+        row = self.scope.family(self._rows(latent))
         if named_bounds(row) and not (value.kind == "int" and len(named_bounds(row)) == 1):
             given = dict(zip(named_bounds(row), latent.bounds, strict=True))
         elif named_bounds(row):
@@ -270,7 +270,7 @@ class GuideWriter:
         kind = self.choices.pick(["real", "positive", "unit", "simplex", "bool"])
         plates, name = self.scope.inside(2), self.scope.name("e")
         event = (self.choices.text("K", "L"),) if KINDS[kind].rank else self.choices.pick([(), (), ("K",)])
-        row = self.choices.pick([row for row in rows_over(kind) if not over(row).bounds and not row.model_only])
+        row = self.scope.family([row for row in rows_over(kind) if not over(row).bounds and not row.model_only])
         dist = self.families.call(row, event, plates)
         self._put(self._again(plates), f"aux {name} : {kind}{brackets(event)} ~ {dist}")
         self.scope.values = [*self.scope.values, Value(name, plates, event, kind, 2)]
@@ -282,7 +282,7 @@ class GuideWriter:
         plates = self._common(latents)
         size = f"size({names})"
         rows = [row for row in VECTORS if row.reparameterised and row.forms[0].arguments[0].name == "loc"]
-        row = self.choices.pick([*REAL_LINE, *rows * 3])
+        row = self.scope.family([*REAL_LINE, *rows * 3])
         text = self._law(row, (size,), plates) if row in REAL_LINE else self._joint_law(row, size, plates)
         self._put(self._again(plates), f"joint {names} ~ {text}")
         self._sampled(latents)

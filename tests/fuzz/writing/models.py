@@ -148,7 +148,7 @@ class ModelWriter:
         return self._write(value, f"data {name} : {written}")
 
     def param(self) -> None:
-        kind = self.choices.pick(PARAMS)
+        kind = self.scope.kind(PARAMS)
         plates, event = self.scope.inside(1), self.shape(kind)
         name = self.scope.name("w")
         text = param_text(name, kind, event, self._numbers(kind), self.choices)
@@ -157,7 +157,7 @@ class ModelWriter:
     # Latents
 
     def latent(self) -> None:
-        kind = self.choices.pick(LATENTS)
+        kind = self.scope.kind(LATENTS)
         plates = self.scope.inside()
         if kind == "index":
             self._class(plates)
@@ -195,15 +195,15 @@ class ModelWriter:
             case 0:
                 dist, row = "Flat", None
             case 1 | 2 if around:
-                row = self.choices.pick(around)
+                row = self.scope.family(around, restricted=True)
             case 3 if exact:
                 event = self.event(1)
                 self._declare(kind, event, plates, self.families.composite(kind, event, plates), family="mixture")
                 return
             case 4 | 5 if vectors:
-                row = self.choices.pick(vectors)
+                row = self.scope.family(vectors)
             case _:
-                row = self.choices.pick(exact or around)
+                row = self.scope.family(exact or around)
         event = self.event(2)
         if row is not None and not element_wise(row):
             event = self._vector(row)
@@ -226,7 +226,7 @@ class ModelWriter:
         names = KINDS[kind].bounds
         fixed = [row for row in rows_over(kind) if numeric(row) and over(row).bounds]
         if fixed and self.choices.chance(12):
-            row = self.choices.pick(fixed)
+            row = self.scope.family(fixed)
             event = self.event(1)
             dist = self.families.call(row, event, plates)
             self._declare(kind, event, plates, dist, over(row).bounds, row.name)
@@ -243,11 +243,11 @@ class ModelWriter:
                 if kind == "greater_than":
                     own = own or ranges
             case 1 | 2 | 3 if own:
-                row = self.choices.pick(own)
+                row = self.scope.family(own)
                 given = dict(zip(named_bounds(row), bounds, strict=True))
                 dist, family = self.families.call(row, event, plates, given), row.name
             case _:
-                row = self.choices.pick(ranges)
+                row = self.scope.family(ranges, restricted=True)
                 dist, family = self.families.call(row, event, plates), row.name
         assert len(names) == len(bounds)
         self._declare(kind, event, plates, dist, bounds, family, moving=moving)
@@ -286,14 +286,14 @@ class ModelWriter:
     def _structured(self, kind: str, plates: Plates) -> None:
         rows = rows_over(kind)
         if kind == "unit_vector" or (rows and self.choices.chance(60)):
-            row = self.choices.pick(rows)
+            row = self.scope.family(rows)
             event = self.shape(kind)
             self._declare(kind, event, plates, self.families.call(row, event, plates), family=row.name)
             return
         event = self.shape(kind)
         if self.choices.chance(50):
             fitting = [row for row in rows_over("real") if KINDS[kind].range.within(range_of(row), almost=True)]
-            row = self.choices.pick(fitting)
+            row = self.scope.family(fitting)
             dist = self.families.call(row, (), plates, constant=True)
             self._declare(kind, event, plates, dist, family="")
             return
@@ -304,7 +304,7 @@ class ModelWriter:
     def _discrete(self, kind: str, plates: Plates) -> None:
         """A class, a count or a whole number. Vectors that add up to a total have no other law, so they are not here."""
         rows = [row for row in rows_over(kind) if row.sums_to is None]
-        row = self.choices.pick(rows)
+        row = self.scope.family(rows)
         if kind == "count" and self.choices.chance(20):
             self._declare(kind, (), plates, self.families.composite(kind, (), plates), family="mixture")
             return
@@ -344,7 +344,7 @@ class ModelWriter:
         target = target or self.choices.pick([*targets, *targets, *DIMS])
         dim = self.scope.plates.get(target, target)
         tables = [row for row in rows_over("int") if row.tabulated and over(row).bounds[1] == "K - 1"]
-        row = self.choices.pick(tables)
+        row = self.scope.family(tables)
         self._declare("index", (), plates, self._table(row, dim, plates), family=row.name, target=target)
         return self.scope.latents[-1].value
 
@@ -354,7 +354,7 @@ class ModelWriter:
         plates = self.scope.inside()
         name = self.scope.name("y")
         rows = [row for row in self._observable() if row.name not in ("Flat",)]
-        row = self.choices.pick(rows)
+        row = self.scope.family(rows)
         kind = over(row).kind
         if self.choices.chance(15):
             kind = self.choices.text("real", "positive", "count")
@@ -496,7 +496,7 @@ class ModelWriter:
     def factor(self) -> None:
         plates = self.scope.inside()
         if self.choices.chance(50):
-            row = self.choices.pick(rows_over("real"))
+            row = self.scope.family(rows_over("real"))
             dist = self.families.call(row, (), plates)
             self.scope.put(plates, f"factor log_prob({dist}, {self.expressions.real(plates, ())})")
             return
@@ -523,7 +523,7 @@ class ModelWriter:
             mean, scale = self.expressions.real(plates, ()), self.expressions.positive(plates, ())
             scope.values += [Value(m, plates, (), "real", LATENT)]
             kind = choices.pick(["real", "real", "positive", "unit"])
-            state = choices.pick(rows_over(kind)) if kind != "real" else None
+            state = scope.family(rows_over(kind)) if kind != "real" else None
             prior = self.families.call(state, (), plates) if state is not None else f"Normal({m}, {scale})"
             scope.values += [Value(z, plates, (), kind, LATENT)]
             seen, handed = self.expressions.real(plates, ()), self.expressions.real(plates, ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,6 +11,8 @@ from fuzz.writing.choices import Choices
 from fuzz.writing.samples import sample
 from torch import Tensor
 
+from guidedsl.backend.pyro.supports import CONSTRAINTS
+from guidedsl.library.distributions import Distribution
 from guidedsl.library.supports import KINDS
 from guidedsl.sizes import Size
 
@@ -97,6 +99,18 @@ class Scope:
     """What may be read now: nothing of a later stage."""
     touched: int = DATA
     """The latest stage of what was read since this was set."""
+
+    pyro: bool = False
+    """Whether to take families that Pyro has, where there are some."""
+
+    def family(self, rows: Sequence[Distribution], restricted: bool = False) -> Distribution:
+        """One of these families; of those that a type restricts, with a distribution function."""
+        known = [row for row in rows if row.pyro and (row.pyro_cdf or not restricted)]
+        return self.choices.pick(known if known and self.pyro else rows)
+
+    def kind(self, names: Sequence[str]) -> str:
+        """One of these types; where Pyro is to know it, one that it has a constraint for."""
+        return self.choices.pick([name for name in names if not self.pyro or name in CONSTRAINTS])
 
     def name(self, prefix: str) -> str:
         self.names += 1
