@@ -274,7 +274,9 @@ class Emitter:
                 if expr.type.number:
                     name, values = function.number_code, [self.emit(a).text for a in expr.arguments]
                     return Code(f"{name}({', '.join(values)})")
+                numbers = all(argument.type.number for argument in expr.arguments)
                 plain = len(expr.arguments) > 1 and function.code.startswith("fn.")
+                plain = plain and (not numbers or function.name == "where")
                 operands = [(self._operand(a, expr.type).text, a) for a in expr.arguments]
                 values = [text if plain else self.as_tensor(text, a) for text, a in operands]
                 return Code(f"{function.code}({', '.join(values)})")

@@ -64,7 +64,14 @@ class _Rows:
         code = Code(self._full_base(base, [*(plate for plate, _ in indices), *whole]))
         plates, stage = base.type.plates, base.type.stage
         order = tuple(self.plates)
+        numbers = {plate: index for plate, index in indices if index.type.number}
+        if numbers:
+            rows = [self.emitter.whole_number(numbers[plate]) if plate in numbers else ":" for plate in plates]
+            code = indexed(code, [*rows, *[":"] * events])
+            plates = tuple(plate for plate in plates if plate not in numbers)
         for plate, index in indices:
+            if plate in numbers:
+                continue
             after = len(plates) - plates.index(plate) - 1
             left = tuple(name for name in plates if name != plate)
             target = tuple(name for name in order if name in left or name in index.type.plates)
@@ -140,7 +147,7 @@ class _Rows:
         leading = not any(isinstance(item, ir.Range | ir.NewAxis) for item in items[: last + 1])
         random = any(not isinstance(i, ir.Range | ir.NewAxis) and i.type.stage is Stage.LATENT for i in items)
         in_place = leading or (sum(picks) == 1 and not expr.type.plates)
-        if any(picks) and (base.type.plates or random or not in_place):
+        if any(picks) and (base.type.plates or random or not in_place or self._apart(expr)):
             return self._picked(expr, picks)
         rest = len(base.type.event) - sum(not isinstance(item, ir.NewAxis) for item in items)
         rank = max(_pick_rank(item) for item in items)
@@ -148,6 +155,10 @@ class _Rows:
             self._row(item, expr.type.plates, rank) if _is_pick(item) else self._position(item) for item in items
         ]
         return indexed(self.emitter.emit(base), [*positions, *[":"] * rest])
+
+    def _apart(self, expr: ir.Subscript) -> bool:
+        """Whether axes may stand between those of the positions and the event, in a value without plates."""
+        return False
 
     def _picked(self, expr: ir.Subscript, picks: list[bool]) -> Code:
         """Positions that differ from row to row: what is fixed first, then one axis at a time."""

@@ -89,7 +89,8 @@ def fit(call: Call, expressions: Expressions) -> Fitted | None:
         at = call.given[argument.name]
         span = at.span if at is not None else call.node.span
         event, rank = value.type.event, len(notation.dims)
-        if rank and not event and value.type.number and not scope.in_guide and not s.KINDS[notation.kind].rank:
+        shared = rank > 0 and not event and value.type.number and not scope.in_guide
+        if shared and not s.KINDS[notation.kind].rank and _bound_by_site(call.row, notation):
             continue
         if len(event) < rank or not match(notation.dims, event, letters):
             wanted = show(tuple(offset(letter, letters) for letter in notation.dims))
@@ -110,6 +111,11 @@ def fit(call: Call, expressions: Expressions) -> Fitted | None:
         return None
     _warn_scale(call, values, expressions)
     return Fitted(values, letters, batch, tuple(len(notation.dims) for notation in notations))
+
+
+def _bound_by_site(row: Distribution, notation: Notation) -> bool:
+    """Whether a site's event says how long an argument is, so that one number may stand for all of it."""
+    return row.rule is not None or set(notation.dims) <= set(signatures.read(row.support).dims)
 
 
 def _values(call: Call, expressions: Expressions) -> tuple[ir.Expr, ...] | None:

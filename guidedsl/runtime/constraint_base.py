@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeAlias
 
@@ -21,6 +22,10 @@ EXP_LIMITS = {
     torch.bfloat16: (-87.0, 88.0),
     torch.float16: (-9.0, 11.0),
 }
+
+
+_ONE_BY_SOFTPLUS = math.log(math.expm1(1.0))
+"""Where softplus is 1, as exp is at 0."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,9 +98,10 @@ class Constraint:
         return tuple(shape)
 
     def default(self, shape: Shape, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
-        """A value inside: the one at unconstrained coordinates 0, or the simplest one of a check-only type."""
+        """A value inside, the same under every bijection, or the simplest one of a check-only type."""
         dtype = torch.get_default_dtype() if dtype is None else dtype
-        return self.constrain(torch.zeros(self.free_shape(shape), dtype=dtype, device=device))
+        start = _ONE_BY_SOFTPLUS if self.transform == "softplus" else 0.0
+        return self.constrain(torch.full(self.free_shape(shape), start, dtype=dtype, device=device))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict that `from_json` reads back to an equal constraint."""

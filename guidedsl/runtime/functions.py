@@ -88,9 +88,9 @@ def on_support(constraint: Constraint, log_prob: Callable[..., Tensor], x: Tenso
 def where(condition: Value, yes: Value, no: Value) -> Tensor:
     """Element by element `yes` where `condition` is not 0, else `no`."""
     mask = torch.as_tensor(condition)
-    chosen = torch.where(mask != 0, yes, no)
-    numbers = not isinstance(yes, Tensor) and not isinstance(no, Tensor)
-    return chosen.to(mask.dtype) if numbers and mask.is_floating_point() else chosen
+    if not isinstance(yes, Tensor) and not isinstance(no, Tensor) and mask.is_floating_point():
+        yes, no = mask.new_tensor(yes), mask.new_tensor(no)  # of two numbers torch makes its default precision
+    return torch.where(mask != 0, yes, no)
 
 
 def maximum(a: Value, b: Value) -> Tensor:

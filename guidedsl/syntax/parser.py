@@ -195,10 +195,15 @@ class _Parser:
         return self._indent(token) == (token.column or 1) - 1
 
     def _reserved_name(self, position: int) -> Token | None:
-        """A reserved word where a name must stand: report it and read it as the name that it was meant to be."""
+        """A reserved word where a name must stand: report it and read it as the name that it was meant to be.
+
+        Names of arguments are not the program's to choose, so these may be reserved words.
+        """
         token = self.tokens[position]
         if not syntax_errors.is_misplaced_keyword(self.tokens, position) or "NAME" not in self.interactive.accepts():
             return None
+        if self.open and self.open[-1].type == "LPAR" and self.tokens[position + 1].type == "EQUAL":
+            return Token.new_borrow_pos("NAME", str(token), token)
         if str(token) not in self.reserved:
             self.diagnostics.append(errors.reserved_word(str(token), token_span(token)))
         self.reserved.add(str(token))

@@ -149,6 +149,8 @@ FUNCTION_CASES: dict[str, list[tuple[str, Oracle]]] = {
             lambda e: torch.log(((e.w3 if e.r < 0 else softmax(e.rv)) * e.v.exp()).sum()),
         ),
         ("where(r < 0, 1, 2)", lambda e: 1 if e.r < 0 else 2),
+        ("where(r < 0, 0.1, 0.3)", lambda e: 0.1 if e.r < 0 else 0.3),
+        ("r + where(K > 2, 0.1, 0.3)", lambda e: e.r + 0.1),
     ],
     "maximum": [("maximum(r, x)", lambda e: max(e.r, e.x)), ("maximum(0, rv)", lambda e: e.rv.clamp(min=0))],
     "minimum": [("minimum(r, a)", lambda e: min(e.r, e.a)), ("minimum(rv, 0.5)", lambda e: e.rv.clamp(max=0.5))],
@@ -215,10 +217,20 @@ FUNCTION_CASES: dict[str, list[tuple[str, Oracle]]] = {
     "log_sum_exp": [
         ("log_sum_exp(r, x)", lambda e: math.log(math.exp(e.r) + math.exp(e.x))),
         ("log_sum_exp(0, r * 800)", lambda e: np.logaddexp(0, e.r.numpy() * 800)),
+        ("r + log_sum_exp(0.2, K)", lambda e: e.r + np.logaddexp(0.2, K)),
     ],
-    "log_diff_exp": [("log_diff_exp(w + x, x)", lambda e: math.log(math.exp(e.w + e.x) - math.exp(e.x)))],
-    "lbeta": [("lbeta(w, 2)", lambda e: math.lgamma(e.w) + math.lgamma(2) - math.lgamma(e.w + 2))],
-    "lchoose": [("lchoose(7, k)", lambda e: math.log(math.comb(7, int(e.k))))],
+    "log_diff_exp": [
+        ("log_diff_exp(w + x, x)", lambda e: math.log(math.exp(e.w + e.x) - math.exp(e.x))),
+        ("r * log_diff_exp(2, 1)", lambda e: e.r * math.log(math.exp(2) - math.exp(1))),
+    ],
+    "lbeta": [
+        ("lbeta(w, 2)", lambda e: math.lgamma(e.w) + math.lgamma(2) - math.lgamma(e.w + 2)),
+        ("tanh(lbeta(0.7, K)) * r", lambda e: e.r * math.tanh(math.lgamma(0.7) + math.lgamma(3) - math.lgamma(3.7))),
+    ],
+    "lchoose": [
+        ("lchoose(7, k)", lambda e: math.log(math.comb(7, int(e.k)))),
+        ("tanh(lchoose(7, 2)) * r", lambda e: e.r * math.tanh(math.log(21))),
+    ],
     "xlogy": [("xlogy(c, w)", lambda e: math.log(e.w) if e.c else 0.0)],
     "norm": [
         ("norm(rm)", lambda e: math.sqrt((e.rm**2).sum())),

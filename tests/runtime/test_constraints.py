@@ -337,6 +337,14 @@ def test_default_is_inside(constraint: Constraint, dtype: torch.dtype) -> None:
     assert bool(constraint.check(value).all())
 
 
+@pytest.mark.parametrize("constraint", [*LEARNABLE, *CHECK_ONLY], ids=str)
+def test_default_is_that_of_the_type_under_every_bijection(constraint: Constraint) -> None:
+    shape = value_shape(constraint, 4)
+    value = constraint.default(shape, torch.float64)
+    for transform in constraint.transforms:
+        torch.testing.assert_close(constraint.via(transform).default(shape, torch.float64), value)
+
+
 @pytest.mark.parametrize("constraint", CHECK_ONLY, ids=str)
 def test_check_only_types_have_no_bijection(constraint: Constraint) -> None:
     assert not constraint.has_bijection

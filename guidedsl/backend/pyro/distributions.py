@@ -56,15 +56,18 @@ def _family(
         raise Inexpressible(f"the {dist.row.name} distribution", _TORCH)
     texts = emitter.arguments(dist, plates, batch)
     call = dist.form.pyro or f"{dist.row.pyro}({', '.join('{' + a.name + '}' for a in dist.form.values)})"
-    if dist.row.sums_to is not None and "Dirichlet" not in call:
-        _one_total(dist)
+    _check_single(dist)
     steps = emitter.steps_of(plates)
     wide = full is not None and not _is_full(dist, full, steps)
     expand = wide and all(a.type.number or not (a.type.plates or a.type.stage is Stage.LATENT) for a in dist.arguments)
     if wide and not expand and full is not None:
         texts = _widened(emitter, dist, texts, full, steps)
     fields: dict[str, str] = {}
-    for name, text, argument in zip((a.name for a in dist.form.values), texts, dist.arguments, strict=True):
+    for declared, given, argument in zip(dist.form.values, texts, dist.arguments, strict=True):
+        name, text = declared.name, given
+        if declared.type == "count" and argument.type.number:
+            text = emitter.whole_number(argument)
+        fields[f"{name}_int"] = text if argument.type.number else f"int({text})"
         tensor = argument.type.number and f"{{{name}_}}." in call
         fields[name] = text
         fields[f"{name}_"] = emitter.constant(text) if tensor else _bracketed(text)
@@ -76,11 +79,15 @@ def _family(
     return code
 
 
-def _one_total(dist: ir.Dist) -> None:
+def _check_single(dist: ir.Dist) -> None:
+    """Refuses an argument that varies where Pyro takes one value for all rows and particles."""
     names = [argument.name for argument in dist.form.values]
-    total = dist.arguments[names.index(dist.row.sums_to or "")]
-    if not total.type.number:
-        raise Inexpressible(f"a {dist.row.name} with a total for each row", "Pyro takes one number: give it as a dim")
+    if dist.row.pyro_single not in names:
+        return
+    value = dist.arguments[names.index(dist.row.pyro_single)]
+    if value.type.plates or value.type.event or value.type.stage is Stage.LATENT:
+        what = f"a {dist.row.name} with a {dist.row.pyro_single} for each row"
+        raise Inexpressible(what, f"give it one {dist.row.pyro_single}, of numbers, dims, data or params")
 
 
 def _bracketed(text: str) -> str:

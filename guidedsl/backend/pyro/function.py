@@ -197,12 +197,12 @@ class FunctionWriter:
         """An argument with its plates' axes where Pyro looks for them."""
         name, span = local_name(field.name), field.span
         whole = self.emitter.of_all_rows()
+        events = len(field.type.event)
         if field.default is not None:
             value = whole.materialised(field.default, field.plates, field.type.event).text
-            value = whole.filled("()", value) if field.default.type.number and not field.plates else value
+            value = whole.filled("()", value) if field.default.type.number and not (field.plates or events) else value
             self.add(f"if {name} is None:\n    {name} = {value}", span)
         text = name
-        events = len(field.type.event)
         if field.written != field.plates:
             order = [*(field.written.index(plate) for plate in field.plates)]
             order += [len(order) + n for n in range(events)]
@@ -293,14 +293,14 @@ class FunctionWriter:
         def write(param: ir.Param) -> None:
             if param.name not in by_row | whole:
                 return
+            name = local_name(param.name)
+            every = self.names.fresh(f"{name}_all") if param.name in whole else ""
+            self.emitter.all_rows = {**self.emitter.all_rows, param.name: every}
             with self.refusing(param.span):
                 code = self._registered(param)
-                name = local_name(param.name)
                 if param.name in by_row:
                     self.add(f"{name} = {code}", param.span, param.type.plates)
                 if param.name in whole:
-                    every = self.names.fresh(f"{name}_all")
-                    self.emitter.all_rows = {**self.emitter.all_rows, param.name: every}
                     self.add(f"{every} = {code}", param.span)
 
         return write

@@ -30,6 +30,8 @@ from guidedsl.sizes import Size, product
 from guidedsl.source import Span
 
 _AUXILIARY = 'infer={"is_auxiliary": True}'
+_UNCOUNTED = ".mask(False)"
+"""Noise of the guide's own does not enter log q: E[log p - log q(z | e)] stays a lower bound."""
 
 
 def guide_function(
@@ -105,7 +107,7 @@ class _GuideWriter(FunctionWriter):
         name = local_name(draw.name)
         if draw.latent is None:
             site = self.names.fresh(f"aux_{draw.name}")
-            self.add(f'{name} = pyro.sample("{site}", {text}, {_AUXILIARY})', draw.span, plates)
+            self.add(f'{name} = pyro.sample("{site}", {text}{_UNCOUNTED}, {_AUXILIARY})', draw.span, plates)
         elif draw.via is None or draw.via[0] == s.support("real"):
             self.add(f'{name} = pyro.sample("{draw.name}", {text})', draw.span, plates)
         elif has_bijection(draw.via[0]):
@@ -251,6 +253,8 @@ class _StepSampler:
                     f"a scan that draws a {draw.via[0].row.name} `via`", "draw it whole, behind the scan"
                 )
             text = writer.transformed(draw, text, plates, len(draw.type.event), emitter)
+        if draw.latent is None:
+            text = f"{text}{_UNCOUNTED}"
         site = writer.names.fresh(f"{draw.name}_at")
         code_text = f'{value} = pyro.sample(f"{site}_{{{self.step}}}", {text}, {_AUXILIARY})'
         entered = ", ".join(map(writer.entered, plates))

@@ -137,3 +137,7 @@ class PyroRows(_Rows):
         if base.type.stage < Stage.LATENT and not base.type.plates and slot == 1 and axis == -events:
             return read
         return Code(f"fn.into_plate({read.text}, {axis}, {slot}, {events})")
+
+    def _apart(self, expr: ir.Subscript) -> bool:
+        # Under vectorized particles a latent has an axis of size 1 for every plate.
+        return expr.base.type.stage is Stage.LATENT and bool(expr.type.plates)

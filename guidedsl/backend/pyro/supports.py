@@ -15,7 +15,7 @@ from guidedsl.sizes import Size
 if TYPE_CHECKING:
     from guidedsl.backend.pyro.emit import PyroEmitter
 
-_CONSTRAINTS = {
+CONSTRAINTS = {
     "real": "real",
     "positive": "positive",
     "nonnegative": "nonnegative",
@@ -53,7 +53,7 @@ def pyro_constraint(
 ) -> str:
     """The constraint of a type. Raises `Inexpressible`."""
     row = support.row
-    name = _CONSTRAINTS.get(row.name)
+    name = CONSTRAINTS.get(row.name)
     if name is None:
         raise Inexpressible(f"a constraint for {row.name}", "declare it real, or use the torch target")
     if transform not in (None, "exp"):

@@ -88,9 +88,11 @@ ROWS: tuple[Distribution, ...] = (
     Distribution(
         name="RelaxedBernoulli",
         forms=(
-            form("RelaxedBernoulli", temperature="positive", probs="unit"),
+            form("RelaxedBernoulli", temperature="positive", probs="unit").in_pyro(
+                "RelaxedBernoulli(torch.as_tensor({temperature}), {probs})"
+            ),
             form("RelaxedBernoulliLogits", temperature="positive", logits="real").in_pyro(
-                "RelaxedBernoulli({temperature}, logits={logits})"
+                "RelaxedBernoulli(torch.as_tensor({temperature}), logits={logits})"
             ),
         ),
         support="unit",

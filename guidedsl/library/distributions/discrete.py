@@ -86,7 +86,7 @@ ROWS: tuple[Distribution, ...] = (
         name="ZeroInflatedPoisson",
         forms=(
             form("ZeroInflatedPoisson", gate="unit", rate="positive").in_pyro(
-                "ZeroInflatedPoisson({rate}, gate={gate})"
+                "ZeroInflatedPoisson({rate}, gate=torch.as_tensor({gate}))"
             ),
         ),
         support="count",
@@ -99,10 +99,10 @@ ROWS: tuple[Distribution, ...] = (
         name="ZeroInflatedNegativeBinomial",
         forms=(
             form("ZeroInflatedNegativeBinomial", gate="unit", total="positive", probs="unit").in_pyro(
-                "ZeroInflatedNegativeBinomial({total}, probs={probs}, gate={gate})"
+                "ZeroInflatedNegativeBinomial({total}, probs={probs}, gate=torch.as_tensor({gate}))"
             ),
             form("ZeroInflatedNegativeBinomialLogits", gate="unit", total="positive", logits="real").in_pyro(
-                "ZeroInflatedNegativeBinomial({total}, logits={logits}, gate={gate})"
+                "ZeroInflatedNegativeBinomial({total}, logits={logits}, gate=torch.as_tensor({gate}))"
             ),
         ),
         support="count",
@@ -158,14 +158,17 @@ ROWS: tuple[Distribution, ...] = (
     Distribution(
         name="Multinomial",
         forms=(
-            form("Multinomial", total="count", probs="simplex[K]"),
-            form("MultinomialLogits", total="count", logits="real[K]").in_pyro("Multinomial({total}, logits={logits})"),
+            form("Multinomial", total="count", probs="simplex[K]").in_pyro("Multinomial({total_int}, {probs})"),
+            form("MultinomialLogits", total="count", logits="real[K]").in_pyro(
+                "Multinomial({total_int}, logits={logits})"
+            ),
         ),
         support="count[K]",
         reparameterised=False,
         has_mass=False,
         doc="Counts of total independent Categorical draws.",
         pyro="Multinomial",
+        pyro_single="total",
         sums_to="total",
     ),
     Distribution(

@@ -75,6 +75,7 @@ class Distribution:
     sums_to: str | None = None
     tabulated: bool = False
     pyro_cdf: bool = False
+    pyro_single: str = ""
     symmetric: bool = False
 
 

@@ -76,9 +76,11 @@ ROWS: tuple[Distribution, ...] = (
     Distribution(
         name="RelaxedOneHotCategorical",
         forms=(
-            form("RelaxedOneHotCategorical", temperature="positive", probs="simplex[K]"),
+            form("RelaxedOneHotCategorical", temperature="positive", probs="simplex[K]").in_pyro(
+                "RelaxedOneHotCategorical(torch.as_tensor({temperature}), {probs})"
+            ),
             form("RelaxedOneHotCategoricalLogits", temperature="positive", logits="real[K]").in_pyro(
-                "RelaxedOneHotCategorical({temperature}, logits={logits})"
+                "RelaxedOneHotCategorical(torch.as_tensor({temperature}), logits={logits})"
             ),
         ),
         support="simplex[K]",
@@ -86,6 +88,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=False,
         doc="A OneHotCategorical made continuous; the lower the temperature, the nearer to it.",
         pyro="RelaxedOneHotCategorical",
+        pyro_single="temperature",
     ),
     Distribution(
         name="ProjectedNormal",
