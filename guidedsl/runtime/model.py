@@ -65,7 +65,8 @@ class Model:
     tensors, shaped like latents. `simulate` draws the sites that it is not given, but those in `not_drawn`, which says
     why; `readers` are the latents outside of a latent's plates whose priors read it. `log_likelihood` gives the log
     density of each observation. `dtype` is the default precision of its data. `origin` is where an interface has its
-    density, in `framework` or, without one, in a function. `lines` maps lines of the generated module to lines of
+    density, in `framework` or, without one, in a function; `declared_at` then has the line of `source` of each
+    declaration. `lines` maps lines of the generated module to lines of
     `source`, sorted.
     """
 
@@ -87,6 +88,7 @@ class Model:
     dtype: torch.dtype | None = None
     origin: str | None = None
     framework: str | None = None
+    declared_at: Mapping[str, int] = field(default_factory=dict, repr=False)
     source: str = ""
     source_sha256: str = field(default="", repr=False)
     lines: tuple[tuple[int, int], ...] = field(default=(), repr=False)
