@@ -34,14 +34,19 @@ def compile_source(source: Source) -> Compiled:
     Raises:
         CompileError: the program has errors.
     """
-    from guidedsl.backend.context import module_context
-    from guidedsl.backend.render import render_module
-
     checked = check(source)
     if any(d.severity == "error" for d in checked.diagnostics):
         raise CompileError(source, checked.diagnostics)
-    python = render_module(module_context(checked.program))
-    return Compiled(source, checked.program, checked.diagnostics, python)
+    return generated(checked)
+
+
+def generated(checked: Checked) -> Compiled:
+    """A program without errors as Python text."""
+    from guidedsl.backend.context import module_context
+    from guidedsl.backend.render import render_module
+
+    program = checked.program
+    return Compiled(program.source, program, checked.diagnostics, render_module(module_context(program)))
 
 
 def _allowed(source: Source, diagnostic: Diagnostic) -> bool:

@@ -107,9 +107,9 @@ class PyroModel:
         for spec in self.model.plates:
             name = attribute_of(spec.name)
             whole, step = getattr(data.full, name), getattr(data, name)
-            rows = step.rows if whole.rows is None else None
-            everything = torch.arange(whole.length, device=data.device)
-            found[spec.name] = Rows(whole.size, everything if rows is None else rows)
+            fed = whole.rows is not None
+            rows = torch.arange(whole.length, device=data.device) if fed else step.rows
+            found[spec.name] = Rows(whole.size, rows)
         return found
 
     # The first call
@@ -128,7 +128,7 @@ class PyroModel:
     def _layout(self, data: Any, given: Mapping[str, object]) -> _Layout:
         """Where draws go, for data of these sizes. Raises InferenceError with all differences."""
         sizes = tuple(getattr(data, attribute_of(dim.name)) for dim in self.model.dims)
-        key = sizes, tuple(len(rows.rows) for rows in self.rows(data).values())
+        key = sizes, tuple(rows.length for rows in self.rows(data).values())
         if key not in self._layouts:
             wrong = argument_problems(self.model, self.signature)
             seen = self._probe(data, given) if not wrong else Seen({}, {})

@@ -45,6 +45,7 @@ class _Comparison:
         self.model, self.seen, self.signature, self.data = model, seen, signature, data
         self.dims = {dim.name: getattr(data, attribute_of(dim.name)) for dim in model.dims}
         self.declared = {plate.name for plate in model.plates}
+        self.misspelt: set[str] = set()
 
     def run(self) -> Iterable[Difference]:
         """Each difference once: where a site is missing nothing more is said of it."""
@@ -63,7 +64,7 @@ class _Comparison:
                     yield _no_argument(self.model, field, self.signature)
                 yield from self._observed(field, found)
         for one in self.seen.latents:
-            if one.name not in matched:
+            if one.name not in matched | self.misspelt:
                 yield self._undeclared(one)
         for one in self.seen.sites.values():
             if one.observed:
@@ -83,7 +84,9 @@ class _Comparison:
 
     def _latent(self, site: Site, found: list[SeenSite]) -> Iterable[Difference]:
         if not found:
-            known = [one.name for one in self.seen.latents]
+            declared = {one.name for one in self.model.sites}
+            known = [one.name for one in self.seen.latents if one.name not in declared]
+            self.misspelt |= set(difflib.get_close_matches(site.name, known, n=1))
             yield Difference(
                 "site",
                 site.name,
@@ -91,7 +94,7 @@ class _Comparison:
                 "declared here",
                 "",
                 None,
-                f"{_did_you_mean(site.name, known, 'its latents are')}; or remove the declaration",
+                f"{_did_you_mean(site.name, known, 'others there are')} Otherwise remove the declaration",
             )
             return
         if found[0].observed:
@@ -173,7 +176,7 @@ class _Comparison:
             hint = f'write `with pyro.plate("{plate.name}", …)` around its sites, or remove the plate here'
             known = _did_you_mean(plate.name, [*self.seen.plates], "its plates are")
             message = f"{here} is in no part of {who}"
-            yield Difference("shape", plate.name, message, "declared here", "", None, f"{known}; {hint}")
+            yield Difference("shape", plate.name, message, "declared here", "", None, f"{known} Otherwise {hint}")
             return
         if found.loop:
             yield Difference(
@@ -334,8 +337,7 @@ def _no_argument(model: Model, field: Field, signature: Signature) -> Difference
         "passed by its name",
         "",
         None,
-        f"{_did_you_mean(field.name, signature.accepted, 'its arguments are')}; rename one of them, or remove the "
-        "declaration",
+        f"{_did_you_mean(field.name, signature.accepted, 'its arguments are')} Otherwise remove the declaration",
     )
 
 
@@ -362,4 +364,4 @@ def _did_you_mean(name: str, known: Iterable[str], listed: str) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"did you mean `{close[0]}`?"
-    return f"{listed} {', '.join(f'`{one}`' for one in known)}" if known else "it has none"
+    return f"{listed} {', '.join(f'`{one}`' for one in known)}." if known else "there is none."

@@ -32,10 +32,15 @@ class PlateCall:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows that a plate is to have: which of how many."""
+    """The rows that a plate is to have: which of how many; all where `rows` is None."""
 
     size: int
-    rows: Tensor
+    rows: Tensor | None
+
+    @property
+    def length(self) -> int:
+        """How many they are."""
+        return self.size if self.rows is None else len(self.rows)
 
 
 @contextmanager
@@ -56,10 +61,10 @@ def chosen_rows(
             given = len(subsample) if subsample is not None else None
             seen(PlateCall(name, size, subsample_size if given is None else given, place_here()))
         if rows is None and size is not None:
-            subsample, subsample_size = torch.arange(size), size
+            subsample, subsample_size = None, None
         elif rows is not None and name in rows:
             size, subsample = rows[name].size, rows[name].rows
-            subsample_size = len(subsample)
+            subsample_size = None
         return original.__func__(name, size, subsample_size, subsample, *device)
 
     SubsampleMessenger._subsample = staticmethod(subsample)

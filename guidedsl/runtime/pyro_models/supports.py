@@ -128,6 +128,8 @@ def type_text(constraint: Constraint, sizes: Sequence[str]) -> str:
         if low == 0 and not math.isinf(high):
             return f"index({int(high) + 1}){brackets}"
         return f"int({int(low)}, {int(high)}){brackets}" if math.isfinite(low + high) else f"int{brackets}"
+    if constraint.name == "nonnegative":
+        return f"positive{brackets}"  # the same for a density, and what users write
     bounds = ", ".join(f"{float(bound):.10g}" for bound in constraint.bounds)
     return f"{constraint.notation}{f'({bounds})' if bounds else ''}{brackets}"
 
