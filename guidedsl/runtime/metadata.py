@@ -128,6 +128,11 @@ class Site:
     classes: str | None = None
     low: int = 0
 
+    @property
+    def internal_plates(self) -> tuple[str, ...]:
+        """The plates in the order of the axes that generated code sees."""
+        return self.plates if self.order is None else tuple(self.plates[axis] for axis in self.order)
+
     def to_written(self, value: Tensor) -> Tensor:
         """`value` ([particles..., internal plates..., event...]) with its plate axes as written in the `.guide`."""
         if self.order is None:

@@ -147,12 +147,20 @@ class Model:
         float32. Raises `DataError` with one message for each problem.
         """
         schema = Schema(self.name, self.dims, self.plates, self.fields, self.derive)
+        given = {} if fields is None else self._as_declared(fields)
         try:
-            return bind(schema, self.data_type, {} if fields is None else fields, named, dtype or self.dtype, device)
+            return bind(schema, self.data_type, given, self._as_declared(named), dtype or self.dtype, device)
         except Exception as error:
             if (explained := self.explained(error)) is error:
                 raise
             raise explained from error
+
+    def _as_declared(self, given: Mapping[str, object]) -> Mapping[str, object]:
+        """Arrays by their declared names: what a library calls `data`, a reserved word, is `data_` in a program."""
+        if self.framework is None:
+            return given
+        others = {one.name.removesuffix("_"): one.name for one in (*self.fields, *self.dims) if one.name not in given}
+        return {others.get(name, name): value for name, value in given.items()}
 
     def __call__(
         self,

@@ -211,15 +211,17 @@ class PyroModel:
         with Given(self._value(data, layout, values)):
             if summed:
                 names = frozenset(name for name, source in layout.sources.items() if source.name in summed)
-                with Summed(names, lambda message: _weight(layout.sources[message["name"]], weights, message)):
-                    total = self._summed(call, layout, summed)
+                marked = Summed(names, lambda message: _weight(layout.sources[message["name"]], weights, message))
+                total = self._summed(call, marked, layout, summed)
             else:
                 total = poutine.trace(call).get_trace().log_prob_sum()
         return torch.as_tensor(total, dtype=data.dtype, device=data.device)
 
-    def _summed(self, call: Callable[[], object], layout: _Layout, summed: tuple[str, ...]) -> Tensor:
+    def _summed(
+        self, call: Callable[[], object], marked: Summed, layout: _Layout, summed: tuple[str, ...]
+    ) -> Tensor:
         try:
-            return log_sum(call, layout.seen.nesting)
+            return log_sum(call, marked, layout.seen.nesting)
         except Exception as error:
             explained = error if isinstance(error, InferenceError) else failure(error, self.who)
             names = ", ".join(f"`{name}`" for name in summed)
@@ -241,5 +243,5 @@ def _weight(
     site, weight = weights[source.name]
     if source.step is not None:
         weight = weight.select(len(source.plates), source.step)
-    dims = dims_of(message)
+    dims = dims_of(message, source)
     return on_dims(weight, [dims[plate] for plate in source.plates]), site.low

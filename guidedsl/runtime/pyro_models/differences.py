@@ -10,7 +10,7 @@ from typing import Any, Literal
 from guidedsl.runtime.metadata import Field, PlateSpec, Site, attribute_of
 from guidedsl.runtime.model import Model
 from guidedsl.runtime.pyro_models.importing import Signature
-from guidedsl.runtime.pyro_models.layout import internal_plates, numbered
+from guidedsl.runtime.pyro_models.names import as_written, numbered
 from guidedsl.runtime.pyro_models.places import Place
 from guidedsl.runtime.pyro_models.probe import Seen, SeenPlate, SeenSite
 from guidedsl.runtime.pyro_models.supports import hull, positions, type_text
@@ -42,9 +42,10 @@ def differences(model: Model, seen: Seen, signature: Signature, data: Any) -> tu
 
 class _Comparison:
     def __init__(self, model: Model, seen: Seen, signature: Signature, data: Any) -> None:
-        self.model, self.seen, self.signature, self.data = model, seen, signature, data
+        self.model, self.signature, self.data = model, signature, data
         self.dims = {dim.name: getattr(data, attribute_of(dim.name)) for dim in model.dims}
         self.declared = {plate.name for plate in model.plates}
+        self.seen = seen.renamed({one.name for one in (*model.sites, *model.fields)}, self.declared)
         self.misspelt: set[str] = set()
 
     def run(self) -> Iterable[Difference]:
@@ -241,7 +242,7 @@ class _Comparison:
     def _same_axes(self, declared: Site | Field, found: list[SeenSite]) -> Iterable[Difference]:
         who, name = self.model.origin, declared.name
         for one in found[:1]:
-            mine, theirs = set(internal_plates(declared)), {plate for plate, _ in one.plates}
+            mine, theirs = set(declared.plates), {plate for plate, _ in one.plates}
             if mine != theirs:
                 yield Difference(
                     "shape",
@@ -316,7 +317,7 @@ def _arguments(model: Model, signature: Signature) -> Iterable[Difference]:
             yield _no_argument(model, field, signature)
     given = {field.name for field in fields} | {dim.name for dim in model.dims}
     for name in signature.required:
-        if name not in given:
+        if as_written(name, given) not in given:
             yield Difference(
                 "argument",
                 model.name,

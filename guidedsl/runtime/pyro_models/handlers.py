@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from guidedsl.runtime.nets import seeded
 from guidedsl.runtime.params import ParamStore
+from guidedsl.runtime.pyro_models.names import as_written
 from guidedsl.runtime.pyro_models.places import Place, place_here
 
 MODULE_DIVIDER = "$$$"
@@ -62,8 +63,8 @@ def chosen_rows(
             seen(PlateCall(name, size, subsample_size if given is None else given, place_here()))
         if rows is None and size is not None:
             subsample, subsample_size = None, None
-        elif rows is not None and name in rows:
-            size, subsample = rows[name].size, rows[name].rows
+        elif rows is not None and (written := as_written(name, rows)) in rows:
+            size, subsample = rows[written].size, rows[written].rows
             subsample_size = None
         return original.__func__(name, size, subsample_size, subsample, *device)
 

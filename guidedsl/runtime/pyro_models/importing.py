@@ -18,6 +18,7 @@ from guidedsl.runtime import constraints
 from guidedsl.runtime.errors import GuidedslError
 from guidedsl.runtime.metadata import Field, attribute_of
 from guidedsl.runtime.model import Model
+from guidedsl.runtime.pyro_models.names import as_written
 
 PyroFunction = Callable[..., object]
 
@@ -73,8 +74,8 @@ class Signature:
     open: bool
 
     def takes(self, name: str) -> bool:
-        """Whether there is an argument of this name."""
-        return self.open or name in self.accepted
+        """Whether there is an argument that a program calls so."""
+        return self.open or any(as_written(argument, (name,)) == name for argument in self.accepted)
 
     def __str__(self) -> str:
         shown = [name if name in self.required else f"{name}=…" for name in self.accepted]
@@ -99,13 +100,13 @@ def signature_of(function: PyroFunction) -> Signature:
 def arguments(model: Model, signature: Signature, data: Any) -> dict[str, object]:
     """The function's arguments by name: fields as written, with all rows that there are, and dims as numbers."""
     full = data.full
-    found: dict[str, object] = {}
-    for field in model.fields:
-        if field.role != "derived" and field.name not in full.missing and signature.takes(field.name):
-            found[field.name] = _as_argument(field, getattr(full, field.attribute))
-    for dim in model.dims:
-        if dim.name in signature.accepted and dim.name not in found:
-            found[dim.name] = getattr(full, attribute_of(dim.name))
+    given: dict[str, object] = {dim.name: getattr(full, attribute_of(dim.name)) for dim in model.dims}
+    fields = [field for field in model.fields if field.role != "derived" and field.name not in full.missing]
+    given |= {field.name: _as_argument(field, getattr(full, field.attribute)) for field in fields}
+    found = {name: given[written] for name in signature.accepted if (written := as_written(name, given)) in given}
+    if signature.open:
+        left = [field.name for field in fields if not any(as_written(name, (field.name,)) == field.name for name in found)]
+        found |= {name: given[name] for name in left}
     return found
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from guidedsl.runtime.metadata import Field, Site
 from guidedsl.runtime.model import Model
+from guidedsl.runtime.pyro_models.names import as_written, numbered
 from guidedsl.runtime.pyro_models.probe import Seen
 
 
@@ -24,33 +24,18 @@ class Source:
     step: int | None = None
 
 
-def internal_plates(declared: Site | Field) -> tuple[str, ...]:
-    """A declaration's plates in the order of the axes of its tensor."""
-    return declared.plates if declared.order is None else tuple(declared.plates[axis] for axis in declared.order)
-
-
-def numbered(name: str, names: Iterable[str]) -> list[str]:
-    """The sites `x_0`, `x_1`, … (or `x0`, or from 1 on) that a loop makes of `x`, in order; [] where one is missing."""
-    pattern = re.compile(re.escape(name) + r"_?(\d+)")
-    found = {int(match[1]): other for other in names if (match := pattern.fullmatch(other)) is not None}
-    first = min(found, default=0)
-    wanted = range(first, first + len(found))
-    return [found[number] for number in wanted] if first <= 1 and set(wanted) == set(found) else []
-
-
 def sources(model: Model, seen: Seen) -> dict[str, Source]:
     """By site of the Pyro model, where its value comes from: latents, and observed sites that it does not observe."""
     found: dict[str, Source] = {}
-    open_sites = [site.name for site in seen.latents]
     declared: list[Site | Field] = [*model.sites, *(field for field in model.fields if field.role == "observed")]
+    open_sites = {as_written(site.name, [one.name for one in declared]): site.name for site in seen.latents}
     for one in declared:
-        plates = internal_plates(one)
-        if one.name in seen.sites:
-            if one.name in open_sites:
-                found[one.name] = Source(one.name, plates)
-        elif one.event:
+        plates = one.internal_plates
+        if one.name in open_sites:
+            found[open_sites[one.name]] = Source(one.name, plates)
+        elif one.event and one.name not in seen.sites:
             steps = numbered(one.name, open_sites)
-            found |= {name: Source(one.name, plates, step) for step, name in enumerate(steps)}
+            found |= {open_sites[name]: Source(one.name, plates, step) for step, name in enumerate(steps)}
     return found
 
 
@@ -68,7 +53,7 @@ def placed(value: Tensor, source: Source, message: Any) -> Tensor:
     """The value of a site: `value` is its declaration's, [internal plates..., event...], of one draw."""
     if source.step is not None:
         value = value.select(len(source.plates), source.step)
-    dims = dims_of(message)
+    dims = dims_of(message, source)
     value = on_dims(value, [dims[plate] for plate in source.plates])
     return value.long() if _positions(message["fn"]) else value
 
@@ -80,6 +65,7 @@ def _positions(law: Any) -> bool:
     return type(law).__name__ == "Categorical"
 
 
-def dims_of(message: Any) -> Mapping[str, int]:
-    """The batch dims of the plates around a site."""
-    return {frame.name: frame.dim for frame in message["cond_indep_stack"] if frame.dim is not None}
+def dims_of(message: Any, source: Source) -> Mapping[str, int]:
+    """The batch dims of the plates around a site, by their declared names."""
+    frames = message["cond_indep_stack"]
+    return {as_written(frame.name, source.plates): frame.dim for frame in frames if frame.dim is not None}

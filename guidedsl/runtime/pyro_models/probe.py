@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
@@ -16,6 +16,7 @@ from guidedsl.runtime.constraints import Constraint
 from guidedsl.runtime.errors import GuidedslError, InferenceError, ParamError
 from guidedsl.runtime.pyro_models.handlers import PlateCall, chosen_rows, is_site
 from guidedsl.runtime.pyro_models.importing import PyroFunction
+from guidedsl.runtime.pyro_models.names import as_written
 from guidedsl.runtime.pyro_models.places import Place, place_here, place_of
 from guidedsl.runtime.pyro_models.supports import constraint_of
 
@@ -76,6 +77,15 @@ class Seen:
 
     sites: Mapping[str, SeenSite]
     plates: Mapping[str, SeenPlate]
+
+    def renamed(self, sites: Container[str], plates: Container[str]) -> Seen:
+        """The same with names as a program that declares these writes them."""
+        found = {}
+        for site in self.sites.values():
+            around = tuple((as_written(plate, plates), dim) for plate, dim in site.plates)
+            found[as_written(site.name, sites)] = replace(site, name=as_written(site.name, sites), plates=around)
+        held = (replace(plate, name=as_written(plate.name, plates)) for plate in self.plates.values())
+        return Seen(found, {plate.name: plate for plate in held})
 
     @property
     def nesting(self) -> int:
