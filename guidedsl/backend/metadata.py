@@ -14,6 +14,7 @@ from guidedsl.check.enumeration import classes_of
 from guidedsl.check.shapes import NEW
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size
+from guidedsl.source import Span
 
 
 def _strings(items: Iterable[str]) -> str:
@@ -74,8 +75,13 @@ def _finite(model: ir.Model) -> dict[str, ir.Classes]:
 
 def _declared_at(model: ir.Model) -> str:
     """The line of each declaration, by name, the model's own first."""
-    found = (model, *model.plates, *model.fields, *model.latents)
-    return ", ".join(f'"{one.name}": {one.span.line}' for one in found)
+    return ", ".join(f'"{name}": {span.line}' for name, span in places(model).items())
+
+
+def places(model: ir.Model) -> dict[str, Span]:
+    """Where a model and what it declares stand, by name."""
+    found = {model.name: model.span} | {plate.name: plate.span for plate in model.plates}
+    return found | {field.name: field.span for field in model.fields} | {z.name: z.span for z in model.latents}
 
 
 def _items(rows: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guidedsl import errors, ir
+from guidedsl.backend.metadata import places
 from guidedsl.cli.inputs import bind, read_dims, require_data, runtime_model
 from guidedsl.cli.session import FOUND, USAGE, Session, Stop
 from guidedsl.diagnostics import Diagnostic, Label
@@ -52,16 +53,12 @@ def differences_of(result: Checked, model: ir.Model, path: str, dims: Iterable[s
     require_data(model, path)
     runtime = runtime_model(generated(result), model.name)
     data = bind(runtime, path, sizes, None, None)
-    places = _places(model)
-    return tuple(_diagnostic(one, places, model) for one in evaluator(runtime).compare(data, ParamStore()))
+    declared = places(model)
+    return tuple(_diagnostic(one, declared, model) for one in evaluator(runtime).compare(data, ParamStore()))
 
 
-def _places(model: ir.Model) -> dict[str, Span]:
-    return {one.name: one.span for one in (model, *model.plates, *model.fields, *model.latents)}
-
-
-def _diagnostic(one: Difference, places: Mapping[str, Span], model: ir.Model) -> Diagnostic:
-    span = places.get(one.name, model.span)
+def _diagnostic(one: Difference, declared: Mapping[str, Span], model: ir.Model) -> Diagnostic:
+    span = declared.get(one.name, model.span)
     there = None if one.place is None else _label(str(one.place).rpartition(":")[0], one.place.line, one.there)
     return _CONSTRUCTORS[one.kind](one.message, span, one.here, there, one.hint)
 

@@ -159,7 +159,8 @@ class Model:
         """Arrays by their declared names: what a library calls `data`, a reserved word, is `data_` in a program."""
         if self.framework is None:
             return given
-        others = {one.name.removesuffix("_"): one.name for one in (*self.fields, *self.dims) if one.name not in given}
+        declared = [*(field.name for field in self.fields), *(dim.name for dim in self.dims)]
+        others = {name.removesuffix("_"): name for name in declared if name not in given}
         return {others.get(name, name): value for name, value in given.items()}
 
     def __call__(

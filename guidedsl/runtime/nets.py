@@ -157,7 +157,10 @@ def _bind(
 
 
 def seeded(make: Callable[[], Made], data: Any) -> Made:
-    """What `make` gives, a module most often, made on the CPU under a seed from the data's generator, or from torch's global one if it has none."""
+    """What `make` gives, a module most often, made on the CPU under a seed from the data's generator.
+
+    If that has none, the seed is from torch's global one.
+    """
     generator: torch.Generator | None = data.generator
     device = "cpu" if generator is None else generator.device
     seed = int(torch.randint(2**62, (), generator=generator, device=device))

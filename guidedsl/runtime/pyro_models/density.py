@@ -179,9 +179,7 @@ class PyroModel:
 
     # One draw
 
-    def _value(
-        self, data: Any, layout: _Layout, values: Mapping[str, Tensor]
-    ) -> Callable[[Any], Tensor | None]:
+    def _value(self, data: Any, layout: _Layout, values: Mapping[str, Tensor]) -> Callable[[Any], Tensor | None]:
         observed = {field.name: field.attribute for field in self.model.fields if field.role == "observed"}
 
         def value(message: Any) -> Tensor | None:
@@ -208,6 +206,7 @@ class PyroModel:
         def call() -> object:
             return called(self.function, given, self.who)
 
+        total: Tensor | float
         with Given(self._value(data, layout, values)):
             if summed:
                 names = frozenset(name for name, source in layout.sources.items() if source.name in summed)
@@ -217,9 +216,7 @@ class PyroModel:
                 total = poutine.trace(call).get_trace().log_prob_sum()
         return torch.as_tensor(total, dtype=data.dtype, device=data.device)
 
-    def _summed(
-        self, call: Callable[[], object], marked: Summed, layout: _Layout, summed: tuple[str, ...]
-    ) -> Tensor:
+    def _summed(self, call: Callable[[], object], marked: Summed, layout: _Layout, summed: tuple[str, ...]) -> Tensor:
         try:
             return log_sum(call, marked, layout.seen.nesting)
         except Exception as error:
@@ -234,9 +231,7 @@ class PyroModel:
             raise explained from error
 
 
-def _weight(
-    source: Source, weights: Mapping[str, tuple[Site, Tensor]], message: Any
-) -> tuple[Tensor, int] | None:
+def _weight(source: Source, weights: Mapping[str, tuple[Site, Tensor]], message: Any) -> tuple[Tensor, int] | None:
     """The log weights of a site's classes on Pyro's dims, [batch..., classes], and the least class."""
     if source.name not in weights:
         return None

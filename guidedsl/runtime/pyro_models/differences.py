@@ -45,7 +45,8 @@ class _Comparison:
         self.model, self.signature, self.data = model, signature, data
         self.dims = {dim.name: getattr(data, attribute_of(dim.name)) for dim in model.dims}
         self.declared = {plate.name for plate in model.plates}
-        self.seen = seen.renamed({one.name for one in (*model.sites, *model.fields)}, self.declared)
+        sites = {site.name for site in model.sites} | {field.name for field in model.fields}
+        self.seen = seen.renamed(sites, self.declared)
         self.misspelt: set[str] = set()
 
     def run(self) -> Iterable[Difference]:

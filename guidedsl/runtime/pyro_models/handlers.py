@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
-import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import SubsampleMessenger, _Subsample
 from torch import Tensor, nn
@@ -45,9 +44,7 @@ class Rows:
 
 
 @contextmanager
-def chosen_rows(
-    rows: Mapping[str, Rows] | None, seen: Callable[[PlateCall], None] | None = None
-) -> Iterator[None]:
+def chosen_rows(rows: Mapping[str, Rows] | None, seen: Callable[[PlateCall], None] | None = None) -> Iterator[None]:
     """Within it the plates that a model makes have these rows; all of their rows each where `rows` is None.
 
     A handler could answer which rows, and not how many: Pyro compares their number with the plate's own, and a step on
@@ -80,7 +77,7 @@ def is_site(message: Any) -> bool:
     return message["type"] == "sample" and not isinstance(message["fn"], _Subsample)
 
 
-class Given(Messenger):  # type: ignore[misc]
+class Given(Messenger):
     """Gives sites their values. `value` is None for a site that it says nothing of."""
 
     def __init__(self, value: Callable[[Any], Tensor | None]) -> None:
@@ -94,7 +91,7 @@ class Given(Messenger):  # type: ignore[misc]
                 message["value"], message["is_observed"] = value, True
 
 
-class Params(Messenger):  # type: ignore[misc]
+class Params(Messenger):
     """Keeps a model's `pyro.param` and the parameters of its modules in a store of ours, as `Ratings.name`.
 
     Pyro's own store stays as it was. A parameter of a module (`pyro.module`, a PyroModule) stays the module's, and is

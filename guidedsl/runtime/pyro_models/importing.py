@@ -105,7 +105,9 @@ def arguments(model: Model, signature: Signature, data: Any) -> dict[str, object
     given |= {field.name: _as_argument(field, getattr(full, field.attribute)) for field in fields}
     found = {name: given[written] for name in signature.accepted if (written := as_written(name, given)) in given}
     if signature.open:
-        left = [field.name for field in fields if not any(as_written(name, (field.name,)) == field.name for name in found)]
+        left = [
+            field.name for field in fields if not any(as_written(name, (field.name,)) == field.name for name in found)
+        ]
         found |= {name: given[name] for name in left}
     return found
 

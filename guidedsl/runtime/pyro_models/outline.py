@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from guidedsl.runtime.constraint_base import shorten
 from guidedsl.runtime.errors import GuidedslError
 from guidedsl.runtime.params import ParamStore
 from guidedsl.runtime.pyro_models.handlers import Params
@@ -60,8 +61,8 @@ def outline(path: str, fields: Mapping[str, object]) -> Outline:
         wrong = [name for name, value in given_arrays.items() if not isinstance(value, Tensor | int | float)]
         if wrong:
             raise GuidedslError(
-                f"`{wrong[0]}` is {given_arrays[wrong[0]]!r}: a program declares numbers and arrays of numbers; give the "
-                "argument a default in Python, and leave it out of the data"
+                f"`{wrong[0]}` is {shorten(given_arrays[wrong[0]])}: a program declares numbers and arrays of numbers; "
+                "give the argument a default in Python, and leave it out of the data"
             )
         arrays = {name: value for name, value in given_arrays.items() if isinstance(value, Tensor)}
         watch = _Positions(arrays)

@@ -98,7 +98,7 @@ class Seen:
         return tuple(site for site in self.sites.values() if not site.observed)
 
 
-class Recorder(Messenger):  # type: ignore[misc]
+class Recorder(Messenger):
     """Records every site, and gives latents some value of theirs: the middle of the support where it has one."""
 
     def __init__(self) -> None:
@@ -148,12 +148,14 @@ class Recorder(Messenger):  # type: ignore[misc]
 
     def _plate(self, name: str) -> SeenPlate:
         call, frame = self.calls.get(name), self.frames.get(name)
-        size = call.size if call is not None else frame.full_size
-        rows = call.subsample if call is not None else frame.size
+        if call is None:
+            assert frame is not None
+            call = PlateCall(name, frame.full_size, frame.size, None)  # made before the model was called
+        size, rows = call.size, call.subsample
         fewer = rows if rows is not None and size is not None and rows < size else None
         dim = frame.dim if frame is not None else None
         loop = frame is not None and frame.dim is None
-        return SeenPlate(name, size, fewer, dim, loop, call.place if call is not None else None)
+        return SeenPlate(name, size, fewer, dim, loop, call.place)
 
 
 def _shown(law: Any) -> str:

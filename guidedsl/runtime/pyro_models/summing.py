@@ -1,13 +1,13 @@
 """Discrete sites of a Pyro model summed out by Pyro itself, exactly, by tensor variable elimination.
 
-The trace and the factors are those of `TraceEnum_ELBO` with a guide that samples nothing, whose ELBO is the log density.
-The sums are ours: Pyro's use an operation that torch cannot map over draws.
+The trace and the factors are those of `TraceEnum_ELBO` with a guide that samples nothing: its ELBO is the log density.
+The sums are ours, since Pyro's use an operation that torch cannot map over draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 import pyro.distributions as law
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 from guidedsl.runtime.pyro_models.handlers import is_site
 
 
-class Summed(Messenger):  # type: ignore[misc]
+class Summed(Messenger):
     """Marks sites to be summed out. `weight` gives the log weights of a site's classes, [batch..., classes], or None,
     and the least class."""
 
@@ -39,10 +39,10 @@ class Summed(Messenger):  # type: ignore[misc]
                 message["fn"] = Tilted(message["fn"], *weight)
 
 
-class Tilted(law.TorchDistribution):  # type: ignore[misc]
+class Tilted(law.TorchDistribution):
     """A finite law with log weights added to its classes, [batch..., classes]; `low` is the least class."""
 
-    arg_constraints: Mapping[str, Any] = {}  # noqa: RUF012
+    arg_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, base: Any, weight: Tensor, low: int) -> None:
         self.base, self.weight, self.low = base, weight, low
@@ -68,7 +68,7 @@ class Tilted(law.TorchDistribution):  # type: ignore[misc]
         return log_p + weight.take_along_dim(at.expand(batch)[..., None], -1)[..., 0]
 
 
-class _Enumerating(EnumMessenger):  # type: ignore[misc]
+class _Enumerating(EnumMessenger):
     """Pyro's, which reads the shapes of values from `value.data`: a tensor under vmap has none."""
 
     def _pyro_post_sample(self, message: Any) -> None:
@@ -76,7 +76,7 @@ class _Enumerating(EnumMessenger):  # type: ignore[misc]
             super()._pyro_post_sample({**message, "value": torch.empty(message["value"].shape, device="meta")})
 
 
-class _Logs(LogRing):  # type: ignore[misc]
+class _Logs(LogRing):
     """Sums of products in log space, one dim after another, of operations that torch can map over draws."""
 
     def sumproduct(self, terms: Iterable[Tensor], dims: Iterable[str]) -> Tensor:
