@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from guidedsl.runtime.pyro_models.names import numbered, plain
+from guidedsl.runtime.pyro_models.names import ROWS, numbered, plain
 from guidedsl.runtime.pyro_models.outline import Argument, Outline
 from guidedsl.runtime.pyro_models.probe import SeenPlate, SeenSite
 from guidedsl.runtime.pyro_models.supports import type_text
@@ -90,7 +90,12 @@ class _Starter:
         return {len(steps): self._free(f"n_{plain(name)}") for name, steps in series if len(steps) in entries}
 
     def _free(self, name: str) -> str:
-        taken = {*self.outline.seen.sites, *self.outline.sizes, *(argument.name for argument in self.outline.arguments)}
+        taken = {
+            *self.outline.seen.sites,
+            *self.plates,
+            *self.outline.sizes,
+            *(argument.name for argument in self.outline.arguments),
+        }
         while name in taken:
             name += "_"
         return name
@@ -131,7 +136,7 @@ class _Starter:
     def _target(self, size: int) -> str:
         """What an index of so many positions points into: a plate of that size, if there is just one."""
         fitting = [name for name, plate in self.plates.items() if plate.size == size]
-        return _name(fitting[0]) if len(fitting) == 1 else self._size(size)
+        return self._plate(fitting[0]) if len(fitting) == 1 else self._size(size)
 
     def _latents(self) -> list[_Line]:
         lines, done = [], set()
@@ -165,17 +170,22 @@ class _Starter:
         written: set[str] = set()
         text = "\n".join(blocks.pop(()))
         for plates, declared in sorted(blocks.items(), key=lambda block: (len(block[0]), _points(block[1]))):
-            items = ", ".join(self._plate(name, written) for name in plates)
+            items = ", ".join(self._item(name, written) for name in plates)
             text += f"\nplate {items} {{\n" + "\n".join(declared) + "\n}"
         return text
 
-    def _plate(self, name: str, written: set[str]) -> str:
+    def _plate(self, name: str) -> str:
+        """A plate's name, with more to it where it is a reserved word or that of an argument."""
+        taken = name in RESERVED or name in {argument.name for argument in self.outline.arguments}
+        return f"{plain(name)}{ROWS}" if taken or name in self.outline.sizes else plain(name)
+
+    def _item(self, name: str, written: set[str]) -> str:
         if name in written:
-            return _name(name)
+            return self._plate(name)
         written.add(name)
         plate: SeenPlate = self.plates[name]
         batch = f" subsample({plate.subsample})" if plate.subsample is not None else ""
-        return f"{_name(name)}[{self.sizes[name]}]{batch}"
+        return f"{self._plate(name)}[{self.sizes[name]}]{batch}"
 
     # The guide
 
@@ -212,7 +222,7 @@ class _Starter:
             f"param {name}_rate : positive{brackets} = 1\n{name} ~ Poisson({name}_rate) # allow W604"
         )
         plates = [plate for plate, _ in site.plates]
-        return f"plate {', '.join(map(_name, plates))} {{\n{draw}\n}}" if plates else draw
+        return f"plate {', '.join(map(self._plate, plates))} {{\n{draw}\n}}" if plates else draw
 
 
 def _points(declared: Iterable[str]) -> bool:

@@ -76,27 +76,28 @@ class PyroModel:
         particles, flat = flattened(tensors, ranks)
         with self._ready(data, store) as given:
             layout = self._layout(data, given)
+            rows = self.rows(data)
 
             def one(*draw: Tensor) -> Tensor:
                 values = dict(zip((site.name for site, _ in known), draw, strict=False))
                 weights = {site.name: (site, w) for site, w in zip(tilted, draw[len(known) :], strict=True)}
                 return self._one(data, layout, given, values, summed, weights)
 
-            if summed not in self._over:
-                self._first(data, layout, given, [z[0].detach() for z in flat], known, summed)
-                self._over[summed] = OverDraws()
-            if not particles:
-                return one(*tensors)
-            return self._over[summed](one, flat).reshape(particles)
+            with chosen_rows(rows):
+                if summed not in self._over:
+                    self._first(data, layout, given, [z[0].detach() for z in flat], known, summed)
+                    self._over[summed] = OverDraws()
+                if not particles:
+                    return one(*tensors)
+                return self._over[summed](one, flat).reshape(particles)
 
     @contextmanager
     def _ready(self, data: Any, store: ParamStore) -> Iterator[dict[str, object]]:
-        """Within it the model can be called with what this gives: rows, params and precision are those of `data`."""
+        """Within it the model can be called with what this gives; params and precision are those of `data`."""
         given = arguments(self.model, self.signature, data)
         with (
             as_data(data.dtype, data.device),
             pyro.validation_enabled(False),
-            chosen_rows(self.rows(data)),
             Params(self.model.name, store, data),
         ):
             yield given
@@ -123,7 +124,9 @@ class PyroModel:
             return differences(self.model, self._probe(data, given), self.signature, data)
 
     def _probe(self, data: Any, given: Mapping[str, object]) -> Seen:
-        return probed(self.function, given, self.who, self.rows(data))
+        """A run on the model's own rows, so that it is compared before it is told others; fed rows are what it has."""
+        fed = {spec.name for spec in self.model.plates if getattr(data.full, attribute_of(spec.name)).rows is not None}
+        return probed(self.function, given, self.who, {name: r for name, r in self.rows(data).items() if name in fed})
 
     def _layout(self, data: Any, given: Mapping[str, object]) -> _Layout:
         """Where draws go, for data of these sizes. Raises InferenceError with all differences."""

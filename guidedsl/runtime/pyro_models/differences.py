@@ -88,14 +88,15 @@ class _Comparison:
         if not found:
             declared = {one.name for one in self.model.sites}
             known = [one.name for one in self.seen.latents if one.name not in declared]
-            self.misspelt |= set(difflib.get_close_matches(site.name, known, n=1))
+            close = difflib.get_close_matches(site.name, known, n=1)
+            self.misspelt |= set(close)
             yield Difference(
                 "site",
                 site.name,
                 f"`{site.name}` is a latent here, and {self.model.origin} has no such site",
                 "declared here",
-                "",
-                None,
+                f"`{close[0]}` is sampled here" if close else "",
+                self.seen.sites[close[0]].place if close else None,
                 f"{_did_you_mean(site.name, known, 'others there are')} Otherwise remove the declaration",
             )
             return
@@ -295,6 +296,8 @@ class _Comparison:
         here = tuple(evaluate(size, self.dims) for size in declared.event)
         names = f"[{', '.join(declared.event)}]"
         shown = f"{names} = {list(here)}" if any(not size.isdecimal() for size in declared.event) else str(list(here))
+        sizes = [str(size) for size in there]
+        type = type_text(found.constraint, sizes) if found.constraint is not None else f"…[{', '.join(sizes)}]"
         return Difference(
             "shape",
             name,
@@ -302,7 +305,7 @@ class _Comparison:
             f"event shape {names}",
             f"event shape {list(there)}",
             found.place,
-            f"declare the brackets of `{name}` as {list(there)}, or mend the distribution: `.expand([…]).to_event(1)`",
+            f"declare `{name} : {type}`, or mend the distribution: `.expand([…]).to_event(1)`",
         )
 
 

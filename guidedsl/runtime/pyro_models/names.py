@@ -11,9 +11,14 @@ def plain(name: str) -> str:
     return re.sub(r"\W", "_", name)
 
 
+ROWS = "_rows"
+"""What is put behind the name of a plate that something else has too, as an argument `users` and a plate of them."""
+
+
 def as_written(name: str, declared: Container[str]) -> str:
-    """What a program calls something of this name: the same, or `data_` for `data`, which is a reserved word."""
-    for candidate in (name, f"{name}_", plain(name)):
+    """What a program calls something of this name: the same, or `data_` for `data`, which is a reserved word; a plate
+    also `data_rows`."""
+    for candidate in (name, f"{name}_", f"{name}{ROWS}", plain(name)):
         if candidate in declared:
             return candidate
     return name
