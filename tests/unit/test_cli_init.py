@@ -163,3 +163,15 @@ def test_with_data_needs_a_pyro_model(folder: Path) -> None:
     code, _, err = guidedsl("check", "m.guide", "--dim", "N=3")
     assert code == 2
     assert "--dim is for --with-data" in err
+
+
+@pytest.mark.parametrize("guide", ["Structured", "MeanField"])
+def test_the_example_of_a_pyro_model(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, guide: str) -> None:
+    monkeypatch.delitem(sys.modules, "ratings", raising=False)
+    shutil.copytree(root / "examples" / "ratings", folder, dirs_exist_ok=True)
+    code, out, err = guidedsl("check", "ratings.guide", "--with-data", "data.json")
+    assert (code, err) == (0, "")
+    assert "ratings:model as declared" in out
+    code, out, err = guidedsl("fit", "ratings.guide", "--guide", guide, "--data", "data.json", "--steps", "5")
+    assert (code, err) == (0, "")
+    assert "ELBO" in out
