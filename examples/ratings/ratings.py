@@ -1,4 +1,4 @@
-"""How people rate: a score for what a user sees, made of the user's own weights. A model that was there before guidedsl."""
+"""How people rate: a score for what a user sees, made of the user's own weights. It was there before guidedsl."""
 
 import pyro
 import pyro.distributions as dist

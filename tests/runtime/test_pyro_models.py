@@ -270,6 +270,52 @@ def test_names_that_a_program_cannot_write(interface: Make) -> None:
     assert float(log_p) == pytest.approx(float(normal(torch.tensor([0.5, 0.5, 1.5])).sum()))
 
 
+MASKED = """
+model M {head} {{
+  dim N
+  latent mu : real {mu}
+  plate rows[N] {{ data there : bool  observed y : real {y} }}
+}}
+guide G for M {{ auto laplace for mu }}
+"""
+
+
+def masked(there: Any, y: Any) -> None:
+    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+    with pyro.plate("rows", len(y)), pyro.poutine.mask(mask=there):
+        pyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+def test_data_of_type_bool_is_a_mask(interface: Make) -> None:
+    """By the Laplace approximation, which takes second derivatives: exact here, N(0.5, 1/4) given 3 of 4 rows."""
+    module = interface(masked, MASKED.format(head='from pyro "NAME"', mu="", y=""))
+    fit = module.G.fit(module.M.data(there=[1, 1, 0, 1], y=[1.0, 0.0, 99.0, 1.0]))
+    assert fit.store["G.joint_loc"].item() == pytest.approx(0.5)
+    assert fit.store["G.joint_scale_tril"].item() == pytest.approx(0.5)
+
+
+def test_a_model_whose_sites_depend_on_values_is_refused(interface: Make) -> None:
+    def more(sigma: Any, y: Any) -> None:
+        schools(sigma, y)
+        if calls.pop():
+            pyro.sample("extra", dist.Normal(0.0, 1.0))
+
+    def fewer(sigma: Any, y: Any) -> None:
+        if calls.pop():
+            pyro.sample("mu", dist.Normal(0.0, 1.0))
+        with pyro.plate("schools", len(y)):
+            pyro.sample("theta", dist.Normal(0.0, 1.0))
+            pyro.sample("y", dist.Normal(0.0, sigma), obs=y)
+        pyro.sample("tau", dist.HalfCauchy(1.0))
+
+    calls = [True, False]
+    with pytest.raises(InferenceError, match="samples `extra` in this run, and did not in the first"):
+        scores(interface(more, declared({})), ())
+    calls = [False, False, True]
+    with pytest.raises(InferenceError, match="did not sample `mu` in this run, as in the first"):
+        scores(interface(fewer, declared({})), ())
+
+
 # Parameters
 
 PARAMS = """
@@ -362,8 +408,7 @@ def test_a_module_made_anew_at_each_call_is_refused(interface: Make) -> None:
 
     module = interface(model, PARAMS)
     with pytest.raises(ParamError, match=r"'M\.net\.weight' is another tensor than before: make its module once"):
-        scores_of = module.M(module.M.data(ROWS), module.MLatents(torch.zeros(3, dtype=torch.float64)))
-        assert scores_of is None
+        module.M(module.M.data(ROWS), module.MLatents(torch.zeros(3, dtype=torch.float64)))
 
 
 # Sums
@@ -498,15 +543,15 @@ HERE = Path(__file__).name
     [
         (schools, {"mu  : real": "mu  : positive"}, rf"p\.guide:4: `mu` is positive here, and real in .*{HERE}:\d+\)"),
         (schools, {"theta : real": "theta : real[2]"}, r"`theta` has event shape \[2\] here, and \[\] in"),
-        (schools, {"latent mu ": "latent mean ", "theta : real": "theta : real"}, r"p\.guide:4: `mean` is a latent here"),
-        (schools, {"  latent mu  : real \n": ""}, r"samples `mu`, which Schools does not declare .*declare `latent mu : r"),
+        (schools, {"latent mu ": "latent mean "}, r"p\.guide:4: `mean` is a latent here"),
+        (schools, {"  latent mu  : real \n": ""}, r"samples `mu`, which Schools does not declare .*`latent mu : r"),
         (lambda sigma: schools(sigma, sigma), {"observed y": "latent y"}, "`y` is a latent here, and observed in"),
         (schools, {"latent   theta : real": "} latent theta : real[J] plate schools {"}, "`theta` is in no plate here"),
         (schools, {"plate schools[J]": "plate school[J]"}, r"plate school is in no part of .*did you mean `schools`\?"),
         (in_batches, {}, "plate schools takes all rows here, and 2 rows a step in"),
         (schools, {"[J] ": "[J] subsample(2) "}, "plate schools takes 2 rows a step here, and all rows in"),
         (schools, {"data     sigma": "data     sd"}, r"`sd` is data here, and .*\(sigma, y\) has no such argument"),
-        (schools, {"data     sigma : positive": ""}, "needs an argument `sigma`, which no data, observed or dim is call"),
+        (schools, {"data     sigma : positive": ""}, "needs an argument `sigma`, which no data, observed or dim"),
         (lambda sigma, y: schools(sigma[:3], y[:3]), {}, "plate schools has J = 4 rows here, and 3 in"),
         (loops, {}, "plate schools is a loop in .*, with a site of its own for each row"),
         (stretched, {}, r"observes `y` of shape \[\] under a distribution of shape \[4\]"),

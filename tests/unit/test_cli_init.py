@@ -156,7 +156,9 @@ def test_a_name_without_a_colon_is_a_mistake_of_use(folder: Path) -> None:
 
 
 def test_with_data_needs_a_pyro_model(folder: Path) -> None:
-    (folder / "m.guide").write_text("model M { latent a : real ~ Normal(0, 1) } guide G for M { auto mean_field for a }")
+    (folder / "m.guide").write_text(
+        "model M { latent a : real ~ Normal(0, 1) } guide G for M { auto mean_field for a }"
+    )
     code, _, err = guidedsl("check", "m.guide", "--with-data", "d.json")
     assert code == 2
     assert "has no `model … from pyro` to compare with data" in err

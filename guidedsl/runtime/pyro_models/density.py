@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -188,12 +188,30 @@ class PyroModel:
         def value(message: Any) -> Tensor | None:
             source = layout.sources.get(message["name"])
             if source is None:
+                self._known(message)
                 return None
             if source.name in observed:
                 return placed(getattr(data, observed[source.name]), source, message)
             return placed(values[source.name], source, message) if source.name in values else None
 
         return value
+
+    def _known(self, message: Any) -> None:
+        """Refuses a latent that the first run did not have: nothing would give it a value but chance."""
+        if not message["is_observed"] and message["value"] is None:
+            raise InferenceError(
+                f"{self.who} samples `{message['name']}` in this run, and did not in the first: a model whose sites "
+                "depend on values is none that an interface can declare"
+            )
+
+    def _complete(self, layout: _Layout, sites: Container[str]) -> None:
+        """Refuses a run without a site that the first run had: its latent would have no density."""
+        missing = [name for name in layout.sources if name not in sites]
+        if missing:
+            raise InferenceError(
+                f"{self.who} did not sample `{missing[0]}` in this run, as in the first: a model whose sites depend on "
+                "values is none that an interface can declare"
+            )
 
     def _one(
         self,
@@ -216,7 +234,9 @@ class PyroModel:
                 marked = Summed(names, lambda message: _weight(layout.sources[message["name"]], weights, message))
                 total = self._summed(call, marked, layout, summed)
             else:
-                total = poutine.trace(call).get_trace().log_prob_sum()
+                trace = poutine.trace(call).get_trace()
+                self._complete(layout, trace.nodes)
+                total = trace.log_prob_sum()
         return torch.as_tensor(total, dtype=data.dtype, device=data.device)
 
     def _summed(self, call: Callable[[], object], marked: Summed, layout: _Layout, summed: tuple[str, ...]) -> Tensor:
