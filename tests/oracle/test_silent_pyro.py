@@ -31,6 +31,11 @@ def loss(model: Callable[..., Any], guide: Callable[..., Any], elbo: Any = Trace
         return float(elbo(num_particles=n).loss(model, guide))
 
 
+def steps(svi: SVI, number: int) -> None:
+    for _ in range(number):
+        svi.step()
+
+
 @pytest.mark.parametrize(
     ("constraint", "value", "found"),
     [
@@ -105,11 +110,9 @@ def test_6_a_guide_beyond_the_support_works_until_a_bad_draw() -> None:
     svi = SVI(model, guide, pyro.optim.Adam({}), Trace_ELBO())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for _ in range(10):
-            svi.step()
+        steps(svi, 10)
         with pytest.raises(ValueError, match="to be within the support"):
-            for _ in range(3000):
-                svi.step()
+            steps(svi, 3000)
 
 
 def test_6_a_narrower_guide_is_not_reported() -> None:
