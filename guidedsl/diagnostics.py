@@ -12,10 +12,11 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Label:
-    """A place in the text and what is to be said of it."""
+    """A place in the text and what is to be said of it; in another text where there is a `source`."""
 
     span: Span
     text: str
+    source: Source | None = None
 
 
 @dataclass(frozen=True)

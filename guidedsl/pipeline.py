@@ -47,21 +47,25 @@ def compile_source(source: Source, target: Target = "torch") -> Compiled:
     Raises:
         CompileError: the program has errors, or the target cannot express it.
     """
+    checked = check(source)
+    if any(d.severity == "error" for d in checked.diagnostics):
+        raise CompileError(source, checked.diagnostics)
+    return generated(checked, target)
+
+
+def generated(checked: Checked, target: Target = "torch") -> Compiled:
+    """A program without errors as Python text. Raises CompileError where the target cannot express it."""
     from guidedsl.backend.context import module_context
     from guidedsl.backend.pyro.context import pyro_context
     from guidedsl.backend.render import render_module, render_pyro
 
-    checked = check(source)
-    if any(d.severity == "error" for d in checked.diagnostics):
-        raise CompileError(source, checked.diagnostics)
+    program = checked.program
     if target == "torch":
-        python = render_module(module_context(checked.program))
-    else:
-        context, refused = pyro_context(checked.program)
-        if refused:
-            raise CompileError(source, (*checked.diagnostics, *refused))
-        python = render_pyro(context)
-    return Compiled(source, checked.program, checked.diagnostics, python)
+        return Compiled(program.source, program, checked.diagnostics, render_module(module_context(program)))
+    context, refused = pyro_context(program)
+    if refused:
+        raise CompileError(program.source, (*checked.diagnostics, *refused))
+    return Compiled(program.source, program, checked.diagnostics, render_pyro(context))
 
 
 def _allowed(source: Source, diagnostic: Diagnostic) -> bool:

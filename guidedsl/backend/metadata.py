@@ -10,9 +10,11 @@ from guidedsl.backend.emit import Emitter
 from guidedsl.backend.functions import model_emitter
 from guidedsl.backend.names import data_attribute
 from guidedsl.backend.scans import data_of_steps
+from guidedsl.check.enumeration import classes_of
 from guidedsl.check.shapes import NEW
 from guidedsl.library.supports import Support
 from guidedsl.sizes import Size
+from guidedsl.source import Span
 
 
 def _strings(items: Iterable[str]) -> str:
@@ -35,6 +37,7 @@ def metadata(
     terms = _terms(model)
     fields = [_field(field, terms.get(field.name), emitter) for field in model.fields]
     fields += [_derived_field(let) for let in model.derived]
+    finite = {**_finite(model), **optional}
     rows = [
         f'name="{model.name}"',
         f"data_type={data_class}",
@@ -43,7 +46,7 @@ def metadata(
         f"dims=({_items(_dim(dim) for dim in model.dims)})",
         f"plates=({_items(_plate(plate) for plate in model.plates)})",
         f"fields=({_items(fields)})",
-        f"sites=({_items(_latent_site(z, optional.get(z.name), emitter) for z in model.latents)})",
+        f"sites=({_items(_latent_site(z, finite.get(z.name), emitter) for z in model.latents)})",
     ]
     if quantities is not None:
         rows.append(f"quantities={quantities}")
@@ -57,7 +60,28 @@ def metadata(
         rows.append(f"origin={json.dumps(model.origin, ensure_ascii=False)}")
     if model.interface and model.framework is not None:
         rows.append(f'framework="{model.framework}"')
+        rows.append(f"declared_at={{{_declared_at(model)}}}")
     return tuple(rows)
+
+
+def _finite(model: ir.Model) -> dict[str, ir.Classes]:
+    """The latents with finitely many values of an interface to a library, whose own values are compared with them."""
+    if not model.interface or model.framework is None:
+        return {}
+    plates = {plate.name: plate for plate in model.plates}
+    found = {z.name: classes_of(z, plates, z.span, whole=True) for z in model.latents}
+    return {name: classes for name, classes in found.items() if isinstance(classes, ir.Classes)}
+
+
+def _declared_at(model: ir.Model) -> str:
+    """The line of each declaration, by name, the model's own first."""
+    return ", ".join(f'"{name}": {span.line}' for name, span in places(model).items())
+
+
+def places(model: ir.Model) -> dict[str, Span]:
+    """Where a model and what it declares stand, by name."""
+    found = {model.name: model.span} | {plate.name: plate.span for plate in model.plates}
+    return found | {field.name: field.span for field in model.fields} | {z.name: z.span for z in model.latents}
 
 
 def _items(rows: Iterable[str]) -> str:

@@ -44,7 +44,7 @@ class ModelContext:
     name: str
     variable: str
     docstring: str | None
-    interface: bool
+    external: str | None
     function: str
     data_class: str
     latents_class: str
@@ -60,6 +60,7 @@ class ModelContext:
     derive_body: Body
     simulation: ForwardContext | None
     likelihood: ForwardContext | None
+    sums_out: bool
     summed: tuple[SummedContext, ...]
     only_together: tuple[str, ...]
     metadata: tuple[str, ...]
@@ -85,7 +86,8 @@ def model_context(
     wish = f"{model.name}Latents"
     latents_class = names.take(f"{wish}_" if wish in declared else wish)
     optional = {one.name: one for each in summed for one in each.classes}
-    without = tuple(_summed(model, each, optional, function, names, callees) for each in summed)
+    written = summed if not model.interface else ()
+    without = tuple(_summed(model, each, optional, function, names, callees) for each in written)
     lets = quantity_lets(model)
     derived = derived_names(model)
     quantity_body, quantity_result = quantities_of(model, lets, optional, callees)
@@ -97,7 +99,7 @@ def model_context(
         name=model.name,
         variable=variable,
         docstring=model.docstring,
-        interface=model.interface,
+        external=_external(model, variable, bool(optional)),
         function=function,
         data_class=data_class,
         latents_class=latents_class,
@@ -113,6 +115,7 @@ def model_context(
         derive_body=derive_of(model),
         simulation=simulate,
         likelihood=log_likelihood,
+        sums_out=bool(optional),
         summed=without,
         only_together=_only_together(summed, optional),
         metadata=(
@@ -121,6 +124,15 @@ def model_context(
         ),
         span_line=model.span.line,
     )
+
+
+def _external(model: ir.Model, variable: str, sums_out: bool) -> str | None:
+    """The call that has an interface's density; None for a model whose density is written."""
+    if not model.interface:
+        return None
+    if model.framework is None:
+        return f"fn.external_density({variable}, data, latents)"
+    return f"fn.pyro_density({variable}, data, latents, store{', tilt' if sums_out else ''})"
 
 
 def _summed(

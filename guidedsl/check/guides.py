@@ -228,8 +228,9 @@ class GuideChecker(Body[ir.GuideStatement]):
 
     def may_enumerate(self, latent: ir.Latent, span: Span) -> bool:
         """Whether a latent has finitely many values and a known density; notes its classes."""
-        found = classes_of(latent, self.plates, span)
-        if isinstance(found, ir.Classes) and self.model.interface:
+        by_pyro = self.model.interface and self.model.framework is not None
+        found = classes_of(latent, self.plates, span, whole=by_pyro)
+        if isinstance(found, ir.Classes) and self.model.interface and not by_pyro:
             found = errors.interface_enumerated(latent.name, self.model.name, span, self.model.span)
         if isinstance(found, Diagnostic):
             self.report.add(found, latent.name)
@@ -249,6 +250,8 @@ class GuideChecker(Body[ir.GuideStatement]):
         order = [latent.name for latent in self.model.latents if latent.name in self.classes]
         if not order:
             return None
+        if self.model.interface:
+            return ir.Summed(tuple(self.classes[name] for name in order), (), ())
         found = sum_out(self.model, [self.classes[name] for name in order], self.enumerated)
         if isinstance(found, Diagnostic):
             self.report.add(found)
@@ -346,7 +349,8 @@ class GuideChecker(Body[ir.GuideStatement]):
             if latent.name in self.sampled or broken_auto:
                 continue
             if latent.type.support.row.discrete:
-                finite = isinstance(classes_of(latent, self.plates, latent.span), ir.Classes)
+                whole = self.model.framework is not None
+                finite = isinstance(classes_of(latent, self.plates, latent.span, whole=whole), ir.Classes)
                 finding = errors.discrete_not_sampled(
                     self.node.name.text, latent.name, self.node.name.span, latent.span, finite
                 )

@@ -7,7 +7,7 @@ import click
 from guidedsl.cli.command import Command, files_argument, target_option
 from guidedsl.cli.files import checked
 from guidedsl.cli.render import counted
-from guidedsl.cli.session import OK, Session
+from guidedsl.cli.session import OK, USAGE, Session, Stop
 from guidedsl.cli.trust import no_extern_option, refuse_imports
 from guidedsl.pipeline import Target
 
@@ -15,20 +15,41 @@ from guidedsl.pipeline import Target
 @click.command("check", cls=Command, short_help="Report what is wrong with each file.")
 @files_argument()
 @target_option()
+@click.option(
+    "--with-data",
+    metavar="DATA",
+    help="Run each `model … from pyro` once on this .json or .npz, and compare it with what is declared.",
+)
+@click.option("--dim", "dims", metavar="NAME=SIZE", multiple=True, help="With --with-data: the size of a dim.")
 @no_extern_option()
 @click.pass_obj
-def command(session: Session, files: tuple[str, ...], target: Target, no_extern: bool) -> int:
+def command(
+    session: Session,
+    files: tuple[str, ...],
+    target: Target,
+    with_data: str | None,
+    dims: tuple[str, ...],
+    no_extern: bool,
+) -> int:
     """Report what is wrong with each .guide file; `-` is stdin."""
-    return session.each(files, lambda name: _check(name, session, target, no_extern))
+    if dims and with_data is None:
+        raise Stop(USAGE, "--dim is for --with-data, and there is none")
 
+    def one(name: str) -> int:
+        result = checked(name, session, target)
+        if no_extern:
+            refuse_imports(result.program, session)
+        compared: tuple[str, ...] = ()
+        if with_data is not None:
+            from guidedsl.cli.with_data import compare_models
 
-def _check(name: str, session: Session, target: Target, no_extern: bool) -> int:
-    result = checked(name, session, target)
-    if no_extern:
-        refuse_imports(result.program, session)
-    program = result.program
-    counts = [counted(len(program.models), "model"), counted(len(program.guides), "guide")]
-    if result.diagnostics:
-        counts.append(counted(len(result.diagnostics), "warning"))
-    session.note(f"{program.source.name}: ok ({', '.join(counts)})")
-    return OK
+            compared = compare_models(result, with_data, dims, session)
+        program = result.program
+        counts = [counted(len(program.models), "model"), counted(len(program.guides), "guide")]
+        if result.diagnostics:
+            counts.append(counted(len(result.diagnostics), "warning"))
+        same = f"; {', '.join(compared)} as declared" if compared else ""
+        session.note(f"{program.source.name}: ok ({', '.join(counts)}{same})")
+        return OK
+
+    return session.each(files, one)

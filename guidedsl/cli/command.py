@@ -14,6 +14,7 @@ from guidedsl.cli.session import Session
 from guidedsl.errors import closest
 
 COMMANDS = (
+    "init",
     "build",
     "check",
     "fmt",

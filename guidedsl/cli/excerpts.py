@@ -100,21 +100,23 @@ def render_text(source: Source, diagnostic: Diagnostic, *, color: bool = False, 
     """One diagnostic with its excerpt, ending in a newline."""
     severity, place = diagnostic.severity, diagnostic.primary.span
     head = paint(f"{severity}[{diagnostic.code}]", severity, color)
-    digits = len(str(max(label.span.line for label in _labels(diagnostic))))
+    labels = [diagnostic.primary] if diagnostic.secondary is None else [diagnostic.primary, diagnostic.secondary]
+    own = [label for label in labels if label.source is None]
+    digits = len(str(max(label.span.line for label in labels)))
     arrow = paint(" " * digits + "-->", "gutter", color)
     lines = [
         head + paint(f": {printable(diagnostic.message)}", "bold", color),
         f"{arrow} {printable(source.name)}:{place.line}:{place.column}",
-        *_Excerpt(source, severity, digits, color, width).lines(diagnostic),
+        *_Excerpt(source, severity, digits, color, width).lines(own, diagnostic.primary),
     ]
+    for label in labels:
+        if label.source is not None:
+            dots = paint(" " * digits + ":::", "gutter", color)
+            lines.append(f"{dots} {printable(label.source.name)}:{label.span.line}:{label.span.column}")
+            lines += _Excerpt(label.source, severity, digits, color, width).lines([label], diagnostic.primary)
     if diagnostic.hint is not None:
         lines.append(paint("hint", "hint", color) + f": {printable(diagnostic.hint)}")
     return "\n".join(lines) + "\n"
-
-
-def _labels(diagnostic: Diagnostic) -> tuple[Label, ...]:
-    second = diagnostic.secondary
-    return (diagnostic.primary,) if second is None else (diagnostic.primary, second)
 
 
 class _Excerpt:
@@ -122,8 +124,8 @@ class _Excerpt:
         self.source, self.severity, self.digits, self.color = source, severity, digits, color
         self.room = max(MIN_WIDTH, width - digits - 3)
 
-    def lines(self, diagnostic: Diagnostic) -> list[str]:
-        marks = [self._mark(label, label is diagnostic.primary) for label in _labels(diagnostic)]
+    def lines(self, labels: list[Label], primary: Label) -> list[str]:
+        marks = [self._mark(label, label is primary) for label in labels]
         found = [self._gutter()]
         previous: int | None = None
         for line in sorted({mark.line for mark in marks}):

@@ -19,13 +19,18 @@ from guidedsl.source import Source, read_source
 
 @dataclass(frozen=True)
 class Case:
-    """A program that is refused and the same program mended, with what its comment says of the mistake."""
+    """A program that is refused and the same program mended, with what its comment says of the mistake.
+
+    Where that takes a Pyro model and data, they stand in the folder too, and `said` is what was said of them.
+    """
 
     code: str
     name: str
     prose: str
     bad: Source
     good: Source
+    python: Source | None = None
+    said: str = ""
 
 
 @click.command("explain", cls=Command, short_help="Explain a code, such as E402.")
@@ -67,11 +72,16 @@ def _folders() -> dict[str, list[Path]]:
 
 
 def _case(code: str, folder: Path) -> Case:
-    bad, good = (_split(read_source(folder / name, name)) for name in ("bad.guide", "good.guide"))
-    return Case(code, folder.name, bad[0], bad[1], good[1])
+    bad, good = (split(read_source(folder / name, name)) for name in ("bad.guide", "good.guide"))
+    model = next(iter(sorted(folder.glob("*.py.txt"))), None)
+    if model is None:
+        return Case(code, folder.name, bad[0], bad[1], good[1])
+    said = (folder / "bad.expected").read_text(encoding="utf-8")
+    python = read_source(model, model.name.removesuffix(".txt"))
+    return Case(code, folder.name, bad[0], bad[1], good[1], python, said)
 
 
-def _split(source: Source) -> tuple[str, Source]:
+def split(source: Source) -> tuple[str, Source]:
     """The comment that a file begins with, as prose, and the rest of the file."""
     lines = source.text.split("\n")
     count = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
@@ -86,16 +96,23 @@ def _diagnostics(case: Case) -> tuple[Diagnostic, ...]:
 
 
 def _title(case: Case) -> str:
+    if case.said:
+        return case.said.split("\n", 1)[0].partition(": ")[2]
     messages = [d.message for d in _diagnostics(case) if d.code == case.code]
     return messages[0] if messages else case.name
 
 
 def _page(case: Case, color: bool) -> str:
-    said = "\n".join(render_text(case.bad, diagnostic, color=color) for diagnostic in _diagnostics(case))
+    said = case.said
+    if not said:
+        said = "\n".join(render_text(case.bad, diagnostic, color=color) for diagnostic in _diagnostics(case))
+    beside = case.python
+    with_python = [] if beside is None else [f"where {beside.name} has", _indented(beside.text)]
     parts = [
         *([textwrap.fill(case.prose, 100)] if case.prose else []),
         paint("This is refused:" if case.code.startswith("E") else "This is warned of:", "bold", color),
         _indented(case.bad.text),
+        *with_python,
         _indented(said),
         paint("Mended:", "bold", color),
         _indented(case.good.text),

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from guidedsl.cli.names import pick
@@ -61,17 +62,28 @@ def runtime_guide(compiled: Compiled, name: str) -> Guide:
     """The guide as the generated module has it."""
     from guidedsl.runtime.model import Guide
 
-    if any(model.origin is not None for model in compiled.program.models):
-        sys.path.insert(0, str(Path(compiled.source.name).resolve().parent))  # where the density's module is looked for
-    module = run_module(compiled.python, module_name(Path(compiled.source.name)))
+    module = _run(compiled)
     return next(value for value in vars(module).values() if isinstance(value, Guide) and value.name == name)
+
+
+def _run(compiled: Compiled) -> ModuleType:
+    """The generated module; the Python code that its interfaces name is looked for beside the program first."""
+    if any(model.origin is not None for model in compiled.program.models):
+        look_in(Path(compiled.source.name).resolve().parent)
+    return run_module(compiled.python, module_name(Path(compiled.source.name)))
+
+
+def look_in(folder: Path) -> None:
+    """Modules are looked for in this folder first."""
+    if sys.path[:1] != [str(folder)]:
+        sys.path.insert(0, str(folder))
 
 
 def runtime_model(compiled: Compiled, name: str) -> Model:
     """The model as the generated module has it."""
     from guidedsl.runtime.model import Model
 
-    module = run_module(compiled.python, module_name(Path(compiled.source.name)))
+    module = _run(compiled)
     return next(value for value in vars(module).values() if isinstance(value, Model) and value.name == name)
 
 

@@ -53,8 +53,9 @@ def _object(finding: Finding) -> dict[str, object]:
 
 
 def _place(source: Source, label: Label) -> dict[str, object]:
-    end = source.span(label.span.end, label.span.end)
-    return {
+    elsewhere = label.source
+    end = (elsewhere or source).span(label.span.end, label.span.end)
+    return ({} if elsewhere is None else {"file": elsewhere.name}) | {
         "line": label.span.line,
         "column": label.span.column,
         "end_line": end.line,

@@ -342,6 +342,11 @@ def not_these_rows(text: str, shape: str, plate: str, size: str, span: Span, dec
     )
 
 
+def interface_shape(message: str, span: Span, here: str, there: Label | None, hint: str) -> Diagnostic:
+    """Plates, sizes or event dims that the Pyro model of an interface has otherwise; `there` is in its Python file."""
+    return Diagnostic("E220", message, Label(span, here), there, hint)
+
+
 def all_rows_of_batch(
     expression: str, plate: str, mode: str, of_params: bool, span: Span, declared: Span
 ) -> Diagnostic:

@@ -197,3 +197,13 @@ def scale_inside(name: str, plate: str, mode: str, span: Span, term: Span) -> Di
         Label(term, f"one term a row of `{plate}` reads `{name}`"),
         f"declare plate `{plate}` without `{mode}(…)`, or sample it: `{name} ~ …`",
     )
+
+
+def interface_site(message: str, span: Span, here: str, there: Label | None, hint: str) -> Diagnostic:
+    """A site that an interface or its Pyro model alone has; `there` is in its Python file."""
+    return Diagnostic("E320", message, Label(span, here), there, hint)
+
+
+def interface_argument(message: str, span: Span, here: str, there: Label | None, hint: str) -> Diagnostic:
+    """An argument that an interface or its Pyro model alone has; `there` is in its Python file."""
+    return Diagnostic("E321", message, Label(span, here), there, hint)

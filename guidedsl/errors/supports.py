@@ -302,3 +302,8 @@ def map_in_moving_bounds(name: str, type: str, span: Span, site: Span) -> Diagno
         Label(site, f"declared {type}"),
         f"`auto mean_field for {name}`: it moves with its bounds",
     )
+
+
+def interface_support(message: str, span: Span, here: str, there: Label | None, hint: str) -> Diagnostic:
+    """A support that the Pyro model of an interface has otherwise; `there` is in its Python file."""
+    return Diagnostic("E420", message, Label(span, here), there, hint)

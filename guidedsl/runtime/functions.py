@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +23,7 @@ from guidedsl.runtime.kernels import rational_quadratic as rational_quadratic
 if TYPE_CHECKING:
     from guidedsl.runtime.data import Data
     from guidedsl.runtime.model import Model
+    from guidedsl.runtime.params import ParamStore
     from guidedsl.runtime.plates import Plate
 
 Value = Tensor | float
@@ -351,3 +352,15 @@ def external_density(model: Model, data: Data, latents: Any) -> Tensor:
     from guidedsl.runtime.interfaces import log_density
 
     return log_density(model, data, latents)
+
+
+def pyro_density(
+    model: Model, data: Data, latents: Any, store: ParamStore | None = None, tilt: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """The log density of an interface to a Pyro model: see `pyro_models`."""
+    from guidedsl.runtime.pyro_models.importing import require_pyro
+
+    require_pyro(model.name)
+    from guidedsl.runtime.pyro_models.density import log_density
+
+    return log_density(model, data, latents, store, tilt)

@@ -12,7 +12,7 @@ import math
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -55,11 +55,6 @@ def _imported(model: Model) -> Callable[..., object]:
             f'{name} is an interface without a density: declare `model {name} from "module:function" {{ … }}`, '
             "or give SVI a density of your own"
         )
-    if model.framework is not None:
-        raise GuidedslError(
-            f"{name} is an interface to the {model.framework} model {path}, which this version does not evaluate: name "
-            f'a function, `model {name} from "module:function"`, or give SVI a density of your own'
-        )
     module, colon, function = path.partition(":")
     if not colon or not module or not function:
         raise GuidedslError(f'{name} takes its density from "{path}"; write "module:function"')
@@ -74,6 +69,46 @@ def _imported(model: Model) -> Callable[..., object]:
     return found
 
 
+def flattened(tensors: Sequence[Tensor], ranks: Sequence[int]) -> tuple[tuple[int, ...], list[Tensor]]:
+    """The particle axes of tensors, of which one draw has so many axes, and the tensors with one axis for them all."""
+    particles = tuple(tensors[0].shape[: tensors[0].ndim - ranks[0]]) if tensors else ()
+    count = math.prod(particles)
+    return particles, [z.reshape(count, *z.shape[z.ndim - axes :]) for z, axes in zip(tensors, ranks, strict=True)]
+
+
+def rank(site: Site) -> int:
+    """How many axes one draw of a site has."""
+    return len(site.plates) + len(site.event)
+
+
+class OverDraws:
+    """A function of one draw as one of many: at once where torch can map it over draws, else one at a time.
+
+    `vectorised` is what the first call found; None before it.
+    """
+
+    def __init__(self) -> None:
+        self.vectorised: bool | None = None
+
+    def __call__(self, one: Callable[..., Tensor], draws: Sequence[Tensor]) -> Tensor:
+        """[draws]: `one` of each entry of the first axes of `draws`."""
+        if self.vectorised is not False:
+            try:
+                values: Tensor = torch.func.vmap(one)(*draws)
+            except Exception:  # whatever vmap cannot do; a mistake of the function shows again in the loop
+                pass
+            else:
+                if self.vectorised is None:
+                    first = one(*(z[0] for z in draws))
+                    self.vectorised = bool(torch.isclose(values[0], first, rtol=1e-3, equal_nan=True))
+                if self.vectorised:
+                    return values
+        values = torch.stack([one(*(z[i] for z in draws)) for i in range(len(draws[0]))])
+        if self.vectorised is None:
+            self.vectorised = False
+        return values
+
+
 class External:
     """The function of one model, and what was learned of it on its first call."""
 
@@ -81,41 +116,21 @@ class External:
         self.model = model
         self.function = _imported(model)
         self.who = f"{model.name}: {model.origin}"
+        self.over_draws = OverDraws()
         self._checked = False
-        self._vectorised: bool | None = None
 
     def __call__(self, data: Any, latents: Any) -> Tensor:
-        sites = self.model.sites
-        ranks = [len(site.plates) + len(site.event) for site in sites]
-        particles = latents[0].shape[: latents[0].ndim - ranks[0]] if sites else ()
-        count = math.prod(particles)
-        flat = [z.reshape(count, *z.shape[z.ndim - rank :]) for z, rank in zip(latents, ranks, strict=True)]
+        particles, flat = flattened(latents, [rank(site) for site in self.model.sites])
         if not self._checked:
             self._check(data, [z[0].detach() for z in flat])
             self._checked = True
-        return self._many(data, flat).reshape(particles) if particles else self._one(data, *latents)
+        if not particles:
+            return self._one(data, *latents)
+        return self.over_draws(lambda *z: self._one(data, *z), flat).reshape(particles)
 
     def _one(self, data: Any, *latents: Tensor) -> Tensor:
         """The log density of one draw, its terms scaled and summed."""
         return self._total(self._call(data, latents), data)
-
-    def _many(self, data: Any, latents: list[Tensor]) -> Tensor:
-        """[particles], at once where torch can map the function over draws, else one at a time."""
-        if self._vectorised is not False:
-            try:
-                values: Tensor = torch.func.vmap(lambda *z: self._one(data, *z))(*latents)
-            except Exception:  # whatever vmap cannot do; a mistake of the function shows again in the loop
-                pass
-            else:
-                if self._vectorised is None:
-                    first = self._one(data, *(z[0] for z in latents))
-                    self._vectorised = bool(torch.isclose(values[0], first, rtol=1e-3, equal_nan=True))
-                if self._vectorised:
-                    return values
-        values = torch.stack([self._one(data, *(z[i] for z in latents)) for i in range(len(latents[0]))])
-        if self._vectorised is None:
-            self._vectorised = False
-        return values
 
     def _call(self, data: Any, latents: tuple[Tensor, ...]) -> object:
         try:

@@ -133,6 +133,11 @@ class Site:
         """The event axes in front of the type's own: of a latent that is summed out, the steps of its scan."""
         return self.event[: len(self.event) - self.constraint.event_dim]
 
+    @property
+    def internal_plates(self) -> tuple[str, ...]:
+        """The plates in the order of the axes that generated code sees."""
+        return self.plates if self.order is None else tuple(self.plates[axis] for axis in self.order)
+
     def to_written(self, value: Tensor) -> Tensor:
         """`value` ([particles..., internal plates..., event...]) with its plate axes as written in the `.guide`."""
         if self.order is None:

@@ -65,7 +65,8 @@ class Model:
     tensors, shaped like latents. `simulate` draws the sites that it is not given, but those in `not_drawn`, which says
     why; `readers` are the latents outside of a latent's plates whose priors read it. `log_likelihood` gives the log
     density of each observation. `dtype` is the default precision of its data. `origin` is where an interface has its
-    density, in `framework` or, without one, in a function. `lines` maps lines of the generated module to lines of
+    density, in `framework` or, without one, in a function; `declared_at` then has the line of `source` of each
+    declaration. `lines` maps lines of the generated module to lines of
     `source`, sorted.
     """
 
@@ -87,6 +88,7 @@ class Model:
     dtype: torch.dtype | None = None
     origin: str | None = None
     framework: str | None = None
+    declared_at: Mapping[str, int] = field(default_factory=dict, repr=False)
     source: str = ""
     source_sha256: str = field(default="", repr=False)
     lines: tuple[tuple[int, int], ...] = field(default=(), repr=False)
@@ -145,12 +147,21 @@ class Model:
         float32. Raises `DataError` with one message for each problem.
         """
         schema = Schema(self.name, self.dims, self.plates, self.fields, self.derive)
+        given = {} if fields is None else self._as_declared(fields)
         try:
-            return bind(schema, self.data_type, {} if fields is None else fields, named, dtype or self.dtype, device)
+            return bind(schema, self.data_type, given, self._as_declared(named), dtype or self.dtype, device)
         except Exception as error:
             if (explained := self.explained(error)) is error:
                 raise
             raise explained from error
+
+    def _as_declared(self, given: Mapping[str, object]) -> Mapping[str, object]:
+        """Arrays by their declared names: what a library calls `data`, a reserved word, is `data_` in a program."""
+        if self.framework is None:
+            return given
+        declared = [*(field.name for field in self.fields), *(dim.name for dim in self.dims)]
+        others = {name.removesuffix("_"): name for name in declared if name not in given}
+        return {others.get(name, name): value for name, value in given.items()}
 
     def __call__(
         self,

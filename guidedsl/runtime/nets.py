@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ from guidedsl.runtime.sizes import evaluate
 
 if TYPE_CHECKING:
     from guidedsl.runtime.data import Data
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,11 @@ def _bind(
     return BoundNet(call, data.dtype, data.device)
 
 
-def seeded(make: Callable[[], nn.Module], data: Any) -> nn.Module:
-    """A module made on the CPU under a seed from the data's generator, or from torch's global one if it has none."""
+def seeded(make: Callable[[], Made], data: Any) -> Made:
+    """What `make` gives, a module most often, made on the CPU under a seed from the data's generator.
+
+    If that has none, the seed is from torch's global one.
+    """
     generator: torch.Generator | None = data.generator
     device = "cpu" if generator is None else generator.device
     seed = int(torch.randint(2**62, (), generator=generator, device=device))

@@ -138,15 +138,34 @@ class ParamStore:
             if entry is not None and entry.leaf is parameter:
                 continue
             if entry is None or not entry.claimed:
-                if entry is not None:
-                    overwrite(parameter, entry.leaf)
-                self._entries[full] = module_entry(full, parameter)
-                self._changed()
+                self._adopt(full, parameter, entry)
             else:
                 replace_parameter(nn_module, parameter, entry.leaf)
         self.modules[name] = nn_module
         self.nets.pop(name, None)
         return nn_module
+
+    def adopt(self, name: str, parameter: nn.Parameter) -> None:
+        """Makes one parameter that other code has and goes on using, as it is, one of this store.
+
+        Values that a file brought for it are copied into it. Raises ParamError as `module`, and where another tensor
+        has the name.
+        """
+        entry = self._entries.get(name)
+        if entry is not None and entry.leaf is parameter:
+            return
+        problem = module_problem(name, parameter, entry)
+        if problem is None and entry is not None and entry.claimed:
+            problem = f"parameter {name!r} is another tensor than before: make its module once, outside of the model."
+        if problem is not None:
+            raise ParamError(problem)
+        self._adopt(name, parameter, entry)
+
+    def _adopt(self, name: str, parameter: nn.Parameter, entry: Entry | None) -> None:
+        if entry is not None:
+            overwrite(parameter, entry.leaf)
+        self._entries[name] = module_entry(name, parameter)
+        self._changed()
 
     def _register(
         self,

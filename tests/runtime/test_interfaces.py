@@ -122,7 +122,7 @@ def test_the_elbo_is_that_of_the_written_model_on_the_same_noise(
     assert ours.shape == particles
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-10)
     if particles:
-        assert _external(module.Schools)._vectorised is (function is not branching)
+        assert _external(module.Schools).over_draws.vectorised is (function is not branching)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -242,7 +242,6 @@ def test_a_density_that_is_not_finite_later_is_explained(interface: Callable[...
         ('from "math:nothing"', "which cannot be imported"),
         ('from "math"', 'write "module:function"'),
         ("", "is an interface without a density"),
-        ('from pyro "m:model"', "interface to the pyro model m:model, which this version does not evaluate"),
     ],
 )
 def test_where_there_is_no_function(head: str, message: str) -> None:

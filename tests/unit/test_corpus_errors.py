@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import ast
+import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from guidedsl import errors
+from guidedsl.cli.excerpts import render_text
+from guidedsl.cli.explain import split
+from guidedsl.cli.with_data import differences_of
 from guidedsl.diagnostics import Diagnostic
 from guidedsl.pipeline import check, target_of
 from guidedsl.source import Source
 
 CASES = Path(__file__).resolve().parent.parent / "cases" / "errors"
 FOLDERS = sorted(path.name for path in CASES.iterdir())
+WITH_DATA = [name for name in FOLDERS if (CASES / name / "data.json").is_file()]
+ALONE = [name for name in FOLDERS if name not in WITH_DATA]
 
 
 def _source(case: str, name: str) -> Source:
@@ -44,7 +51,37 @@ def _declared_codes() -> set[str]:
     return {code.value for code in codes}  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("case", FOLDERS)
+def _compared(case: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Diagnostic, ...]:
+    """What `check --with-data` finds; explanations begin below the comment, and so do these lines."""
+    module = next((CASES / case).glob("*.py.txt"))
+    shutil.copy(module, folder / module.name.removesuffix(".txt"))
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, module.name.partition(".")[0], raising=False)
+    checked = check(split(_source(case, name))[1])
+    assert not checked.diagnostics
+    return differences_of(checked, checked.program.models[0], str(CASES / case / "data.json"))
+
+
+@pytest.mark.parametrize("case", WITH_DATA)
+def test_bad_interface_has_its_one_difference(
+    case: str, update: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _compared(case, "bad.guide", tmp_path, monkeypatch)
+    shown = "\n".join(render_text(split(_source(case, "bad.guide"))[1], diagnostic) for diagnostic in found)
+    assert [diagnostic.code for diagnostic in found] == [case.partition("_")[0]], shown
+    promoted = CASES / case / "bad.expected"
+    if update:
+        promoted.write_text(shown, encoding="utf-8")
+    assert shown == promoted.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", WITH_DATA)
+def test_good_interface_is_what_the_model_has(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _compared(case, "good.guide", tmp_path, monkeypatch) == ()
+
+
+@pytest.mark.parametrize("case", ALONE)
 def test_bad_program_has_its_one_finding(case: str, update: bool) -> None:
     source = _source(case, "bad.guide")
     found = check(source, target_of(case.partition("_")[0])).diagnostics

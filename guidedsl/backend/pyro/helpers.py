@@ -134,4 +134,5 @@ def net(name: str, make: Callable[[], nn.Module]) -> nn.Module:
     """A net, made on first use, its weights in Pyro's param store under `name`."""
     if name not in NETS:
         NETS[name] = make()
-    return pyro.module(name, NETS[name])
+    made: nn.Module = pyro.module(name, NETS[name])
+    return made

@@ -11,14 +11,16 @@ from guidedsl.sizes import Size
 from guidedsl.source import Span
 
 
-def classes_of(latent: ir.Latent, plates: Mapping[str, ir.Plate], span: Span) -> ir.Classes | Diagnostic:
-    """The values of a latent, or why it cannot be enumerated at `span`."""
+def classes_of(
+    latent: ir.Latent, plates: Mapping[str, ir.Plate], span: Span, *, whole: bool = False
+) -> ir.Classes | Diagnostic:
+    """The values of a latent, or why it cannot be enumerated at `span`. `whole`: an event of several values may be."""
     support = latent.type.support
     if not support.row.discrete:
         return errors.continuous_enumerated(latent.name, str(support), span, latent.span)
     if support.kind == "one_hot" and len(latent.type.event) == 1:
         return ir.Classes(latent, 0, latent.type.event[0])
-    if latent.type.event != (() if latent.steps is None else (latent.steps,)):
+    if not whole and latent.type.event != (() if latent.steps is None else (latent.steps,)):
         shape = f"{support}{show(latent.type.event)}"
         return errors.event_enumerated(latent.name, support.kind, shape, span, latent.span)
     if support.target is not None:

@@ -63,7 +63,7 @@ def ratings(
     data: RatingsData, latents: RatingsLatents, *, store: ParamStore | None = None
 ) -> Tensor:
     """The log joint density of Ratings, one value a particle."""
-    return fn.external_density(Ratings, data, latents)
+    return fn.pyro_density(Ratings, data, latents, store)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -204,7 +204,7 @@ LINES = (
     (155, 13),
     (159, 33),
     (210, 2),
-    (236, 29),
+    (237, 29),
 )
 
 Ratings = Model(
@@ -229,6 +229,7 @@ Ratings = Model(
     ),
     origin="ratings:model",
     framework="pyro",
+    declared_at={"Ratings": 2, "user": 6, "x": 7, "y": 9, "mu": 4, "tau": 5, "u": 8},
     source="model.guide",
     source_sha256="33df8c0c67ec2e1b30cf28652daee05ec9044afddfb2d0ab017c8f92846e61c9",
     lines=LINES,
