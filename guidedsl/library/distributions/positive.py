@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guidedsl.library.distributions.rows import Distribution, form
+from guidedsl.library.distributions.rows import Distribution, form, means
 
 ROWS: tuple[Distribution, ...] = (
     Distribution(
@@ -14,6 +14,8 @@ ROWS: tuple[Distribution, ...] = (
         doc="exp of a normal by that normal's mean and standard deviation.",
         pyro="LogNormal",
         scale_on_log="scale",
+        knows=means("entropy mean square inverse log log_variance"),
+        asks=means("entropy log log_variance"),
     ),
     Distribution(
         name="HalfNormal",
@@ -23,6 +25,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Absolute value of a Normal(0, scale).",
         pyro="HalfNormal",
+        knows=means("entropy mean square log log_variance"),
+        asks=means("entropy square"),
     ),
     Distribution(
         name="HalfCauchy",
@@ -50,6 +54,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Exponential with mean 1 / rate.",
         pyro="Exponential",
+        knows=means("entropy mean square log log_variance"),
+        asks=means("entropy mean"),
     ),
     Distribution(
         name="Gamma",
@@ -62,6 +68,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Gamma with mean concentration / rate, or concentration * scale.",
         pyro="Gamma",
+        knows=means("entropy mean square log log_variance"),
+        asks=means("entropy mean log"),
     ),
     Distribution(
         name="InverseGamma",
@@ -71,6 +79,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="1 / x of a Gamma(concentration, rate): mean rate / (concentration - 1).",
         pyro="InverseGamma",
+        knows=means("entropy inverse log log_variance"),
+        asks=means("entropy inverse log"),
     ),
     Distribution(
         name="Chi2",
@@ -80,6 +90,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Chi-square with df degrees of freedom: Gamma(df / 2, 1 / 2).",
         pyro="Chi2",
+        knows=means("entropy mean square log log_variance"),
+        asks=means("entropy mean log"),
     ),
     Distribution(
         name="Weibull",
@@ -89,6 +101,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Weibull with survival function exp(-(x / scale)^concentration).",
         pyro="Weibull",
+        knows=means("entropy mean log log_variance"),
     ),
     Distribution(
         name="Pareto",

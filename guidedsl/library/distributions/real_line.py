@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guidedsl.library.distributions.rows import Distribution, form
+from guidedsl.library.distributions.rows import Distribution, form, means
 
 ROWS: tuple[Distribution, ...] = (
     Distribution(
@@ -13,6 +13,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Normal by mean and standard deviation.",
         pyro="Normal",
+        knows=means("entropy mean variance distance factor"),
+        asks=means("entropy mean variance"),
     ),
     Distribution(
         name="Cauchy",
@@ -40,6 +42,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Double exponential by mean and mean absolute deviation.",
         pyro="Laplace",
+        knows=means("entropy mean variance distance factor"),
+        asks=means("entropy distance"),
     ),
     Distribution(
         name="AsymmetricLaplace",
@@ -67,6 +71,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Logistic by mean and scale: its distribution function is inv_logit((x - loc) / scale).",
         pyro="Logistic",
+        knows=means("entropy mean variance factor"),
     ),
     Distribution(
         name="Gumbel",
@@ -76,6 +81,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Gumbel of largest values by mode and scale.",
         pyro="Gumbel",
+        knows=means("entropy mean variance factor"),
     ),
     Distribution(
         name="Point",

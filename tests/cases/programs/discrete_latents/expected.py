@@ -200,6 +200,7 @@ def sampled(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[MixtureLatents]:
     """Guide Sampled for Mixture.
 
@@ -215,6 +216,8 @@ def sampled(
     Sampled.mu_scale: [K] positive, a row for each of cluster
     Sampled.beta_loc: [K, N] real, a row for each of cluster and obs
     Sampled.beta_scale: [K, N] positive, a row for each of cluster and obs
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -225,7 +228,7 @@ def sampled(
     r = param(
         "Sampled.r", lambda: data.new_full((), 2.0), constraint=constraints.positive, event_dim=0
     )
-    kl = param(
+    kl_ = param(
         "Sampled.kl", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
     logits = param(
@@ -279,13 +282,32 @@ def sampled(
     n, log_q_n = dist.Poisson.draw(noise, particles, r)
     m, log_q_m = dist.Binomial.draw(noise, particles, 4.0, p)
     g, log_q_g = dist.Geometric.draw(noise, particles, p)
-    k, log_q_k = dist.CategoricalLogits.draw(noise, particles, kl)
+    k, log_q_k = dist.CategoricalLogits.draw(noise, particles, kl_)
     u, log_q_u = dist.DiscreteUniform.draw(noise, particles, 0.0, 5.0)
     z, log_q_z = dist.CategoricalLogits.draw(noise, (*particles, N), logits)
     w_free, log_q_w_free = dist.Normal.draw(noise, (*particles, K - 1), w_loc, w_scale)
     w, log_det_w = constraints.simplex.push(w_free)
     mu, log_q_mu = dist.Normal.draw(noise, (*particles, K), mu_loc, mu_scale)
     beta, log_q_beta = dist.Normal.draw(noise, (*particles, K, N), beta_loc, beta_scale)
+    score = log_q_on + log_q_n + log_q_m + log_q_g + log_q_k + log_q_u + log_q_z.sum(-1)
+    if kl:
+        log_q_on = dist.kl_plus_log_prob(on, dist.Bernoulli, (p,), dist.Bernoulli, (0.5,))
+        log_q_n = dist.kl_plus_log_prob(n, dist.Poisson, (r,), dist.Poisson, (2.0,))
+        log_q_g = dist.kl_plus_log_prob(g, dist.Geometric, (p,), dist.Geometric, (0.5,))
+        log_q_k = dist.kl_plus_log_prob(k, dist.CategoricalLogits, (kl_,), dist.Categorical, (w,))
+        log_q_z = dist.kl_plus_log_prob(
+            z, dist.CategoricalLogits, (logits,), dist.Categorical, (w[..., None, :],)
+        )
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 3.0)
+        )
+        log_q_beta = dist.kl_plus_log_prob(
+            beta,
+            dist.Normal,
+            (beta_loc, beta_scale),
+            dist.Normal,
+            ((mu + (0.1 * k.to(data.dtype))[..., None])[..., None], 1.0),
+        )
     log_q = (
         log_q_on
         + log_q_n
@@ -299,7 +321,6 @@ def sampled(
         + log_q_mu.sum(-1)
         + log_q_beta.sum((-2, -1))
     )
-    score = log_q_on + log_q_n + log_q_m + log_q_g + log_q_k + log_q_u + log_q_z.sum(-1)
     return Draw(MixtureLatents(w, on, n, m, g, k, u, mu, z, beta), log_q, score)
 
 
@@ -336,21 +357,28 @@ LINES = (
     (187, 20),
     (194, 2),
     (197, 24),
-    (224, 25),
-    (225, 26),
-    (228, 27),
-    (231, 35),
-    (238, 38),
-    (278, 28),
-    (279, 29),
-    (280, 30),
-    (281, 31),
-    (282, 32),
-    (283, 33),
-    (284, 36),
-    (285, 38),
-    (289, 24),
-    (356, 2),
+    (227, 25),
+    (228, 26),
+    (231, 27),
+    (234, 35),
+    (241, 38),
+    (281, 28),
+    (282, 29),
+    (283, 30),
+    (284, 31),
+    (285, 32),
+    (286, 33),
+    (287, 36),
+    (288, 38),
+    (292, 24),
+    (294, 28),
+    (295, 29),
+    (296, 31),
+    (297, 32),
+    (298, 36),
+    (301, 38),
+    (311, 24),
+    (384, 2),
 )
 
 Mixture = Model(
@@ -388,4 +416,10 @@ Mixture = Model(
     source_sha256="14e92cc3a4e16088529b0a1e092cf4758f8e304054ebff5c7aed04c89627284c",
     lines=LINES,
 )
-Sampled = Guide(name="Sampled", function=sampled, model=Mixture)
+Sampled = Guide(
+    name="Sampled",
+    function=sampled,
+    model=Mixture,
+    kl=("on", "n", "g", "k", "mu", "z", "beta"),
+    marginals=("mu", "beta"),
+)
