@@ -167,6 +167,30 @@ class Fit:
 
         return to_arviz(self, n, seed)
 
+    def plot_trace(self) -> Any:
+        """A matplotlib Figure of the ELBO along the way. Needs the extra `plots`; `.savefig(path)` writes it.
+
+        Raises `InferenceError` without the extra, and for a fit that was loaded, which does not know its way.
+        """
+        from guidedsl.runtime.plots import trace
+
+        return trace(self)
+
+    def plot_densities(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        reference: Mapping[str, Any] | None = None,
+        num_draws: int = 4000,
+        seed: int | None = None,
+    ) -> Any:
+        """A matplotlib Figure with the marginal density of each scalar of the latents and lets in `names`, by default
+        of the first 24 of all. `reference` are draws of another method by name, [n, plates..., event...], drawn over
+        them. Raises `InferenceError` without the extra `plots`, and for names or shapes that are not the fit's."""
+        from guidedsl.runtime.plots import densities
+
+        return densities(self, names, reference, num_draws, seed)
+
     def heading(self) -> str:
         """What was fitted, how well, and whether to believe it."""
         converged = "converged" if self.converged else "NOT converged"

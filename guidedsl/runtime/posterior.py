@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,14 @@ class Row:
     q5: float
     q50: float
     q95: float
+
+
+def scalars_of(draws: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Each scalar of draws [n, ...] with its n values, named `theta[0]`, `x[2, 1]`: positions count from 0."""
+    for name, values in draws.items():
+        flat = values.reshape(values.shape[0], -1)
+        for position, index in enumerate(itertools.product(*map(range, values.shape[1:]))):
+            yield (f"{name}[{', '.join(map(str, index))}]" if index else name), flat[:, position]
 
 
 def rows_of(draws: dict[str, Tensor]) -> tuple[Row, ...]:
