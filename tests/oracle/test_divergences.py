@@ -493,3 +493,63 @@ def test_what_cannot_be_asked_for() -> None:
     svi = guidedsl.SVI(module.M, plain, guidedsl.optim.Adam(), guidedsl.ELBO(analytic_kl=True), seed=1)
     with pytest.raises(InferenceError, match="generated module"):
         svi.step(data)
+
+
+def test_what_pyro_does_without_a_closed_form() -> None:
+    """It falls back to Monte Carlo and says nothing: a log-normal guide with a gamma prior, whose KL is known here."""
+    one = torch.ones((), dtype=torch.float64)
+
+    def model() -> None:
+        pyro.sample("z", pyro_dist.Gamma(3 * one, one))
+
+    def guide() -> None:
+        base = pyro_dist.Normal(0.3 * one, 0.5)
+        pyro.sample("z", pyro_dist.TransformedDistribution(base, [torch.distributions.ExpTransform()]))
+
+    pyro.set_rng_seed(1)
+    assert len({TraceMeanField_ELBO().loss(model, guide) for _ in range(5)}) == 5
+    module = build("model M { latent z : positive ~ Gamma(3, 1) } guide G for M { z ~ LogNormal(0.3, 0.5) }")
+    data, store = module.M.data(), guidedsl.ParamStore()
+    loss = guidedsl.ELBO(analytic_kl=True)
+    noise = data.noise(generator_of(1))
+    values = [loss(module.M, module.G, data, store, noise).value.item() for _ in range(5)]
+    assert values == pytest.approx([values[0]] * 5, abs=1e-12)
+
+
+def test_pyros_annealed_loss_is_the_weighted_one() -> None:
+    zero = torch.zeros((), dtype=torch.float64)
+
+    def model(weight: float) -> None:
+        with pyro.poutine.scale(scale=weight):
+            z = pyro.sample("z", pyro_dist.Normal(zero, 1.0))
+        pyro.sample("y", pyro_dist.Normal(z, 1.0), obs=zero + 2.0)
+
+    def guide(weight: float) -> None:
+        with pyro.poutine.scale(scale=weight):
+            pyro.sample("z", pyro_dist.Normal(zero + 1.0, 0.5))
+
+    losses = []
+    for weight in (0.5, 1.0):
+        pyro.set_rng_seed(2)
+        losses.append(TraceMeanField_ELBO().loss(model, guide, weight))
+    assert losses[0] != pytest.approx(losses[1], abs=1e-3)
+    module = build(
+        "model M { latent z : real ~ Normal(0, 1) observed y : real ~ Normal(z, 1) } guide G for M { z ~ Normal(1, 0.5) }"
+    )
+    data, store = module.M.data(y=2.0), guidedsl.ParamStore()
+    found = [
+        guidedsl.ELBO(analytic_kl=True, kl_weight=weight)(module.M, module.G, data, store, data.noise(generator_of(2)))
+        for weight in (0.5, 1.0)
+    ]
+    assert found[0].value.item() == found[1].value.item() == pytest.approx(losses[1])
+    assert found[0].objective.item() == pytest.approx(losses[0])
+
+
+def test_pyros_quantiles_are_those_of_two_of_its_guides() -> None:
+    def model() -> None:
+        pyro.sample("z", pyro_dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+    guide = pyro.infer.autoguide.AutoIAFNormal(model)
+    guide()
+    with pytest.raises(NotImplementedError):
+        guide.quantiles([0.5])
