@@ -534,7 +534,8 @@ def test_pyros_annealed_loss_is_the_weighted_one() -> None:
         losses.append(TraceMeanField_ELBO().loss(model, guide, weight))
     assert losses[0] != pytest.approx(losses[1], abs=1e-3)
     module = build(
-        "model M { latent z : real ~ Normal(0, 1) observed y : real ~ Normal(z, 1) } guide G for M { z ~ Normal(1, 0.5) }"
+        "model M { latent z : real ~ Normal(0, 1) observed y : real ~ Normal(z, 1) } "
+        "guide G for M { z ~ Normal(1, 0.5) }"
     )
     data, store = module.M.data(y=2.0), guidedsl.ParamStore()
     found = [
