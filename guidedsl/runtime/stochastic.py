@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,6 +43,13 @@ def _coordinates(guide: Guide, data: Any) -> int:
         rows = math.prod(plate.size / plate.length for plate in (getattr(data, attribute_of(p)) for p in site.plates))
         total += rows * math.prod(site_shape(site, data))
     return round(total)
+
+
+def _read(loss: Tensor, gradients: Sequence[Tensor | None]) -> tuple[float, bool]:
+    """The loss, and whether it and the gradients are finite: at once, for reading waits for the device."""
+    flags = [loss.isfinite(), *(gradient.isfinite().all() for gradient in gradients if gradient is not None)]
+    value, finite = torch.stack((loss.detach(), torch.stack(flags).all().to(loss.dtype))).tolist()
+    return value, finite == 1.0
 
 
 class StochasticFit:
@@ -88,12 +95,10 @@ class StochasticFit:
         state = self.generator.get_state()
         weighted = annealed(self.loss, self.steps, self.options.kl_annealing)
         objective, value = weighted(self.guide.model, self.guide, batch, self.store, noise)
-        loss = value.item()
-        gradients: tuple[Tensor | None, ...] = ()
-        if math.isfinite(loss):
-            gradients = gradients_of(objective, self.flat.leaves)
+        gradients = gradients_of(objective, self.flat.leaves)
+        loss, finite = _read(value, gradients)
         self.steps += 1
-        if gradients and all(bool(gradient.isfinite().all()) for gradient in gradients if gradient is not None):
+        if finite:
             self.adam.step(self.store, self.names, self.flat.leaves, gradients)
             self._skipped_in_a_row = 0
         else:
