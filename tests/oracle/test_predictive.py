@@ -489,6 +489,18 @@ def test_without_the_extra(schools: Fit, monkeypatch: pytest.MonkeyPatch) -> Non
         schools.to_arviz()
 
 
+@pytest.mark.skipif(find_spec("arviz_base") is None, reason="the extra `stats` is not installed")
+def test_to_arviz_itself(schools: Fit) -> None:
+    """The real package: groups, dims by plate, row numbers."""
+    tree = schools.to_arviz(50)
+    assert tree["posterior"]["theta"].dims == ("chain", "draw", "schools")
+    assert tree["posterior"]["theta"].shape == (1, 50, 8)
+    assert tree["posterior"].coords["schools"].values.tolist() == list(range(8))
+    assert tree["log_likelihood"]["y"].shape == (1, 50, 8)
+    assert tree["posterior_predictive"]["y"].shape == (1, 50, 8)
+    assert tree["observed_data"]["y"].shape == (8,)
+
+
 def test_to_arviz(schools: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     def from_dict(groups: Any, *, dims: Any, coords: Any) -> Any:
         return groups, dims, coords
