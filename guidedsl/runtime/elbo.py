@@ -13,7 +13,7 @@ from torch import Tensor
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.held import held_log_q
 from guidedsl.runtime.metadata import attribute_of
-from guidedsl.runtime.model import Draw, Guide, LogDensity, Model, drawn
+from guidedsl.runtime.model import Draw, Guide, LogDensity, Model, drawn, find_model
 from guidedsl.runtime.noise import Noise
 
 if TYPE_CHECKING:
@@ -90,13 +90,13 @@ class ELBO:
         if self.stl:
             draw, log_q = held_log_q(guide, data, self.particles, store, noise)
         else:
-            options = {"kl": True} if self.analytic_kl and _has_closed_form(guide) else {}
+            options = {"kl": True} if self.analytic_kl and _has_closed_form(guide, model) else {}
             draw = guide(data, particles=self.particles, store=store, noise=noise, **options)
             log_q = draw.log_q
         losses = log_q - model(data, draw.latents, store=store)
         value = objective = self._mean(losses)
         if self.kl_weight < 1.0:
-            likelihood = _log_likelihood(model, data, draw.latents, store)
+            likelihood = _log_likelihood(model, data, draw.latents, store, losses.shape)
             losses = self.kl_weight * losses - (1.0 - self.kl_weight) * likelihood
             objective = self._mean(losses)
         if draw.score is None:
@@ -110,7 +110,7 @@ class ELBO:
         return values.mean() if self.num_particles > 1 else values
 
 
-def _has_closed_form(guide: Guide | GuideFunction) -> bool:
+def _has_closed_form(guide: Guide | GuideFunction, model: Model | LogDensity) -> bool:
     if not isinstance(guide, Guide):
         raise InferenceError("ELBO(analytic_kl=True) needs a guide of a generated module, which knows its closed forms")
     if not guide.kl:
@@ -118,10 +118,17 @@ def _has_closed_form(guide: Guide | GuideFunction) -> bool:
             f"ELBO(analytic_kl=True): no latent of {guide.model.name} has a closed form of its KL divergence under "
             f"{guide.name}: use ELBO()"
         )
+    if find_model(model) is not guide.model:
+        raise InferenceError(
+            f"ELBO(analytic_kl=True): {guide.name} knows its divergence from the priors of {guide.model.name}, and the "
+            "density given is another one"
+        )
     return True
 
 
-def _log_likelihood(model: Model | LogDensity, data: Any, latents: Any, store: ParamStore) -> Tensor:
+def _log_likelihood(
+    model: Model | LogDensity, data: Any, latents: Any, store: ParamStore, particles: torch.Size
+) -> Tensor:
     """log p(observed | latents), [particles...], the rows at hand standing for all."""
     if not isinstance(model, Model) or model.log_likelihood is None:
         raise InferenceError("ELBO(kl_weight=…): the likelihood of this density is not known apart from its prior")
@@ -130,13 +137,11 @@ def _log_likelihood(model: Model | LogDensity, data: Any, latents: Any, store: P
             f"ELBO(kl_weight=…): latents of {model.name} are summed out, so that its likelihood is not known apart"
         )
     plates = {entry.name: entry.plates for entry in model.fields if entry.role == "observed"}
-    first, site = latents[0], model.sites[0]
-    particles = first.ndim - len(site.plates) - len(site.event)
-    total: Tensor = data.new_full(first.shape[:particles], 0.0)
+    total: Tensor = data.new_full(particles, 0.0)
     for name, value in model.evaluate_log_likelihood(data, latents, store=store).items():
         rows = [getattr(data, attribute_of(plate)) for plate in plates[name]]
         scale = math.prod(plate.scale for plate in rows)
         # What depends on no latent has no particle axis.
-        many = particles > 0 and value.ndim > len(rows) and value.shape[0] == first.shape[0]
+        many = value.ndim > len(rows) and value.shape[:1] == particles
         total = total + scale * (value.reshape(len(value), -1).sum(-1) if many else value.sum())
     return total

@@ -487,6 +487,21 @@ def test_what_cannot_be_asked_for() -> None:
     with pytest.raises(InferenceError, match="no latent of M has a closed form"):
         svi.step(data)
 
+    own = build("model M { latent a : real ~ Normal(0, 1) } guide G for M { auto mean_field for rest }")
+    found = guidedsl.SVI(own.m, own.g, guidedsl.optim.Adam(), guidedsl.ELBO(analytic_kl=True), seed=1).step(
+        own.M.data()
+    )
+    assert math.isfinite(found)
+    other = guidedsl.SVI(
+        lambda data, latents, store: -latents.a.square(),
+        own.G,
+        guidedsl.optim.Adam(),
+        guidedsl.ELBO(analytic_kl=True),
+        seed=1,
+    )
+    with pytest.raises(InferenceError, match="the density given is another one"):
+        other.step(own.M.data())
+
     def plain(data: Any, *, particles: Any = (), store: Any = None, noise: Any = None) -> Any:
         return module.G(data, particles=particles, store=store, noise=noise)
 

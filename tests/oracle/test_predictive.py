@@ -494,11 +494,11 @@ def test_to_arviz_itself(schools: Fit) -> None:
     """The real package: groups, dims by plate, row numbers."""
     tree = schools.to_arviz(50)
     assert tree["posterior"]["theta"].dims == ("chain", "draw", "schools")
-    assert tree["posterior"]["theta"].shape == (1, 50, 8)
-    assert tree["posterior"].coords["schools"].values.tolist() == list(range(8))
-    assert tree["log_likelihood"]["y"].shape == (1, 50, 8)
-    assert tree["posterior_predictive"]["y"].shape == (1, 50, 8)
-    assert tree["observed_data"]["y"].shape == (8,)
+    assert tree["posterior"]["theta"].shape == (1, 50, 2)
+    assert tree["posterior"].coords["schools"].values.tolist() == [0, 1]
+    assert tree["log_likelihood"]["y"].shape == (1, 50, 2)
+    assert tree["posterior_predictive"]["y"].shape == (1, 50, 2)
+    assert tree["observed_data"]["y"].shape == (2,)
 
 
 def test_to_arviz(schools: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
