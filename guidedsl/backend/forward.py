@@ -12,6 +12,7 @@ from guidedsl import ir
 from guidedsl.backend.code import summed
 from guidedsl.backend.distributions import sample
 from guidedsl.backend.emit import Emitter, at
+from guidedsl.backend.functions import model_emitter, model_params
 from guidedsl.backend.names import Locals, data_attribute, extern_name, local_name
 from guidedsl.backend.nets import Variables, net_statements
 from guidedsl.backend.scans import ScanWriter, closure, declared_names, definitions, read_behind
@@ -312,7 +313,15 @@ def _as_draw(term: ir.Term) -> ir.Draw:
 
 
 class _Likelihood(_Writer):
-    """The terms of the observed sites, those of a scan a value a step."""
+    """The terms of the observed sites, those of a scan a value a step, at the rows of a batch as at all."""
+
+    def __init__(self, model: ir.Model) -> None:
+        super().__init__(model)
+        self.emitter = model_emitter(model)
+
+    def _params(self, readers: Iterable[object]) -> list[Statement]:
+        found = model_params(self.model, readers, self.emitter, self.names)
+        return [statement for statements in found.values() for statement in statements]
 
     def roots(self) -> tuple[object, ...]:
         return self.model.terms

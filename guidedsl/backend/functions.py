@@ -35,7 +35,8 @@ def model_locals(model: ir.Model) -> Locals:
 
 def guide_locals(guide: ir.Guide) -> Locals:
     """The variables of the function of a guide that are taken by what it and its model declare."""
-    return _locals(guide.model, guide.statements, (guide.statements, guide.model.statements))
+    everything = (*guide.statements, *guide.model.statements)
+    return _locals(guide.model, everything, everything)
 
 
 def _locals(model: ir.Model, own: Iterable[ir.ModelStatement | ir.GuideStatement], around: object) -> Locals:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from guidedsl import ir
+from guidedsl.backend.closed_forms import closed_forms
 from guidedsl.backend.code import SUM, Code, chain, summed
 from guidedsl.backend.distributions import draw as draw_code
 from guidedsl.backend.distributions import log_prob, sample
@@ -16,6 +19,7 @@ from guidedsl.backend.nets import Variables, net_statements
 from guidedsl.backend.scans import ScanWriter, closure, definitions, read_behind
 from guidedsl.backend.statements import Statement, grouped, let_statements, param_reads, param_statements
 from guidedsl.backend.terms import scaled
+from guidedsl.check.closed_forms import divergences, known_marginals
 from guidedsl.check.walk import variables
 from guidedsl.library import supports as s
 from guidedsl.sizes import Size, product
@@ -34,7 +38,9 @@ class GuideContext:
     body: tuple[Statement, ...]
     latents: str
     log_q: str
-    score: str | None
+    score: bool
+    kl: str | None
+    marginals: str | None
     nets: str | None
     laplace: str | None
     span_line: int
@@ -47,7 +53,14 @@ def guide_context(
     snake = snake_case(guide.name)
     writer = _Writer(guide)
     writer.write()
-    body = (*net_statements(writer.emitter.callees.values(), callees, writer.emitter), *writer.body)
+    nets = net_statements(writer.emitter.callees.values(), callees, writer.emitter)
+    score = joined(writer.score) or None
+    if score is not None:
+        writer.body.append(Statement(f"score = {score}", guide.span.line))
+    closed = divergences(guide)
+    if closed:
+        writer.body.append(closed_forms(closed, writer, callees))
+    body = (*nets, *writer.body)
     passed = [f'"{net.store_name}"' for net in (*guide.model.nets, *guide.nets) if net.kind == "passed"]
     summed = guide.summed.names if guide.summed is not None else ()
     latents = ", ".join("None" if latent.name in summed else local_name(latent.name) for latent in guide.model.latents)
@@ -72,11 +85,22 @@ def guide_context(
         body=body,
         latents=latents,
         log_q=joined(writer.log_q) or "data.new_full(particles, 0.0)",
-        score=joined(writer.score) or None,
+        score=score is not None,
+        kl=_names({one.draw.name for one in closed}, model, guide),
+        marginals=_names(known_marginals(guide), model, guide),
         nets=f"({', '.join(passed)}{',' if len(passed) == 1 else ''})" if passed else None,
         laplace=f'("{guide.laplace.loc}", "{guide.laplace.scale_tril}")' if guide.laplace is not None else None,
         span_line=guide.span.line,
     )
+
+
+def _names(names: Collection[str], model: ModelContext, guide: ir.Guide) -> str | None:
+    """Latents as a tuple of their names, in the model's order; all of them are the fields of the latents' type."""
+    ordered = [latent.name for latent in guide.model.latents if latent.name in names]
+    if len(ordered) > 1 and ordered == [attribute.name for attribute in model.latents]:
+        return f"{model.latents_class}._fields"
+    shown = ", ".join(json.dumps(name, ensure_ascii=False) for name in ordered)
+    return f"({shown}{',' if len(ordered) == 1 else ''})" if ordered else None
 
 
 def _net_doc(net: ir.Callee, layers: ir.Layers) -> str:
@@ -125,6 +149,8 @@ class _Writer:
         self.has_params = False
         self.by_row: set[str] = set()
         self.whole: set[str] = set()
+        self.densities: dict[str, tuple[str, str | None]] = {}
+        """By what is sampled alone: the variables of its density and of its bijection's log-determinant."""
 
     def _name_sizes(self) -> None:
         """A variable for the size of a joint that is long to write and written more than once."""
@@ -208,11 +234,13 @@ class _Writer:
         event = draw.dist.type.event
         _sample(value, log_q, draw.dist, draw.plates, event, emitter, Place(body, line))
         terms = [summed(Code(log_q), plates + len(event) - draw.dist.own)]
+        self.densities[draw.name] = log_q, None
         if pushed:
             assert draw.via is not None
             rank = len(draw.type.event)
             log_det = self._push(name, value, draw.via, draw.plates, rank, emitter, Place(body, line))
             terms.append(summed(log_det, plates + rank - draw.via[0].row.rank))
+            self.densities[draw.name] = log_q, log_det.text
         return terms
 
     def _push(

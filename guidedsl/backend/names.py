@@ -19,7 +19,7 @@ MODULE_NAMES = frozenset(
 HIGH_END = "high_end"
 """The argument of a function that is the mass up to there."""
 RESERVED_LOCALS = frozenset(
-    {"data", "latents", "store", "noise", "particles", "param", "log_p", "log_q", "score", "net"}
+    {"data", "latents", "store", "noise", "particles", "param", "log_p", "log_q", "score", "net", "kl"}
     | {"tilt", "quantities", "given", HIGH_END}
     | {"torch", "math", "dist", "flow", "fn", "constraints", "replace", "Draw", "get_param_store"}
     | {"range", "tuple", "int", "dict", "abs", "round", "max", "min"}

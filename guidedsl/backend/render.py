@@ -121,7 +121,7 @@ def _lines(context: ModuleContext, text: str, rows: int) -> str:
         if model.derive is not None:
             written[model.derive] = model.derive_body.statements, line, 1
     for guide in context.guides:
-        written[guide.function] = guide.body, guide.span_line, 2 if guide.score is None else 3
+        written[guide.function] = guide.body, guide.span_line, 2
     pairs: list[tuple[int, int]] = []
     below = False
     for node in ast.parse(text).body:

@@ -115,7 +115,7 @@ def fit(call: Call, expressions: Expressions) -> Fitted | None:
 
 def _bound_by_site(row: Distribution, notation: Notation) -> bool:
     """Whether a site's event says how long an argument is, so that one number may stand for all of it."""
-    return row.rule is not None or set(notation.dims) <= set(signatures.read(row.support).dims)
+    return row.rule is not None or notation.letters <= signatures.read(row.support).letters
 
 
 def _values(call: Call, expressions: Expressions) -> tuple[ir.Expr, ...] | None:

@@ -24,6 +24,11 @@ class Notation:
     bounds: tuple[str, ...]
     dims: tuple[str, ...]
 
+    @property
+    def letters(self) -> frozenset[str]:
+        """The letters of its dims: K of `real[K - 1]`."""
+        return frozenset(_LETTER.findall(" ".join(self.dims)))
+
 
 @cache
 def read(text: str) -> Notation:

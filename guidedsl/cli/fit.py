@@ -12,6 +12,7 @@ import click
 
 from guidedsl.cli.command import Command, Number, file_argument, sites_option
 from guidedsl.cli.files import compiled
+from guidedsl.cli.plot import check_plot, write_plot
 from guidedsl.cli.session import FOUND, INTERRUPTED, OK, TERMINATED, USAGE, Session, Stop
 from guidedsl.cli.trust import no_extern_option, refuse_imports
 
@@ -48,6 +49,10 @@ CHECKPOINT = "checkpoint.safetensors"
 @sites_option()
 @click.option("--out", metavar="DIR", help="Keep the fit there, as params.safetensors and fit.json.")
 @click.option("--resume", metavar="DIR", help="Go on with the fit that `--out DIR` had begun when it was cut off.")
+@click.option(
+    "--kl-annealing", metavar="N", type=Number(0), default=0, help="Let the weight of the KL rise over N steps."
+)
+@click.option("--plot", metavar="FILE", help="Draw the ELBO's way and the densities: .png, .pdf, .svg.")
 @no_extern_option()
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.pass_obj
@@ -60,6 +65,7 @@ def command(
     sites: tuple[str, ...],
     out: str | None,
     resume: str | None,
+    plot: str | None,
     quiet: bool,
     no_extern: bool,
     **options: Any,
@@ -73,6 +79,7 @@ def command(
         refuse_imports(result.program, session)
     chosen = pick_guide(result, guide)
     _refuse_passed_nets(chosen)
+    check_plot(plot)
     sizes, sites = read_dims(dims, chosen.model), pick_sites(sites, chosen.model)
     require_data(chosen.model, options["data"])
     folder = _folder(out, resume)
@@ -87,6 +94,8 @@ def command(
         from guidedsl.cli.fit_folder import save
 
         save(folder, fit, summary, file, options | {"dims": sizes})
+    if plot is not None:
+        write_plot(fit, plot)
     if not quiet:
         session.say(str(summary.only(sites) if sites else summary))
         if folder is not None:
@@ -169,6 +178,7 @@ def _fit(guide: Guide, data: Any, progress: bool, options: dict[str, Any]) -> Fi
             lr=options["lr"],
             tolerance=options["tolerance"],
             num_particles=options["particles"],
+            kl_annealing=options["kl_annealing"],
             progress=progress,
             checkpoint=options["checkpoint"],
             resume=options["resume"],

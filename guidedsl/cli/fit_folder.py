@@ -55,6 +55,7 @@ def save(folder: Path, fit: Fit, summary: Summary, file: str, options: Mapping[s
             "lr": options["lr"],
             "tolerance": options["tolerance"],
             "particles": options["particles"],
+            "kl_annealing": options["kl_annealing"],
             "device": str(fit.data.device),
             "dtype": str(fit.data.dtype).removeprefix("torch."),
         },

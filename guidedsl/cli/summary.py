@@ -11,11 +11,12 @@ import click
 from guidedsl.cli.command import Command, sites_option
 from guidedsl.cli.files import compiled
 from guidedsl.cli.fit_folder import PARAMS, RECORD, file_sha256, read, summary_of
-from guidedsl.cli.kept import program_file
+from guidedsl.cli.kept import load_fit, program_file
+from guidedsl.cli.plot import check_plot, write_plot
 from guidedsl.cli.session import FOUND, OK, USAGE, Session, Stop
 
 if TYPE_CHECKING:
-    from guidedsl.runtime.posterior import Summary
+    from guidedsl.runtime.fit import Fit
 
 
 @click.command("summary", cls=Command, short_help="Print the summary of a kept fit again.")
@@ -23,10 +24,17 @@ if TYPE_CHECKING:
 @click.option("--data", metavar="PATH", help="Draw again, with this data of the same sizes.")
 @click.option("--guide-file", "file", metavar="FILE", help="The .guide file, where it is no longer where it was.")
 @sites_option()
+@click.option("--plot", metavar="FILE", help="Draw the densities: .png, .pdf, .svg.")
 @click.option("--json", "as_json", is_flag=True, help="Print every row, as JSON.")
 @click.pass_obj
 def command(
-    session: Session, path: str, data: str | None, file: str | None, sites: tuple[str, ...], as_json: bool
+    session: Session,
+    path: str,
+    data: str | None,
+    file: str | None,
+    sites: tuple[str, ...],
+    plot: str | None,
+    as_json: bool,
 ) -> int:
     """Print the summary of a fit that `fit --out DIR` kept."""
     given = Path(path)
@@ -41,22 +49,29 @@ def command(
         raise Stop(
             FOUND, f"{folder / RECORD} and {params} are not of one fit: one of them was replaced", hint="fit again"
         )
+    check_plot(plot)
     summary = summary_of(record, folder / RECORD)
-    if data is not None:
-        summary = _again(session, folder, params, record, data, file)
+    if data is not None or plot is not None:
+        fit = _loaded(session, folder, params, record, data, file)
+        summary = summary if data is None else fit.summary()
+        if plot is not None:
+            write_plot(fit, plot)
     summary = summary.only(sites) if sites else summary
     session.say(json.dumps(summary.to_dict(), indent=2) if as_json else str(summary))
     return OK
 
 
-def _again(
-    session: Session, folder: Path, params: Path, record: dict[str, Any], data: str, file: str | None
-) -> Summary:
+def _loaded(
+    session: Session, folder: Path, params: Path, record: dict[str, Any], data: str | None, file: str | None
+) -> Fit:
+    """The fit with this data, or with that which it was fitted to."""
     from guidedsl.cli.inputs import bind, pick_guide, runtime_guide
 
     result = compiled(program_file(folder, record, file), session)
+    if data is None:
+        return load_fit(folder, record, result)
     guide = runtime_guide(result, pick_guide(result, record["guide"]).name)
     dims = {str(name): size for name, size in record["dims"].items() if isinstance(size, int)}
     dtype = {"float32": "float32", "float64": "float64"}.get(str(record["options"].get("dtype")))
     bound = bind(guide.model, data, dims, None, dtype)
-    return guide.load(params, bound).summary()
+    return guide.load(params, bound)

@@ -14,6 +14,9 @@ from guidedsl.library.functions import FUNCTIONS, SPECIAL
 from guidedsl.library.makers import ACTIVATIONS, MAKERS
 from guidedsl.library.supports import KINDS
 
+_WITHIN = {"Uniform": "unit", "GaussianRandomWalk": "real[K]"}
+"""Supports that agree though they are not written alike."""
+
 
 def page() -> str:
     """The page as Markdown."""
@@ -50,15 +53,17 @@ def _distributions() -> Iterator[str]:
     yield "## Distributions"
     yield ""
     yield "*pathwise*: draws have a gradient; without it a guide uses the score function. *mass*: a type may restrict"
-    yield "it with any arguments."
+    yield "it with any arguments. *KL from*: the guides' families whose KL divergence from it has a closed form."
     yield ""
-    yield "| forms | support | pathwise | mass | |"
-    yield "|---|---|---|---|---|"
+    yield "| forms | support | pathwise | mass | KL from | |"
+    yield "|---|---|---|---|---|---|"
     for row in DISTRIBUTIONS.values():
         forms = "<br>".join(f"`{signature(row, form)}`" for form in row.forms)
         pathwise, mass = ("yes" if flag else "" for flag in (row.reparameterised, row.has_mass))
         support = f"`{row.support}`" if row.support else "of its parts"
-        yield f"| {forms} | {support} | {pathwise} | {mass} | {row.doc} |"
+        near = [other for other in DISTRIBUTIONS.values() if other.support in (row.support, _WITHIN.get(row.name))]
+        closed = ", ".join(other.name for other in near if other.closed_kl(row))
+        yield f"| {forms} | {support} | {pathwise} | {mass} | {closed} | {row.doc} |"
     yield ""
 
 

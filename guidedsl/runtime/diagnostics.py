@@ -50,7 +50,8 @@ def pareto_k(weights: Tensor) -> float | None:
         return None
     if not bool(weights.isfinite().all()) or bool((weights == weights[0]).all()):
         return math.nan
-    _, k = array_stats.psislw(weights.cpu().numpy())
+    # It takes log likelihoods, whose importance weights are their inverses.
+    _, k = array_stats.psislw(-weights.cpu().numpy())
     return float(k)
 
 
@@ -60,6 +61,6 @@ def khat_line(k: float | None) -> str:
         return f"k-hat: {WITHOUT_EXTRA}"
     if not math.isfinite(k):
         return "k-hat: none (the weights of the draws are all one number, or not finite)"
-    return (
-        f"k-hat: {k:.2f} ({'the guide is near the posterior' if k < GOOD else 'the guide is far from the posterior'})"
-    )
+    if k < GOOD:
+        return f"k-hat: {k:.2f} (the guide is near the posterior)"
+    return f"k-hat: {k:.2f} (WARNING: above {GOOD:g} the guide is far from the posterior, whatever the fit's end)"

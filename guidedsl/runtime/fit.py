@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,25 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from guidedsl.runtime import deterministic
 from guidedsl.runtime.classes import ClassTable, class_probabilities
-from guidedsl.runtime.deterministic import FixedNoiseFit, Outcome
 from guidedsl.runtime.diagnostics import khat_line, log_weights, pareto_k, stats_installed
 from guidedsl.runtime.errors import InferenceError
-from guidedsl.runtime.feed import (
-    BatchFeed,
-    Bind,
-    Feed,
-    RowFeed,
-    elbo_of_a_pass,
-    fed_note,
-    fed_plates,
-    feed_of,
-    unknown_options,
-)
-from guidedsl.runtime.fit_checkpoint import FitCheckpoint, buffers, check_every, data_digest, restore_buffers
-from guidedsl.runtime.journal import Tree
-from guidedsl.runtime.laplace import LaplaceFit
+from guidedsl.runtime.feed import Bind, Feed, elbo_of_a_pass, fed_note, fed_plates, feed_of, unknown_options
+from guidedsl.runtime.fit_checkpoint import FitCheckpoint, check_every
+from guidedsl.runtime.fit_run import FitOptions, Run, check_start, program_of
+from guidedsl.runtime.marginals import Quantiles, marginal_quantiles
 from guidedsl.runtime.metadata import attribute_of
 from guidedsl.runtime.model import Guide, find_guide
 from guidedsl.runtime.nets import register
@@ -40,7 +27,6 @@ from guidedsl.runtime.params import ParamStore
 from guidedsl.runtime.posterior import Summary, quantiles, rows_of, sample
 from guidedsl.runtime.predictive import log_likelihood, predictive
 from guidedsl.runtime.progress import Progress
-from guidedsl.runtime.stochastic import StochasticFit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -96,11 +82,24 @@ class Fit:
 
     def quantiles(
         self, q: Sequence[float] = (0.05, 0.5, 0.95), num_draws: int = 4000, *, seed: int | None = None
-    ) -> dict[str, Tensor]:
-        """Posterior quantiles of latents and lets, [len(q), plates..., event...], from draws."""
-        return {
-            name: quantiles(values, q).to(self.data.dtype) for name, values in self.sample(num_draws, seed=seed).items()
-        }
+    ) -> Quantiles:
+        """Posterior quantiles of latents and lets, [len(q), plates..., event...].
+
+        Those of latents whose marginal laws are known (`.exact` names them) are exact for q above 0 and below 1; all
+        others are from draws.
+        """
+        left_out = fed_plates(self.guide.model)
+        found = {name: quantiles(values, q) for name, values in self.sample(num_draws, seed=seed).items()}
+        inside = [place for place, p in enumerate(q) if 0.0 < p < 1.0]
+        if not inside:
+            return Quantiles({name: value.to(self.data.dtype) for name, value in found.items()}, ())
+        known = marginal_quantiles(
+            self.guide, self.data.full, self.store, [q[place] for place in inside], self._generator(seed), left_out
+        )
+        for name, value in known.items():
+            found[name][inside] = value.to(found[name].dtype)
+        exact = tuple(known) if len(inside) == len(q) else ()
+        return Quantiles({name: value.to(self.data.dtype) for name, value in found.items()}, exact)
 
     def predictive(
         self,
@@ -171,6 +170,30 @@ class Fit:
 
         return to_arviz(self, n, seed)
 
+    def plot_trace(self) -> Any:
+        """A matplotlib Figure of the ELBO along the way. Needs the extra `plots`; `.savefig(path)` writes it.
+
+        Raises `InferenceError` without the extra, and for a fit that was loaded, which does not know its way.
+        """
+        from guidedsl.runtime.plots import trace
+
+        return trace(self)
+
+    def plot_densities(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        reference: Mapping[str, Any] | None = None,
+        num_draws: int = 4000,
+        seed: int | None = None,
+    ) -> Any:
+        """A matplotlib Figure with the marginal density of each scalar of the latents and lets in `names`, by default
+        of the first 24 of all. `reference` are draws of another method by name, [n, plates..., event...], drawn over
+        them. Raises `InferenceError` without the extra `plots`, and for names or shapes that are not the fit's."""
+        from guidedsl.runtime.plots import densities
+
+        return densities(self, names, reference, num_draws, seed)
+
     def heading(self) -> str:
         """What was fitted, how well, and whether to believe it."""
         converged = "converged" if self.converged else "NOT converged"
@@ -197,166 +220,6 @@ def estimate_elbo(guide: Guide, data: Any, store: ParamStore, generator: torch.G
     return float(values.mean()), float(values.std() / math.sqrt(len(values)))
 
 
-def _check_start(guide: Guide, data: Any, store: ParamStore, generator: torch.Generator) -> None:
-    """One plain evaluation, so that a mistake in the model surfaces as itself. Raises what it raises."""
-    noise = data.noise(generator)
-    batch = data.subsample(noise)
-    draw = guide(batch, particles=(8,), store=store, noise=noise)
-    log_p = guide.model(batch, draw.latents, store=store)
-    # A density that no latent enters, all being summed out, is one number for all particles.
-    if log_p.shape not in ((8,), ()) or draw.log_q.shape != (8,):
-        raise InferenceError(
-            f"{guide.model.name} gives log p of shape {list(log_p.shape)} and {guide.name} log q of shape "
-            f"{list(draw.log_q.shape)} for 8 particles; both must be [8]"
-        )
-
-
-class _Run:
-    """One call of `fit`: which method, and what became of it.
-
-    `data` is what the guide is looked at on; steps are taken on the batches of `feed` where there is one. `saved` is
-    the state of a run that was cut off, which this one goes on from.
-    """
-
-    def __init__(
-        self,
-        guide: Guide,
-        data: Any,
-        store: ParamStore,
-        generator: torch.Generator,
-        tolerance: float,
-        feed: Feed | None = None,
-        checkpoint: FitCheckpoint | None = None,
-        saved: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.guide, self.data, self.store, self.feed = guide, data, store, feed
-        self.generator, self.tolerance = generator, tolerance
-        self.history: list[tuple[int, float]] = []
-        self.steps = 0
-        self.began = time.perf_counter()
-        self._checkpoint, self._saved = checkpoint, saved
-        if saved is not None:
-            self.began -= saved["seconds"]
-            restore_buffers(store, saved["buffers"])
-
-    @property
-    def seconds(self) -> float:
-        """Since the fit was begun, without the time between a kill and going on."""
-        return time.perf_counter() - self.began
-
-    def _keep(self, method: str) -> Callable[[Callable[[], Tree]], None]:
-        """What a method offers its state to."""
-        checkpoint, earlier = self._checkpoint, self.steps
-        if checkpoint is None:
-            return lambda state: None
-
-        def keep(state: Callable[[], Tree]) -> None:
-            checkpoint.offer(
-                lambda: {
-                    "method": method,
-                    "earlier_steps": earlier,
-                    "seconds": self.seconds,
-                    "buffers": buffers(self.store),
-                    "fit": state(),
-                }
-            )
-
-        return keep
-
-    def outcome(
-        self, report: Callable[[int, float], None], steps: int | None, lr: float | None, num_particles: int | None
-    ) -> Outcome:
-        """Fit by the method that suits the guide, the data and what the caller asks for."""
-        found: Outcome | str = "steps, lr or num_particles was given"
-        if self.guide.laplace is not None:
-            found = self.laplace(report)
-        elif steps is None and lr is None and num_particles is None:
-            found = self.fixed_noise(report)
-        if isinstance(found, Outcome):
-            return found
-        return self.stochastic(report, steps, lr, num_particles)
-
-    def fixed_noise(self, report: Callable[[int, float], None]) -> Outcome | str:
-        """The fixed-noise fit, or why it is not the way for this guide."""
-        if self._saved is not None and self._saved["method"] != "fixed noise":
-            return "it went on by stochastic steps"
-        data = self.data
-        if self.feed is not None:
-            if not isinstance(self.feed, RowFeed) or self.feed.data.unread:
-                return "the data is fed in batches"
-            data = self.feed.data.with_generator(self.generator)
-        plan = deterministic.plan(self.guide, data, self.store, self.generator)
-        if isinstance(plan, str):
-            return plan
-        start = plan.flat.read()
-        keep = self._keep("fixed noise")
-        fit = FixedNoiseFit(self.guide, data, self.store, plan, self.generator, self.tolerance, report, keep)
-        if self._saved is not None:
-            fit.set_state(self._saved["fit"])
-        try:
-            outcome = fit.run()
-        except KeyboardInterrupt:
-            fit.interrupted()
-            outcome = Outcome(False, "interrupted", fit.evaluations)
-        self.history, self.steps = fit.history, fit.evaluations
-        if isinstance(outcome, str):
-            plan.flat.write(start)
-            self._saved = None
-        return outcome
-
-    def laplace(self, report: Callable[[int, float], None]) -> Outcome:
-        """The mode and the curvature there."""
-        fit = LaplaceFit(self.guide, self.data, self.store, self.generator, report)
-        try:
-            return fit.run()
-        except KeyboardInterrupt:
-            return Outcome(False, "interrupted", fit.evaluations)
-        finally:
-            self.history, self.steps = fit.history, fit.evaluations
-
-    def stochastic(
-        self, report: Callable[[int, float], None], steps: int | None, lr: float | None, particles: int | None
-    ) -> Outcome:
-        """The stochastic fit."""
-        if not self.store.trainable():
-            return Outcome(True, "there is no parameter to learn", 0)
-        if self._saved is not None:
-            self.steps = self._saved["earlier_steps"]
-        fit = StochasticFit(
-            self.guide,
-            self.data,
-            self.store,
-            self.generator,
-            particles=particles,
-            tolerance=self.tolerance,
-            report=report,
-            feed=self.feed,
-            keep=self._keep("stochastic"),
-        )
-        if self._saved is not None:
-            fit.set_state(self._saved["fit"])
-        try:
-            outcome = fit.run(fit.schedule(steps, lr))
-        except KeyboardInterrupt:
-            outcome = Outcome(False, "interrupted", fit.steps)
-        self.history, self.steps = fit.history, self.steps + fit.steps
-        return outcome
-
-
-def _checked(
-    steps: int | None, lr: float | None, tolerance: float, num_particles: int | None, checkpoint_every: float
-) -> None:
-    if steps is not None and steps < 1:
-        raise InferenceError(f"fit(steps={steps}): at least one step is needed")
-    if lr is not None and not (math.isfinite(lr) and lr > 0):
-        raise InferenceError(f"fit(lr={lr}): the learning rate must be positive")
-    if not tolerance > 0:
-        raise InferenceError(f"fit(tolerance={tolerance}): must be positive; 0.05 is a twentieth of a posterior sd")
-    if num_particles is not None and num_particles < 1:
-        raise InferenceError(f"fit(num_particles={num_particles}): at least one is needed")
-    check_every(checkpoint_every)
-
-
 def fit(
     guide: Guide | Callable[..., Any],
     data: Data | Mapping[str, object] | Iterable[object],
@@ -366,6 +229,7 @@ def fit(
     lr: float | None = None,
     tolerance: float = 0.05,
     num_particles: int | None = None,
+    kl_annealing: int = 0,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     progress: bool | None = None,
@@ -380,11 +244,15 @@ def fit(
 
     Where the guide draws normals alone and the data is of moderate size, a quasi-Newton method minimises the loss on
     fixed noise, renewed until means and sds are settled within `tolerance` posterior sds. Otherwise, and where `steps`,
-    `lr` or `num_particles` is given, Adam in phases of ever smaller steps. `auto laplace` is neither: the mode and the
-    curvature there. The parameters are in `store`, by default a new one. `nets` are the modules of nets that are passed
-    in, by name; they are moved to the data's device and precision, and trained. The same seed gives the same result,
-    bit for bit, and leaves torch's global random state as it was. Ctrl-C ends the fit with the best so far. Raises
-    `InferenceError` where no start has a finite loss, and where a Laplace approximation finds no peak.
+    `lr`, `num_particles` or `kl_annealing` is given, Adam in phases of ever smaller steps. `auto laplace` is neither:
+    the mode and the curvature there. The parameters are in `store`, by default a new one. `nets` are the modules of
+    nets that are passed in, by name; they are moved to the data's device and precision, and trained. The same seed
+    gives the same result, bit for bit, and leaves torch's global random state as it was. Ctrl-C ends the fit with the
+    best so far. Raises `InferenceError` where no start has a finite loss, and where a Laplace approximation finds no
+    peak.
+
+    Over the first `kl_annealing` steps the weight of KL(q | prior) rises to 1, so that nets learn to use their latents
+    before the prior pulls on these; it is the ELBO that is reported and judged.
 
     A model with a minibatched plate is fed in batches: of bound data every row once an epoch, or what an iterable of
     mappings (or bound data) gives, gone through again and again, with the sizes of dims that a batch does not tell:
@@ -395,86 +263,69 @@ def fit(
     off, bit for bit. Raises `InferenceError` for the checkpoint of another fit, `ParamError` for a damaged one, both
     with nothing changed. A Laplace approximation is quickly begun anew, and has none.
     """
-    found = _fitted(guide, steps, lr, tolerance, num_particles, checkpoint_every)
-    problem = unknown_options(sizes, found.model, inspect.signature(fit).parameters)
-    if problem is not None:
-        raise InferenceError(problem)
+    options = FitOptions(seed, steps, lr, tolerance, num_particles, kl_annealing)
+    found = _fitted(guide, options, checkpoint_every, sizes)
     source = feed_of(found, data, Bind(found.model, sizes, dtype, device))
     feed = source if isinstance(source, Feed) else None
     bound: Any = feed.reference if feed is not None else source
-    options = {"seed": seed, "steps": steps, "lr": lr, "tolerance": tolerance, "num_particles": num_particles}
-    keeper = (
-        None if checkpoint is None else FitCheckpoint(checkpoint, checkpoint_every, _program(found, source, options))
-    )
-    if resume and keeper is None:
-        raise InferenceError("fit(resume=True): from which file? checkpoint=… says it")
-    saved = keeper.read() if keeper is not None and resume else None
-    own = bound.generator
+    keeper, saved = _checkpoint(checkpoint, checkpoint_every, resume, lambda: program_of(found, source, options))
+    store = ParamStore() if store is None else store
     generator = torch.Generator(bound.device)
     generator.manual_seed(seed)
-    bound = bound.with_generator(generator)
-    store = ParamStore() if store is None else store
-    register(store, nets or {}, found.nets, bound, found.name)
+    drawing = bound.with_generator(generator)
+    register(store, nets or {}, found.nets, drawing, found.name)
     with closing(Progress(found.name, steps, progress)) as bar:
-        _check_start(found, bound, store, generator)
-        run = _Run(found, bound, store, generator, tolerance, feed, keeper, saved)
-        outcome = run.outcome(bar, steps, lr, num_particles)
-        if feed is None:
-            elbo, error = estimate_elbo(found, bound.full, store, generator)
-        else:
-            elbo, error = elbo_of_a_pass(found, feed, store, generator)
-    if keeper is not None and outcome.reason != "interrupted":
-        keeper.remove()
+        check_start(found, drawing, store, generator)
+        return _outcome(Run(found, drawing, store, generator, options, feed, keeper, saved), bound, bar)
+
+
+def _outcome(run: Run, data: Any, report: Callable[[int, float], None]) -> Fit:
+    """Runs it, and measures what it found on fresh noise."""
+    outcome = run.outcome(report)
+    if run.feed is None:
+        elbo, error = estimate_elbo(run.guide, run.data.full, run.store, run.generator)
+    else:
+        elbo, error = elbo_of_a_pass(run.guide, run.feed, run.store, run.generator)
+    if run.checkpoint is not None and outcome.reason != "interrupted":
+        run.checkpoint.remove()
     converged, reason = outcome.converged, outcome.reason
     if not (math.isfinite(elbo) and math.isfinite(error)):
         converged, reason = False, f"the ELBO is not finite on fresh noise; {reason}"
     return Fit(
-        guide=found,
-        data=bound.with_generator(own),
-        store=store,
+        guide=run.guide,
+        data=data,
+        store=run.store,
         elbo=elbo,
         elbo_error=error,
         converged=converged,
         reason=reason,
         steps=run.steps,
         seconds=run.seconds,
-        seed=seed,
+        seed=run.options.seed,
         history=run.history,
     )
 
 
-def _program(guide: Guide, source: Feed | Data, options: Mapping[str, object]) -> dict[str, object]:
-    """What a checkpoint belongs to: the program, the data and the options of a fit. Of batches that a caller makes the
-    sizes are all that is known."""
-    bound = source.reference if isinstance(source, Feed) else source
-    data = source.data if isinstance(source, RowFeed) else source
-    return {
-        "model": guide.model.name,
-        "guide": guide.name,
-        "source_sha256": guide.model.source_sha256,
-        **options,
-        "sizes": {dim.name: getattr(bound, attribute_of(dim.name)) for dim in guide.model.dims},
-        "device": bound.device.type,
-        "dtype": str(bound.dtype),
-        "data": "batches" if isinstance(data, BatchFeed) else data_digest(data),
-    }
-
-
-def _fitted(
-    guide: Any,
-    steps: int | None,
-    lr: float | None,
-    tolerance: float,
-    num_particles: int | None,
-    checkpoint_every: float,
-) -> Guide:
+def _fitted(guide: Any, options: FitOptions, checkpoint_every: float, sizes: Mapping[str, int]) -> Guide:
     """The guide of a generated module, whose options are what it can be fitted with."""
     found = find_guide(guide)
     if not isinstance(found, Guide):
         raise InferenceError(f"fit needs a Guide of a generated module, got {found!r}; use SVI for plain functions")
-    _checked(steps, lr, tolerance, num_particles, checkpoint_every)
-    if found.laplace is not None and not (steps is None and lr is None and num_particles is None):
-        raise InferenceError(
-            f"{found.name} is a Laplace approximation, which has no steps, learning rate or particles: leave them out"
-        )
+    options.check(found)
+    check_every(checkpoint_every)
+    problem = unknown_options(sizes, found.model, inspect.signature(fit).parameters)
+    if problem is not None:
+        raise InferenceError(problem)
     return found
+
+
+def _checkpoint(
+    path: str | Path | None, every: float, resume: bool, program: Callable[[], Mapping[str, object]]
+) -> tuple[FitCheckpoint | None, dict[str, Any] | None]:
+    """What keeps the state of the fit, and the state that it goes on from."""
+    if path is None:
+        if resume:
+            raise InferenceError("fit(resume=True): from which file? checkpoint=… says it")
+        return None, None
+    keeper = FitCheckpoint(path, every, program())
+    return keeper, keeper.read() if resume else None

@@ -9,31 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.scripted import DrawFunction, Scripted
 
 if TYPE_CHECKING:
     from guidedsl.runtime.model import Draw
     from guidedsl.runtime.noise import Noise
     from guidedsl.runtime.params import ParamStore
 
-DrawFunction = Callable[..., tuple[Tensor, Tensor]]
 
-
-class _Keeping:
-    """Stands for a noise: families draw from it, and it keeps what they drew."""
+class _Keeping(Scripted):
+    """Families draw from its noise, and it keeps what they drew."""
 
     def __init__(self, noise: Noise) -> None:
         self.noise = noise
         self.dtype, self.device = noise.dtype, noise.device
         self.kept: list[Tensor] = []
 
-    def draw(self, draw: DrawFunction, log_prob: Callable[..., Tensor], args: tuple[Any, ...]) -> Any:
+    def draw(self, family: Any, draw: DrawFunction, args: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """What the family draws."""
         value, log_q = draw(self.noise, *args)
         self.kept.append(value)
@@ -53,23 +51,10 @@ class _Scoring(_Keeping):
         super().__init__(kept.noise)
         self._waiting = iter(kept.kept)
 
-    def draw(self, draw: DrawFunction, log_prob: Callable[..., Tensor], args: tuple[Any, ...]) -> Any:
+    def draw(self, family: Any, draw: DrawFunction, args: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         """The kept draw, and its density at these arguments."""
         value = next(self._waiting)
-        return value, log_prob(value, *args[1:])
-
-
-def scorable(draw: DrawFunction, log_prob: Callable[..., Tensor]) -> DrawFunction:
-    """`draw(noise, shape, *args)` of a family, which a guide that is run for `held_log_q` scores instead."""
-
-    @wraps(draw)
-    def drawn(noise: Any, *args: Any) -> tuple[Tensor, Tensor]:
-        if isinstance(noise, _Keeping):
-            found: tuple[Tensor, Tensor] = noise.draw(draw, log_prob, args)
-            return found
-        return draw(noise, *args)
-
-    return drawn
+        return value, family.log_prob(value, *args[1:])
 
 
 @contextmanager

@@ -25,6 +25,7 @@ STARTS = 3
 SEARCH = 400
 """Iterations of one search for the mode."""
 NEWTON = 50
+MODE_FOUND = "the mode is found, and the curvature there is that of a peak; whether a normal fits there, k-hat says"
 SETTLED = 1e-6
 """The mode is found where Newton's next step is shorter than this many posterior sds."""
 
@@ -81,7 +82,7 @@ class LaplaceFit:
         self._keep(torch.linalg.cholesky(torch.cholesky_inverse(factor)))
         if step >= SETTLED:
             return Outcome(False, f"the mode is still {step:.2g} sd away: {found.reason}", self.evaluations)
-        return Outcome(True, "the mode is found, and the curvature there is that of a peak", self.evaluations)
+        return Outcome(True, MODE_FOUND, self.evaluations)
 
     def _own(self) -> Tensor:
         """Which of the flat parameters [n] are the location, as opposed to the model's own parameters."""

@@ -175,48 +175,91 @@ def minimise(
     if isinstance(start, Tensor):
         value, gradient = objective(start)
         start = Descent(start, value, gradient, tuple(pairs), (value,), 0, 1)
-    x, value, gradient, evaluations = start.x, start.value, start.gradient, start.evaluations
-    known: deque[Pair] = deque(start.pairs, maxlen=memory)
-    recent: deque[float] = deque(start.recent, maxlen=patience + 1)
-
-    def ended(iteration: int, settled: bool, reason: str) -> Minimum:
-        return Minimum(x, value, gradient, iteration, evaluations, settled, reason, tuple(known))
-
-    def verdict(iteration: int) -> Minimum | None:
-        if len(recent) > patience and recent[0] - value <= max(gain_tolerance, value_tolerance * (1.0 + abs(value))):
-            return ended(iteration, True, "the loss no longer decreases")
-        if evaluations >= max_evaluations:
-            return ended(iteration, False, f"{evaluations} evaluations were not enough")
-        return None
-
-    if not (math.isfinite(value) and bool(gradient.isfinite().all())):
-        return ended(0, False, "the start has no finite value and gradient")
-    if start.iteration and (over := verdict(start.iteration)) is not None:
+    stops = _Stops(max_evaluations, gradient_tolerance, value_tolerance, gain_tolerance, patience)
+    run = _Run(objective, start, memory, stops, on_iteration)
+    if not (math.isfinite(run.value) and bool(run.gradient.isfinite().all())):
+        return run.ended(0, False, "the start has no finite value and gradient")
+    if start.iteration and (over := run.verdict(start.iteration)) is not None:
         return over
     for iteration in range(start.iteration + 1, max_iterations + 1):
-        if float(gradient.abs().max()) <= gradient_tolerance:
-            return ended(iteration - 1, True, "the gradient vanishes")
-        direction, slope = _descent(gradient, known)
-        first = 1.0 if known else min(1.0, 1.0 / float(gradient.abs().sum()))
-        line = _Line(objective, x, direction)
-        found = _search(line, _Point(0.0, value, slope, gradient), first, 30)
-        evaluations += line.evaluations
-        if found.step == 0.0 or not bool(found.gradient.isfinite().all()):
-            if not known:
-                # Near the minimum rounding hides the last decreases.
-                flat = len(recent) > 1 and recent[-2] - value <= 100 * value_tolerance * (1.0 + abs(value))
-                return ended(iteration, flat, "no step decreases the loss")
-            known.clear()
-            continue
-        step = found.step * direction
-        _remember(known, step, found.gradient - gradient)
-        x, value, gradient = x + step, found.value, found.gradient
-        recent.append(value)
-        if on_iteration is not None:
-            on_iteration(Descent(x, value, gradient, tuple(known), tuple(recent), iteration, evaluations))
-        if (over := verdict(iteration)) is not None:
+        if (over := run.iterate(iteration)) is not None:
             return over
-    return ended(max_iterations, False, f"{max_iterations} iterations were not enough")
+    return run.ended(max_iterations, False, f"{max_iterations} iterations were not enough")
+
+
+class _Stops(NamedTuple):
+    """When a minimisation ends, besides its number of iterations."""
+
+    max_evaluations: int
+    gradient_tolerance: float
+    value_tolerance: float
+    gain_tolerance: float
+    patience: int
+
+
+class _Run:
+    """A minimisation on its way."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        start: Descent,
+        memory: int,
+        stops: _Stops,
+        on_iteration: Callable[[Descent], None] | None,
+    ) -> None:
+        self.objective, self.stops, self.on_iteration = objective, stops, on_iteration
+        self.x, self.value, self.gradient, self.evaluations = start.x, start.value, start.gradient, start.evaluations
+        self.known: deque[Pair] = deque(start.pairs, maxlen=memory)
+        self.recent: deque[float] = deque(start.recent, maxlen=stops.patience + 1)
+
+    def ended(self, iteration: int, settled: bool, reason: str) -> Minimum:
+        """The result, after so many iterations."""
+        return Minimum(
+            self.x, self.value, self.gradient, iteration, self.evaluations, settled, reason, tuple(self.known)
+        )
+
+    def _flat(self, tolerance: float) -> float:
+        """The decrease below which the value stands still."""
+        return tolerance * (1.0 + abs(self.value))
+
+    def verdict(self, iteration: int) -> Minimum | None:
+        """The result, where the values of the last iterations or their cost end it."""
+        least = max(self.stops.gain_tolerance, self._flat(self.stops.value_tolerance))
+        if len(self.recent) > self.stops.patience and self.recent[0] - self.value <= least:
+            return self.ended(iteration, True, "the loss no longer decreases")
+        if self.evaluations >= self.stops.max_evaluations:
+            return self.ended(iteration, False, f"{self.evaluations} evaluations were not enough")
+        return None
+
+    def iterate(self, iteration: int) -> Minimum | None:
+        """One step along a search line; the result, where it was the last."""
+        if float(self.gradient.abs().max()) <= self.stops.gradient_tolerance:
+            return self.ended(iteration - 1, True, "the gradient vanishes")
+        direction, slope = _descent(self.gradient, self.known)
+        first = 1.0 if self.known else min(1.0, 1.0 / float(self.gradient.abs().sum()))
+        line = _Line(self.objective, self.x, direction)
+        found = _search(line, _Point(0.0, self.value, slope, self.gradient), first, 30)
+        self.evaluations += line.evaluations
+        if found.step == 0.0 or not bool(found.gradient.isfinite().all()):
+            return self._stuck(iteration)
+        step = found.step * direction
+        _remember(self.known, step, found.gradient - self.gradient)
+        self.x, self.value, self.gradient = self.x + step, found.value, found.gradient
+        self.recent.append(self.value)
+        if self.on_iteration is not None:
+            at = self.x, self.value, self.gradient, tuple(self.known), tuple(self.recent)
+            self.on_iteration(Descent(*at, iteration, self.evaluations))
+        return self.verdict(iteration)
+
+    def _stuck(self, iteration: int) -> Minimum | None:
+        """Forgets the curvature; the result, where there was none to forget."""
+        if self.known:
+            self.known.clear()
+            return None
+        # Near the minimum rounding hides the last decreases.
+        flat = len(self.recent) > 1 and self.recent[-2] - self.value <= self._flat(100 * self.stops.value_tolerance)
+        return self.ended(iteration, flat, "no step decreases the loss")
 
 
 def _descent(gradient: Tensor, known: deque[Pair]) -> tuple[Tensor, float]:

@@ -254,7 +254,9 @@ class Model:
 class Guide:
     """A guide of a generated module. Calling it draws latents with their log density.
 
-    `nets` names those of it and its model that the user passes in. `laplace` names the parameters of a Laplace
+    `kl` names the latents whose KL divergence from the prior has a closed form, which the function has in place of
+    log q when asked for; `marginals` those whose entries have known marginal laws. `nets` names those of it and its
+    model that the user passes in. `laplace` names the parameters of a Laplace
     approximation, location and Cholesky factor of the covariance, which `fit` finds; None for a guide that maximises
     the ELBO.
     """
@@ -262,6 +264,8 @@ class Guide:
     name: str
     function: Callable[..., Draw[Any]] = field(repr=False)
     model: Model
+    kl: tuple[str, ...] = field(default=(), repr=False)
+    marginals: tuple[str, ...] = field(default=(), repr=False)
     nets: tuple[str, ...] = ()
     laplace: tuple[str, str] | None = field(default=None, repr=False)
 
@@ -275,9 +279,12 @@ class Guide:
         particles: tuple[int, ...] = (),
         store: ParamStore | None = None,
         noise: Noise | None = None,
+        kl: bool = False,
     ) -> Draw[Any]:
+        """A draw. With `kl` its log q has, for the latents in `self.kl`, KL(q | p) + log p: the same in expectation."""
+        options = {"kl": True} if kl else {}
         try:
-            return self.function(data, particles=particles, store=store, noise=noise)
+            return self.function(data, particles=particles, store=store, noise=noise, **options)
         except Exception as error:
             if (explained := self.model.explained(error)) is error:
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,14 @@ class Row:
     def site(self) -> str:
         """The latent or let that it is an entry of."""
         return self.name.split("[")[0]
+
+
+def scalars_of(draws: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Each scalar of draws [n, ...] with its n values, named `theta[0]`, `x[2, 1]`: positions count from 0."""
+    for name, values in draws.items():
+        flat = values.reshape(values.shape[0], -1)
+        for position, index in enumerate(itertools.product(*map(range, values.shape[1:]))):
+            yield (f"{name}[{', '.join(map(str, index))}]" if index else name), flat[:, position]
 
 
 def rows_of(draws: dict[str, Tensor]) -> tuple[Row, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from guidedsl.runtime.annealing import annealed
 from guidedsl.runtime.deterministic import Outcome
 from guidedsl.runtime.elbo import ELBO, gradients_of
 from guidedsl.runtime.errors import InferenceError
@@ -25,6 +26,7 @@ from guidedsl.runtime.windows import Window
 
 if TYPE_CHECKING:
     from guidedsl.runtime.feed import Feed
+    from guidedsl.runtime.fit_run import FitOptions
     from guidedsl.runtime.params import ParamStore
 
 PARTICLES = 4
@@ -43,6 +45,13 @@ def _coordinates(guide: Guide, data: Any) -> int:
     return round(total)
 
 
+def _read(loss: Tensor, gradients: Sequence[Tensor | None]) -> tuple[float, bool]:
+    """The loss, and whether it and the gradients are finite: at once, for reading waits for the device."""
+    flags = [loss.isfinite(), *(gradient.isfinite().all() for gradient in gradients if gradient is not None)]
+    value, finite = torch.stack((loss.detach(), torch.stack(flags).all().to(loss.dtype))).tolist()
+    return value, finite == 1.0
+
+
 class StochasticFit:
     """One stochastic fit: steps of Adam on a guide, skipping those that are not finite.
 
@@ -57,8 +66,7 @@ class StochasticFit:
         store: ParamStore,
         generator: torch.Generator,
         *,
-        particles: int | None,
-        tolerance: float,
+        options: FitOptions,
         report: Callable[[int, float], None],
         feed: Feed | None = None,
         keep: Callable[[Callable[[], Tree]], None] = lambda state: None,
@@ -66,13 +74,13 @@ class StochasticFit:
         self.guide, self.data, self.store = guide, data, store
         leaves = store.trainable()
         self.flat, self.names = FlatParameters(list(leaves.values())), list(leaves)
-        self.generator, self.tolerance, self.report, self._keep = generator, tolerance, report, keep
+        self.generator, self.options, self.report, self._keep = generator, options, report, keep
         self.feed = feed
         self.source = data if feed is None else feed
         self.coordinates = _coordinates(guide, data)
         self.by_loss = bool(store.modules) or more_than_a_normal(len(self.flat), self.coordinates)
         usual = (NET_PARTICLES if store.modules else FLOW_PARTICLES) if self.by_loss else PARTICLES
-        self.loss = ELBO(num_particles=usual if particles is None else particles)
+        self.loss = ELBO(num_particles=usual if options.num_particles is None else options.num_particles)
         self.adam = Adam(lr=NET_LR if store.modules else FIRST_LR)
         self.steps = 0
         self.skipped = 0
@@ -85,13 +93,12 @@ class StochasticFit:
         noise = self.source.noise(self.generator)
         batch = self.source.subsample(noise)
         state = self.generator.get_state()
-        objective, value = self.loss(self.guide.model, self.guide, batch, self.store, noise)
-        loss = value.item()
-        gradients: tuple[Tensor | None, ...] = ()
-        if math.isfinite(loss):
-            gradients = gradients_of(objective, self.flat.leaves)
+        weighted = annealed(self.loss, self.steps, self.options.kl_annealing)
+        objective, value = weighted(self.guide.model, self.guide, batch, self.store, noise)
+        gradients = gradients_of(objective, self.flat.leaves)
+        loss, finite = _read(value, gradients)
         self.steps += 1
-        if gradients and all(bool(gradient.isfinite().all()) for gradient in gradients if gradient is not None):
+        if finite:
             self.adam.step(self.store, self.names, self.flat.leaves, gradients)
             self._skipped_in_a_row = 0
         else:
@@ -119,21 +126,24 @@ class StochasticFit:
 
         raise InferenceError(explain_nonfinite(again, self.guide.model, self.guide, self.store, loss))
 
-    def schedule(self, steps: int | None, lr: float | None) -> Schedule:
+    def schedule(self) -> Schedule:
         """So many steps, or else until they change nothing: no posterior, or with nets and flows no loss."""
+        steps, lr, tolerance = self.options.steps, self.options.lr, self.options.tolerance
         if steps is not None:
             return GivenSteps(steps, lr, self.by_loss)
         if self.by_loss:
-            return ByLoss(self.adam.lr if lr is None else lr, self.coordinates * self.tolerance**2 / 2)
+            return ByLoss(self.adam.lr if lr is None else lr, self.coordinates * tolerance**2 / 2)
         seed = int(torch.randint(2**31, (), generator=self.generator, device=self.generator.device))
 
         def moments(seed: int) -> Moments:
             return latent_moments(self.guide, self.data, self.store, seed)
 
-        return ByPosterior(lr, self.tolerance, moments, seed)
+        return ByPosterior(lr, tolerance, moments, seed)
 
     def run(self, schedule: Schedule) -> Outcome:
-        """Steps, window by window, until the schedule has seen enough."""
+        """Steps, window by window, until the schedule has seen enough. Of its own accord it judges none while the loss
+        is annealed."""
+        unjudged = 0 if self.options.steps is not None else self.options.kl_annealing
         window = Window(self.flat.read(), schedule.length)
         if self._saved is not None:
             window = self._resumed(self._saved, schedule)
@@ -145,7 +155,8 @@ class StochasticFit:
             while not window.full:
                 self.adam.set_lr(schedule.rate(self.steps))
                 loss = self._step()
-                window.add(self.flat.read(), loss)
+                if self.steps > unjudged:
+                    window.add(self.flat.read(), loss)
                 self._keep(state)
             verdict = schedule.ended(window, self.flat.write)
             if verdict is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from guidedsl.runtime.annealing import annealed, check_annealing
 from guidedsl.runtime.checkpoint import read_checkpoint, write_checkpoint
 from guidedsl.runtime.default_store import get_param_store
 from guidedsl.runtime.elbo import ELBO, GuideFunction, Objective, gradients_of
@@ -30,7 +31,8 @@ class SVI:
     `model` and `guide` are a generated module's plain functions or its `Model` and `Guide`. Randomness comes from
     `generator`, from a new one seeded with `seed`, or from torch's global one if neither is given. A loss that is not
     finite raises `InferenceError`, which names the parameter or the `.guide` line, before any parameter has changed.
-    `steps` counts the steps taken, those before a `load` included.
+    `steps` counts the steps taken, those before a `load` included. Over the first `kl_annealing` of them the weight of
+    KL(q | prior) in the ELBO rises evenly to 1; what `step` returns is the ELBO all the while.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class SVI:
         store: ParamStore | None = None,
         generator: torch.Generator | None = None,
         seed: int | None = None,
+        kl_annealing: int = 0,
     ) -> None:
         if seed is not None and generator is not None:
             raise InferenceError("SVI takes a generator or a seed, not both")
@@ -50,6 +53,8 @@ class SVI:
         self.guide = find_guide(guide)
         self.optim = optim
         self.loss: Objective = ELBO() if loss is None else loss
+        check_annealing("SVI", kl_annealing, self.loss, self.model)
+        self.kl_annealing = kl_annealing
         self.store = get_param_store(store)
         self.generator = generator
         self.steps = 0
@@ -84,7 +89,8 @@ class SVI:
         noise = self._noise(data)
         before = self._noise_state(data.device)
         batch = data.subsample(noise)
-        objective, value = self.loss(self.model, self.guide, batch, self.store, noise)
+        weighted = annealed(self.loss, self.steps, self.kl_annealing)
+        objective, value = weighted(self.model, self.guide, batch, self.store, noise)
         loss = value.item()
         if not math.isfinite(loss):
             self._explain(data, before, loss)
@@ -127,6 +133,7 @@ class SVI:
         tree = {
             "program": self._program(),
             "steps": self.steps,
+            "kl_annealing": self.kl_annealing,
             "random": self._random_state(),
             "optim": self.optim.get_state(),
             "store": self.store.get_state(),
@@ -145,6 +152,10 @@ class SVI:
         tree = read_checkpoint(path, KIND)
         name = os.fspath(path)
         self._check_program(tree["program"], name)
+        if tree.get("kl_annealing", 0) != self.kl_annealing:
+            raise InferenceError(
+                f"{name!r} is a run with kl_annealing={tree['kl_annealing']}, this one has {self.kl_annealing}"
+            )
         device = device_of(map_location)
         draw_on = self._random_taken(tree["random"], device, name)
         before = self.optim.get_state()

@@ -456,7 +456,7 @@ def within_type(gradient: Tensor, of: str) -> Tensor:
 
 def test_registry_and_runtime_agree() -> None:
     runtimes = {form.runtime for row in DISTRIBUTIONS.values() for form in row.forms}
-    assert runtimes == set(distributions.__all__)
+    assert runtimes == {name for name in distributions.__all__ if isinstance(getattr(distributions, name), type)}
     for row in DISTRIBUTIONS.values():
         assert not row.pyro or hasattr(pd, row.pyro), row.name
     for row in SIMPLE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from guidedsl.library.distributions.rows import Distribution, form
+from guidedsl.library.distributions.rows import Distribution, form, means
 
 ROWS: tuple[Distribution, ...] = (
     Distribution(
@@ -20,6 +20,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Beta with mean concentration1 / (concentration1 + concentration0), or by mean and their sum.",
         pyro="Beta",
+        knows=means("entropy log log1m"),
+        asks=means("entropy log log1m"),
     ),
     Distribution(
         name="Kumaraswamy",
@@ -44,6 +46,8 @@ ROWS: tuple[Distribution, ...] = (
         doc="inv_logit of a normal by that normal's mean and standard deviation.",
         pyro="TransformedDistribution",
         scale_on_log="scale",
+        knows=means("logit_entropy logit logit_variance"),
+        asks=means("logit_entropy logit logit_variance"),
     ),
     Distribution(
         name="Uniform",
@@ -54,6 +58,7 @@ ROWS: tuple[Distribution, ...] = (
         doc="Constant density between low and high.",
         pyro="Uniform",
         pyro_cdf=True,
+        asks=means("entropy"),
     ),
     Distribution(
         name="TruncatedNormal",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guidedsl.library.distributions.rows import Distribution, form
+from guidedsl.library.distributions.rows import Distribution, form, means
 
 ROWS: tuple[Distribution, ...] = (
     Distribution(
@@ -16,6 +16,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=False,
         doc="True with probability probs, or inv_logit(logits).",
         pyro="Bernoulli",
+        knows=means("entropy mean"),
+        asks=means("entropy mean"),
     ),
     Distribution(
         name="Binomial",
@@ -49,6 +51,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Failures (0, 1, …) before the first success of probability probs, or inv_logit(logits).",
         pyro="Geometric",
+        knows=means("entropy mean"),
+        asks=means("entropy mean"),
     ),
     Distribution(
         name="Poisson",
@@ -61,6 +65,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Poisson with mean rate, or exp(log_rate).",
         pyro="Poisson",
+        knows=means("count_entropy rate"),
+        asks=means("count_entropy rate"),
     ),
     Distribution(
         name="NegativeBinomial",
@@ -132,6 +138,8 @@ ROWS: tuple[Distribution, ...] = (
         doc="Index k with probability probs[k], or softmax(logits)[k].",
         pyro="Categorical",
         tabulated=True,
+        knows=means("entropy probs"),
+        asks=means("entropy probs"),
     ),
     Distribution(
         name="OrderedLogistic",
@@ -154,6 +162,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=False,
         doc="One 1 among zeros, at k with probability probs[k], or softmax(logits)[k].",
         pyro="OneHotCategorical",
+        knows=means("entropy probs"),
+        asks=means("entropy probs"),
     ),
     Distribution(
         name="Multinomial",

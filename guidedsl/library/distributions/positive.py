@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guidedsl.library.distributions.rows import Distribution, form
+from guidedsl.library.distributions.rows import Distribution, form, means
 
 ROWS: tuple[Distribution, ...] = (
     Distribution(
@@ -15,6 +15,8 @@ ROWS: tuple[Distribution, ...] = (
         pyro="LogNormal",
         pyro_cdf=True,
         scale_on_log="scale",
+        knows=means("entropy mean square inverse log log_variance"),
+        asks=means("entropy log log_variance"),
     ),
     Distribution(
         name="HalfNormal",
@@ -25,6 +27,8 @@ ROWS: tuple[Distribution, ...] = (
         doc="Absolute value of a Normal(0, scale).",
         pyro="HalfNormal",
         pyro_cdf=True,
+        knows=means("entropy mean square log log_variance"),
+        asks=means("entropy square"),
     ),
     Distribution(
         name="HalfCauchy",
@@ -58,6 +62,8 @@ ROWS: tuple[Distribution, ...] = (
         doc="Exponential with mean 1 / rate.",
         pyro="Exponential",
         pyro_cdf=True,
+        knows=means("entropy mean square log log_variance"),
+        asks=means("entropy mean"),
     ),
     Distribution(
         name="Gamma",
@@ -72,6 +78,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Gamma with mean concentration / rate, or concentration * scale.",
         pyro="Gamma",
+        knows=means("entropy mean square log log_variance"),
+        asks=means("entropy mean log"),
     ),
     Distribution(
         name="InverseGamma",
@@ -81,6 +89,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="1 / x of a Gamma(concentration, rate): mean rate / (concentration - 1).",
         pyro="InverseGamma",
+        knows=means("entropy inverse log log_variance"),
+        asks=means("entropy inverse log"),
     ),
     Distribution(
         name="Chi2",
@@ -90,6 +100,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=True,
         doc="Chi-square with df degrees of freedom: Gamma(df / 2, 1 / 2).",
         pyro="Chi2",
+        knows=means("entropy mean square log log_variance"),
+        asks=means("entropy mean log"),
     ),
     Distribution(
         name="Weibull",
@@ -100,6 +112,7 @@ ROWS: tuple[Distribution, ...] = (
         doc="Weibull with survival function exp(-(x / scale)^concentration).",
         pyro="Weibull",
         pyro_cdf=True,
+        knows=means("entropy mean log log_variance"),
     ),
     Distribution(
         name="Pareto",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guidedsl.library.distributions.rows import Distribution, form
+from guidedsl.library.distributions.rows import Distribution, form, means
 
 ROWS: tuple[Distribution, ...] = (
     Distribution(
@@ -15,6 +15,8 @@ ROWS: tuple[Distribution, ...] = (
         pyro="Normal",
         symmetric=True,
         pyro_cdf=True,
+        knows=means("entropy mean variance distance factor"),
+        asks=means("entropy mean variance"),
     ),
     Distribution(
         name="Cauchy",
@@ -47,6 +49,8 @@ ROWS: tuple[Distribution, ...] = (
         pyro="Laplace",
         symmetric=True,
         pyro_cdf=True,
+        knows=means("entropy mean variance distance factor"),
+        asks=means("entropy distance"),
     ),
     Distribution(
         name="AsymmetricLaplace",
@@ -78,6 +82,7 @@ ROWS: tuple[Distribution, ...] = (
         pyro="Logistic",
         symmetric=True,
         pyro_cdf=True,
+        knows=means("entropy mean variance factor"),
     ),
     Distribution(
         name="Gumbel",
@@ -88,6 +93,7 @@ ROWS: tuple[Distribution, ...] = (
         doc="Gumbel of largest values by mode and scale.",
         pyro="Gumbel",
         pyro_cdf=True,
+        knows=means("entropy mean variance factor"),
     ),
     Distribution(
         name="Point",

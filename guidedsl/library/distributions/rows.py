@@ -59,6 +59,9 @@ class Distribution:
     a draw add up to. A family of distributions has a `rule` instead of a support, which says how its support and
     density come from theirs. A family that is `tabulated` has the log probabilities of all its values at once, as
     `log_table`.
+
+    `knows` are the expectations of a draw that have a closed form, `asks` those that the KL divergence from a guide's
+    family to this one is made of, None where it has no closed form.
     """
 
     name: str
@@ -77,6 +80,17 @@ class Distribution:
     pyro_cdf: bool = False
     pyro_single: str = ""
     symmetric: bool = False
+    knows: frozenset[str] = frozenset()
+    asks: frozenset[str] | None = None
+
+    def closed_kl(self, prior: Distribution) -> bool:
+        """Whether KL(this | prior) has a closed form."""
+        return prior.asks is not None and prior.asks <= self.knows
+
+
+def means(names: str) -> frozenset[str]:
+    """Names of expectations, as `divergence` of the runtime has them."""
+    return frozenset(names.split())
 
 
 def form(runtime: str, /, **types: str | tuple[str, float]) -> Form:

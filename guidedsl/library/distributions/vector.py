@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guidedsl.library.distributions.rows import Distribution, form
+from guidedsl.library.distributions.rows import Distribution, form, means
 
 ROWS: tuple[Distribution, ...] = (
     Distribution(
@@ -27,6 +27,8 @@ ROWS: tuple[Distribution, ...] = (
         doc="Multivariate normal by mean and covariance: its Cholesky factor, itself, its inverse, or scales and a "
         "unit-diagonal factor.",
         pyro="MultivariateNormal",
+        knows=means("entropy mean variance distance factor"),
+        asks=means("entropy mean factor"),
     ),
     Distribution(
         name="LowRankMultivariateNormal",
@@ -36,6 +38,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=False,
         doc="Multivariate normal with covariance factor factorᵀ + diag(diag); diag are variances.",
         pyro="LowRankMultivariateNormal",
+        knows=means("entropy mean variance distance factor"),
     ),
     Distribution(
         name="MultivariateStudentT",
@@ -54,6 +57,7 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=False,
         doc="T positions of a walk from 0 with Normal(0, scale) steps, the first step included.",
         pyro="",
+        asks=means("entropy mean factor"),
     ),
     Distribution(
         name="Dirichlet",
@@ -63,6 +67,8 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=False,
         doc="Dirichlet with mean concentration / sum(concentration).",
         pyro="Dirichlet",
+        knows=means("entropy log"),
+        asks=means("entropy log"),
     ),
     Distribution(
         name="LogisticNormal",

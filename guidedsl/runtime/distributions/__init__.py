@@ -77,6 +77,9 @@ from guidedsl.runtime.distributions.discrete import (
     ZeroInflatedNegativeBinomialLogits,
     ZeroInflatedPoisson,
 )
+from guidedsl.runtime.distributions.divergence import (
+    kl_plus_log_prob,
+)
 from guidedsl.runtime.distributions.heavy_tailed import (
     FisherSnedecor,
     Frechet,
@@ -136,7 +139,7 @@ from guidedsl.runtime.distributions.simplex import (
     Dirichlet,
     LogisticNormal,
 )
-from guidedsl.runtime.held import scorable
+from guidedsl.runtime.scripted import scriptable
 
 __all__ = [
     "LKJ",
@@ -233,8 +236,9 @@ __all__ = [
     "ZeroInflatedPoisson",
     "ZeroSumNormal",
     "ZeroSumNormalLoc",
+    "kl_plus_log_prob",
 ]
 
 for _family in (globals()[_name] for _name in __all__):
     if "draw" in vars(_family):
-        _family.draw = staticmethod(scorable(_family.draw, _family.log_prob))
+        _family.draw = staticmethod(scriptable(_family))

@@ -121,26 +121,44 @@ class Truncated:
         """The inverse of the distribution function at uniform noise; without a gradient.
 
         `log_below(x)` is log P(low <= X <= x) of the law that is truncated, `log_total` that up to `high`, `whole` that
-        X is a whole number. Found by halving on a scale of sinh, on which every magnitude has its share.
+        X is a whole number.
         """
         with torch.no_grad():
             u = noise.uniform(shape).double()
-            target = u.log() + torch.as_tensor(log_total, dtype=u.dtype, device=u.device)
-            first, last = (torch.as_tensor(end, dtype=u.dtype, device=u.device).expand(u.shape) for end in (low, high))
-            farthest = _FARTHEST_WHOLE if whole else _FARTHEST
-            margin = 0.5 if whole else 0.0  # so that rounding takes no whole number to its neighbour
-            left = (first - margin).asinh().clamp(-farthest, farthest)
-            right = (last + margin).asinh().clamp(-farthest, farthest)
-            for _ in range(_HALVINGS):
-                if whole and bool((right.sinh().floor() - left.sinh().floor() <= 1.0).all()):
-                    break
-                middle = 0.5 * (left + right)
-                x = middle.sinh().floor() if whole else middle.sinh()
-                mass = log_below(x.clamp(first, last).to(noise.dtype))
-                reached = (x >= first) & (torch.as_tensor(mass, dtype=u.dtype, device=u.device) >= target)
-                left, right = torch.where(reached, left, middle), torch.where(reached, middle, right)
-            x = right.sinh().floor() if whole else right.sinh()
-            return x.clamp(first, last).to(noise.dtype)
+            log_p = u.log() + torch.as_tensor(log_total, dtype=u.dtype, device=u.device)
+            return inverse(log_p, log_below, low, high, noise.dtype, whole)
+
+
+@torch.no_grad()
+def inverse(
+    log_p: Tensor,
+    log_below: Callable[[Tensor], Value],
+    low: Value,
+    high: Value,
+    dtype: torch.dtype,
+    whole: bool = False,
+) -> Tensor:
+    """The least x between `low` and `high` where `log_below(x)` reaches `log_p`, in float64; shaped like `log_p`.
+
+    `whole` says that x is a whole number. Found by halving on a scale of sinh, on which every magnitude has its share.
+    """
+    first, last = (
+        torch.as_tensor(end, dtype=log_p.dtype, device=log_p.device).expand(log_p.shape) for end in (low, high)
+    )
+    farthest = _FARTHEST_WHOLE if whole else _FARTHEST
+    margin = 0.5 if whole else 0.0  # so that rounding takes no whole number to its neighbour
+    left = (first - margin).asinh().clamp(-farthest, farthest)
+    right = (last + margin).asinh().clamp(-farthest, farthest)
+    for _ in range(_HALVINGS):
+        if whole and bool((right.sinh().floor() - left.sinh().floor() <= 1.0).all()):
+            break
+        middle = 0.5 * (left + right)
+        x = middle.sinh().floor() if whole else middle.sinh()
+        mass = log_below(x.clamp(first, last).to(dtype))
+        reached = (x >= first) & (torch.as_tensor(mass, dtype=log_p.dtype, device=log_p.device) >= log_p)
+        left, right = torch.where(reached, left, middle), torch.where(reached, middle, right)
+    x = right.sinh().floor() if whole else right.sinh()
+    return x.clamp(first, last).to(dtype)
 
 
 _HALVINGS = 64

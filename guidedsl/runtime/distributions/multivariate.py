@@ -118,7 +118,7 @@ class LowRankMultivariateNormal:
         # of squares does not cancel as yᵀy - yᵀA(I + AᵀA)⁻¹Aᵀy does.
         scale = diag.sqrt()
         a, y = factor / scale[..., None], (x - loc) / scale
-        tril = _capacitance(a)
+        tril = capacitance(a)
         u = torch.cholesky_solve(matvec(a.mT, y)[..., None], tril).squeeze(-1)
         rest = y - matvec(a, u)
         squares = torch.linalg.vecdot(rest, rest) + torch.linalg.vecdot(u, u)
@@ -133,14 +133,14 @@ class LowRankMultivariateNormal:
         a = factor / scale[..., None]
         eps = noise.normal((*shape[:-1], factor.shape[-1]))
         own = noise.normal(shape)
-        tril = _capacitance(a)
+        tril = capacitance(a)
         b = solve_lower(tril, matvec(a.mT, own) - eps)
         squares = torch.linalg.vecdot(own, own) + torch.linalg.vecdot(eps, eps) - torch.linalg.vecdot(b, b)
         offset = scale.log().sum(-1) + log_diagonal_sum(tril) + LOG_SQRT_2PI * shape[-1]
         return matvec(factor, eps) + affine(loc, scale, own), torch.add(-offset, squares, alpha=-0.5)
 
 
-def _capacitance(a: Tensor) -> Tensor:
+def capacitance(a: Tensor) -> Tensor:
     """Cholesky factor of I + aᵀa, for a [..., K, R]: [..., R, R]."""
     # always positive definite: without cholesky's check, which on a GPU waits
     tril: Tensor = torch.linalg.cholesky_ex(torch.eye(a.shape[-1], dtype=a.dtype, device=a.device) + a.mT @ a).L

@@ -165,6 +165,7 @@ def auto(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[AllRowsLatents]:
     """Guide Auto for AllRows.
 
@@ -176,6 +177,8 @@ def auto(
     Auto.v_scale: [N, K] positive, a row for each of row
     Auto.e_loc: [N, M] real, a row for each of row and col
     Auto.e_scale: [N, M] positive, a row for each of row and col
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -228,6 +231,10 @@ def auto(
     a, log_q_a = dist.Normal.draw(noise, (*particles, N), a_loc, a_scale)
     v, log_q_v = dist.Normal.draw(noise, (*particles, N, K), v_loc, v_scale)
     e, log_q_e = dist.Normal.draw(noise, (*particles, N, M), e_loc, e_scale)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (a_loc, a_scale), dist.Normal, (0.0, 1.0))
+        log_q_v = dist.kl_plus_log_prob(v, dist.Normal, (v_loc, v_scale), dist.Normal, (0.0, 1.0))
+        log_q_e = dist.kl_plus_log_prob(e, dist.Normal, (e_loc, e_scale), dist.Normal, (0.0, 1.0))
     log_q = log_q_a.sum(-1) + log_q_v.sum((-2, -1)) + log_q_e.sum((-2, -1))
     return Draw(AllRowsLatents(a, v, e), log_q)
 
@@ -238,12 +245,15 @@ def hand(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[AllRowsLatents]:
     """Guide Hand for AllRows.
 
     Parameters, at the shape in which they are stored:
 
     Hand.la: [N] real, a row for each of row
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -267,6 +277,18 @@ def hand(
     )
     total = a.sum(-1) + la.sum(-1) + data.x.sum(-1)
     e, log_q_e = dist.Normal.draw(noise, (*particles, N, M), total[..., None, None], 1.0)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (la, 1.0), dist.Normal, (0.0, 1.0))
+        log_q_v = dist.kl_plus_log_prob(
+            v,
+            dist.Normal,
+            (fn.expand((la + a * data.x)[..., None], (N, K)), data.new_full((K,), 1.0)),
+            dist.Normal,
+            (0.0, 1.0),
+        )
+        log_q_e = dist.kl_plus_log_prob(
+            e, dist.Normal, (total[..., None, None], 1.0), dist.Normal, (0.0, 1.0)
+        )
     log_q = log_q_a.sum(-1) + log_q_v.sum((-2, -1)) + log_q_e.sum((-2, -1))
     return Draw(AllRowsLatents(a, v, e), log_q)
 
@@ -309,14 +331,18 @@ LINES = (
     (156, 16),
     (159, 2),
     (162, 19),
-    (235, 20),
-    (254, 22),
-    (261, 23),
-    (262, 24),
-    (268, 26),
-    (269, 27),
-    (270, 20),
-    (322, 2),
+    (242, 20),
+    (264, 22),
+    (271, 23),
+    (272, 24),
+    (278, 26),
+    (279, 27),
+    (280, 20),
+    (281, 23),
+    (282, 24),
+    (289, 27),
+    (292, 20),
+    (348, 2),
 )
 
 AllRows = Model(
@@ -357,5 +383,11 @@ AllRows = Model(
     source_sha256="750fc531fe58319007c515728c5d83c9379193c4d5799309a5f7d6d37e9d874b",
     lines=LINES,
 )
-Auto = Guide(name="Auto", function=auto, model=AllRows)
-Hand = Guide(name="Hand", function=hand, model=AllRows)
+Auto = Guide(
+    name="Auto",
+    function=auto,
+    model=AllRows,
+    kl=AllRowsLatents._fields,
+    marginals=AllRowsLatents._fields,
+)
+Hand = Guide(name="Hand", function=hand, model=AllRows, kl=AllRowsLatents._fields, marginals=("a",))

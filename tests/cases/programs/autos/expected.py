@@ -132,6 +132,7 @@ def mix(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[ManyLatents]:
     """Guide Mix for Many.
 
@@ -146,6 +147,8 @@ def mix(
     Mix.w_map: [3] simplex
     Mix.e_loc: [G, N] real, a row for each of group and item
     Mix.e_scale: [G, N] positive, a row for each of group and item
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -220,6 +223,10 @@ def mix(
     t, log_det_t = constraints.positive.push(t_free)
     w, log_q_w = dist.Point.draw(noise, (*particles, 3), w_map)
     e, log_q_e = dist.Normal.draw(noise, (*particles, G, data.item.length), e_loc, e_scale)
+    if kl:
+        log_q_e = dist.kl_plus_log_prob(
+            e, dist.Normal, (e_loc, e_scale), dist.Normal, (0.0, t[..., None])
+        )
     log_q = (
         log_q_joint
         - log_det_s
@@ -349,6 +356,7 @@ def lean(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[ManyLatents]:
     """Guide Lean for Many.
 
@@ -359,6 +367,8 @@ def lean(
     Lean.joint_tril: [2, 2] unit_lower_cholesky
     Lean.m: [G, K] real, a row for each of group
     Lean.l: [G] real, a row for each of group
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -421,6 +431,39 @@ def lean(
         )[..., None],
         1.0,
     )
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(
+            a,
+            dist.Normal,
+            (
+                m
+                + constraints.positive.free(s)[..., None][..., 0][..., None, None]
+                + mu[..., None, None],
+                data.new_full((K,), 1.0),
+            ),
+            dist.Normal,
+            (mu[..., None, None], s[..., None, None]),
+        )
+        log_q_t = dist.kl_plus_log_prob(
+            t,
+            dist.LogNormal,
+            (l * constraints.positive.free(s)[..., None][..., 0][..., None], 1.0),
+            dist.LogNormal,
+            (0.0, 1.0),
+        )
+        log_q_e = dist.kl_plus_log_prob(
+            e,
+            dist.Normal,
+            (
+                (
+                    constraints.positive.free(t)[..., None][..., 0]
+                    + constraints.simplex.free(w).sum(-1)[..., None]
+                )[..., None],
+                1.0,
+            ),
+            dist.Normal,
+            (0.0, t[..., None]),
+        )
     log_q = (
         log_q_joint
         - log_det_s
@@ -455,36 +498,42 @@ LINES = (
     (125, 12),
     (126, 2),
     (129, 16),
-    (156, 18),
-    (157, 17),
-    (172, 18),
-    (190, 19),
-    (196, 20),
-    (210, 17),
-    (215, 18),
-    (221, 19),
-    (222, 20),
-    (223, 16),
-    (234, 22),
-    (261, 25),
-    (262, 23),
-    (277, 25),
-    (298, 26),
-    (319, 23),
-    (326, 25),
-    (331, 26),
-    (335, 22),
-    (346, 29),
-    (368, 30),
-    (383, 32),
-    (390, 33),
-    (397, 30),
-    (402, 34),
-    (408, 35),
-    (411, 37),
-    (415, 38),
-    (424, 29),
-    (490, 2),
+    (159, 18),
+    (160, 17),
+    (175, 18),
+    (193, 19),
+    (199, 20),
+    (213, 17),
+    (218, 18),
+    (224, 19),
+    (225, 20),
+    (226, 16),
+    (227, 20),
+    (230, 16),
+    (241, 22),
+    (268, 25),
+    (269, 23),
+    (284, 25),
+    (305, 26),
+    (326, 23),
+    (333, 25),
+    (338, 26),
+    (342, 22),
+    (353, 29),
+    (378, 30),
+    (393, 32),
+    (400, 33),
+    (407, 30),
+    (412, 34),
+    (418, 35),
+    (421, 37),
+    (425, 38),
+    (434, 29),
+    (435, 34),
+    (447, 35),
+    (454, 38),
+    (467, 29),
+    (539, 2),
 )
 
 Many = Model(
@@ -520,6 +569,6 @@ Many = Model(
     source_sha256="b8d1a3819e16ae718687590b4fee75cb667da67c98f103c155cc1f3ac68e874e",
     lines=LINES,
 )
-Mix = Guide(name="Mix", function=mix, model=Many)
-Rows = Guide(name="Rows", function=rows, model=Many)
-Lean = Guide(name="Lean", function=lean, model=Many)
+Mix = Guide(name="Mix", function=mix, model=Many, kl=("e",), marginals=("mu", "s", "a", "t", "e"))
+Rows = Guide(name="Rows", function=rows, model=Many, marginals=("mu", "s", "a", "t", "e"))
+Lean = Guide(name="Lean", function=lean, model=Many, kl=("a", "t", "e"), marginals=("mu", "s"))

@@ -99,6 +99,7 @@ def hierarchical(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[PlainLatents]:
     """Guide Hierarchical for Plain.
 
@@ -106,6 +107,8 @@ def hierarchical(
 
     Hierarchical.s: [] positive
     Hierarchical.m: [N] real, a row for each of obs
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -129,6 +132,13 @@ def hierarchical(
     mu, log_q_mu = dist.Normal.draw(noise, particles, shift + skew.sum(-1), s)
     e, _ = dist.Normal.draw(noise, (*particles, N), m, 1.0)
     z, log_q_z = dist.Normal.draw(noise, (*particles, N), e + mu[..., None], s)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (shift + skew.sum(-1), s), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z = dist.kl_plus_log_prob(
+            z, dist.Normal, (e + mu[..., None], s), dist.Normal, (mu[..., None], 1.0)
+        )
     log_q = log_q_mu + log_q_z.sum(-1)
     return Draw(PlainLatents(mu, z), log_q)
 
@@ -147,15 +157,18 @@ LINES = (
     (92, 7),
     (93, 2),
     (96, 10),
-    (114, 11),
-    (120, 16),
-    (127, 12),
-    (128, 13),
-    (129, 14),
-    (130, 17),
-    (131, 18),
-    (132, 10),
-    (161, 2),
+    (117, 11),
+    (123, 16),
+    (130, 12),
+    (131, 13),
+    (132, 14),
+    (133, 17),
+    (134, 18),
+    (135, 10),
+    (136, 14),
+    (139, 18),
+    (142, 10),
+    (174, 2),
 )
 
 Plain = Model(
@@ -176,4 +189,6 @@ Plain = Model(
     source_sha256="5966ac8d06fbe5f7b4af750bdcee2ac16e54827d1db776b85503fe7d82cb8de3",
     lines=LINES,
 )
-Hierarchical = Guide(name="Hierarchical", function=hierarchical, model=Plain)
+Hierarchical = Guide(
+    name="Hierarchical", function=hierarchical, model=Plain, kl=PlainLatents._fields
+)

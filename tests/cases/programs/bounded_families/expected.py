@@ -142,6 +142,7 @@ def each(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[BoundedLatents]:
     """Guide Each for Bounded.
 
@@ -149,6 +150,8 @@ def each(
 
     Each.s: [] positive
     Each.m: [] interval(-2, 2)
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -170,6 +173,9 @@ def each(
     f, log_q_f = dist.Beta.draw(noise, (*particles, 2), fn.expand(s[..., None], (2,)), 2.0)
     h_free, log_q_h_free = dist.Normal.draw(noise, particles, m, s)
     h, log_det_h = constraints.interval(-3.0, 3.0).push(h_free)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Beta, (s, 2.0), dist.Beta, (2.0, 2.0))
+        log_q_c = dist.kl_plus_log_prob(c, dist.LogitNormal, (m, s), dist.LogitNormal, (0.0, 1.0))
     log_q = (
         log_q_a + log_q_b + log_q_c + log_q_d + log_q_e + log_q_f.sum(-1) + log_q_h_free - log_det_h
     )
@@ -268,18 +274,21 @@ LINES = (
     (135, 14),
     (136, 2),
     (139, 18),
-    (156, 19),
-    (159, 20),
-    (165, 21),
-    (166, 22),
-    (167, 23),
-    (168, 24),
-    (169, 25),
-    (170, 26),
-    (171, 27),
-    (173, 18),
-    (179, 30),
-    (285, 2),
+    (159, 19),
+    (162, 20),
+    (168, 21),
+    (169, 22),
+    (170, 23),
+    (171, 24),
+    (172, 25),
+    (173, 26),
+    (174, 27),
+    (176, 18),
+    (177, 21),
+    (178, 23),
+    (179, 18),
+    (185, 30),
+    (294, 2),
 )
 
 Bounded = Model(
@@ -316,5 +325,11 @@ Bounded = Model(
     source_sha256="6e2ea1812b2d2537c60273a3066facd3204546808bef3d63d5b78651c6518a7c",
     lines=LINES,
 )
-Each = Guide(name="Each", function=each, model=Bounded)
-Pushed = Guide(name="Pushed", function=pushed, model=Bounded)
+Each = Guide(
+    name="Each",
+    function=each,
+    model=Bounded,
+    kl=("a", "c"),
+    marginals=("a", "b", "c", "d", "f", "h"),
+)
+Pushed = Guide(name="Pushed", function=pushed, model=Bounded, marginals=BoundedLatents._fields)

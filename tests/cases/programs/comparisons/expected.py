@@ -298,4 +298,4 @@ Compare = Model(
     source_sha256="72e8336c3e72a38ae06e6ba792a44626ccaec7c8755ffa2c68f97bfed3103b1d",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Compare)
+G = Guide(name="G", function=g, model=Compare, marginals=CompareLatents._fields)

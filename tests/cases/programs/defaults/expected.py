@@ -162,6 +162,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[DefaultsLatents]:
     """Guide G for Defaults.
 
@@ -171,6 +172,8 @@ def g(
     G.a_scale: [N, M] positive, a row for each of obs
     G.v_loc: [K] real
     G.v_scale: [K] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -200,6 +203,13 @@ def g(
     )
     a, log_q_a = dist.Normal.draw(noise, (*particles, N, M), a_loc, a_scale)
     v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(
+            a, dist.Normal, (a_loc, a_scale), dist.Normal, (0.0, data.prior_sd)
+        )
+        log_q_v = dist.kl_plus_log_prob(
+            v, dist.Normal, (v_loc, v_scale), dist.MultivariateNormalCovariance, (data.loc, data.S)
+        )[..., None]
     log_q = log_q_a.sum((-2, -1)) + log_q_v.sum(-1)
     return Draw(DefaultsLatents(a, v), log_q)
 
@@ -227,7 +237,7 @@ LINES = (
     (154, 14),
     (156, 4),
     (159, 21),
-    (233, 4),
+    (243, 4),
 )
 
 Defaults = Model(
@@ -310,4 +320,10 @@ Defaults = Model(
     source_sha256="80d084f3d71d28c8dee23546ca48b5d4905e047418972c317e3f8807f689fd0c",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Defaults)
+G = Guide(
+    name="G",
+    function=g,
+    model=Defaults,
+    kl=DefaultsLatents._fields,
+    marginals=DefaultsLatents._fields,
+)

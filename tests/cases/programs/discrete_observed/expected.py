@@ -536,4 +536,4 @@ Counts = Model(
     source_sha256="46c975f1c660231b03f2d66016b7ddeffdb73884fac1fb8f32ad8b9811febef2",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Counts)
+G = Guide(name="G", function=g, model=Counts, marginals=("r", "p", "l", "v"))

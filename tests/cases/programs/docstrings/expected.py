@@ -77,6 +77,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[DocLatents]:
     """One line, ending in a backslash \\
 
@@ -84,6 +85,8 @@ def g(
 
     G.a_loc: [] real
     G.a_scale: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -95,6 +98,8 @@ def g(
         "G.a_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
     a, log_q_a = dist.Normal.draw(noise, particles, a_loc, a_scale)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (a_loc, a_scale), dist.Normal, (0.0, 1.0))
     log_q = log_q_a
     return Draw(DocLatents(a), log_q)
 
@@ -135,12 +140,14 @@ LINES = (
     (70, 8),
     (71, 3),
     (74, 11),
-    (91, 13),
-    (98, 11),
-    (102, 16),
-    (122, 24),
-    (126, 16),
-    (146, 3),
+    (94, 13),
+    (101, 11),
+    (102, 13),
+    (103, 11),
+    (107, 16),
+    (127, 24),
+    (131, 16),
+    (153, 3),
 )
 
 Doc = Model(
@@ -157,5 +164,5 @@ Doc = Model(
     source_sha256="1c2e064036c16d6565782443d94ab7125798907f913218b825329b7da9b95efb",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Doc)
+G = Guide(name="G", function=g, model=Doc, kl=("a",), marginals=("a",))
 H = Guide(name="H", function=h, model=Doc)

@@ -253,6 +253,7 @@ def enumerated(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[RegimesLatents]:
     """Guide Enumerated for Regimes.
 
@@ -266,6 +267,8 @@ def enumerated(
     Enumerated.rho_scale: [] positive
     Enumerated.shift_loc: [N] real, a row for each of unit
     Enumerated.shift_scale: [N] positive, a row for each of unit
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -333,6 +336,10 @@ def enumerated(
     shift, log_q_shift = dist.Normal.draw(
         noise, (*particles, data.unit.length), shift_loc, shift_scale
     )
+    if kl:
+        log_q_shift = dist.kl_plus_log_prob(
+            shift, dist.Normal, (shift_loc, shift_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         log_q_mu_free.sum(-1)
         - log_det_mu
@@ -351,6 +358,7 @@ def sampled(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[RegimesLatents]:
     """Guide Sampled for Regimes.
 
@@ -365,6 +373,8 @@ def sampled(
     Sampled.rho_scale: [] positive
     Sampled.shift_loc: [N] real, a row for each of unit
     Sampled.shift_scale: [N] positive, a row for each of unit
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -435,6 +445,11 @@ def sampled(
     shift, log_q_shift = dist.Normal.draw(
         noise, (*particles, data.unit.length), shift_loc, shift_scale
     )
+    score = log_q_s.sum((-2, -1))
+    if kl:
+        log_q_shift = dist.kl_plus_log_prob(
+            shift, dist.Normal, (shift_loc, shift_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         data.unit.scale * log_q_s.sum((-2, -1))
         + log_q_mu_free.sum(-1)
@@ -445,7 +460,6 @@ def sampled(
         - log_det_rho
         + data.unit.scale * log_q_shift.sum(-1)
     )
-    score = log_q_s.sum((-2, -1))
     return Draw(RegimesLatents(mu, move, rho, shift, s), log_q, score)
 
 
@@ -524,15 +538,19 @@ LINES = (
     (243, 15),
     (247, 2),
     (250, 22),
-    (275, 24),
-    (336, 22),
-    (348, 27),
-    (375, 29),
-    (382, 32),
-    (426, 30),
-    (427, 32),
-    (438, 27),
-    (538, 2),
+    (278, 24),
+    (339, 22),
+    (340, 24),
+    (343, 22),
+    (355, 27),
+    (385, 29),
+    (392, 32),
+    (436, 30),
+    (437, 32),
+    (448, 27),
+    (450, 32),
+    (453, 27),
+    (556, 2),
 )
 
 Regimes = Model(
@@ -578,5 +596,9 @@ Regimes = Model(
     source_sha256="ff88c5ceb07c7aec3fcbd5a77616b89e580a9bd81b2792a51db7aa922d502c9d",
     lines=LINES,
 )
-Enumerated = Guide(name="Enumerated", function=enumerated, model=Regimes)
-Sampled = Guide(name="Sampled", function=sampled, model=Regimes)
+Enumerated = Guide(
+    name="Enumerated", function=enumerated, model=Regimes, kl=("shift",), marginals=("rho", "shift")
+)
+Sampled = Guide(
+    name="Sampled", function=sampled, model=Regimes, kl=("shift",), marginals=("rho", "shift")
+)

@@ -235,6 +235,7 @@ def enumerated(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[MixtureLatents]:
     """Guide Enumerated for Mixture.
 
@@ -246,6 +247,8 @@ def enumerated(
     Enumerated.w_scale: [K - 1] positive
     Enumerated.sd_loc: [K] real, a row for each of cluster
     Enumerated.sd_scale: [K] positive, a row for each of cluster
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -296,6 +299,10 @@ def enumerated(
     w, log_det_w = constraints.simplex.push(w_free)
     sd_free, log_q_sd_free = dist.Normal.draw(noise, (*particles, K), sd_loc, sd_scale)
     sd, log_det_sd = constraints.positive.push(sd_free)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_at, mu_scale), dist.Normal, (0.0, 3.0)
+        )
     log_q = (
         log_q_mu.sum((-2, -1))
         + log_q_w_free.sum(-1)
@@ -312,6 +319,7 @@ def sampled(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[MixtureLatents]:
     """Guide Sampled for Mixture.
 
@@ -324,6 +332,8 @@ def sampled(
     Sampled.mu_scale: [K, D] positive, a row for each of cluster
     Sampled.sd_loc: [K] real, a row for each of cluster
     Sampled.sd_scale: [K] positive, a row for each of cluster
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -384,6 +394,14 @@ def sampled(
     mu, log_q_mu = dist.Normal.draw(noise, (*particles, K, D), mu_loc, mu_scale)
     sd_free, log_q_sd_free = dist.Normal.draw(noise, (*particles, K), sd_loc, sd_scale)
     sd, log_det_sd = constraints.positive.push(sd_free)
+    score = log_q_c.sum(-1)
+    if kl:
+        log_q_c = dist.kl_plus_log_prob(
+            c, dist.CategoricalLogits, (logits,), dist.Categorical, (w[..., None, :],)
+        )
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 3.0)
+        )
     log_q = (
         data.obs.scale * log_q_c.sum(-1)
         + log_q_w_free.sum(-1)
@@ -392,7 +410,6 @@ def sampled(
         + log_q_sd_free.sum(-1)
         - log_det_sd.sum(-1)
     )
-    score = log_q_c.sum(-1)
     return Draw(MixtureLatents(w, mu, sd, c), log_q, score)
 
 
@@ -439,19 +456,24 @@ LINES = (
     (223, 15),
     (229, 2),
     (232, 20),
-    (255, 21),
-    (261, 23),
-    (268, 27),
-    (294, 24),
-    (295, 27),
-    (299, 20),
-    (309, 30),
-    (334, 32),
-    (341, 35),
-    (381, 33),
-    (382, 35),
-    (387, 30),
-    (457, 2),
+    (258, 21),
+    (264, 23),
+    (271, 27),
+    (297, 24),
+    (298, 27),
+    (302, 20),
+    (303, 24),
+    (306, 20),
+    (316, 30),
+    (344, 32),
+    (351, 35),
+    (391, 33),
+    (392, 35),
+    (397, 30),
+    (399, 33),
+    (402, 35),
+    (405, 30),
+    (479, 2),
 )
 
 Mixture = Model(
@@ -498,5 +520,9 @@ Mixture = Model(
     source_sha256="01ef66124dd659ec9ee9b41fcef8d796b42f38bf9558836fe125d32332825cb3",
     lines=LINES,
 )
-Enumerated = Guide(name="Enumerated", function=enumerated, model=Mixture)
-Sampled = Guide(name="Sampled", function=sampled, model=Mixture)
+Enumerated = Guide(
+    name="Enumerated", function=enumerated, model=Mixture, kl=("mu",), marginals=("mu", "sd")
+)
+Sampled = Guide(
+    name="Sampled", function=sampled, model=Mixture, kl=("mu", "c"), marginals=("mu", "sd")
+)

@@ -222,6 +222,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[CodedLatents]:
     """Guide G for Coded.
 
@@ -231,6 +232,8 @@ def g(
     G.w_scale: [K - 1] positive
     G.mu_loc: [K] real
     G.mu_scale: [K] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -254,6 +257,10 @@ def g(
     w_free, log_q_w_free = dist.Normal.draw(noise, (*particles, K - 1), w_loc, w_scale)
     w, log_det_w = constraints.simplex.push(w_free)
     mu, log_q_mu = dist.Normal.draw(noise, (*particles, K), mu_loc, mu_scale)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 3.0)
+        )
     log_q = log_q_w_free.sum(-1) - log_det_w + log_q_mu.sum(-1)
     return Draw(CodedLatents(w, mu, None, None, None), log_q)
 
@@ -299,9 +306,11 @@ LINES = (
     (213, 13),
     (216, 3),
     (219, 18),
-    (239, 20),
-    (257, 18),
-    (307, 3),
+    (242, 20),
+    (260, 18),
+    (261, 20),
+    (264, 18),
+    (316, 3),
 )
 
 Coded = Model(
@@ -342,4 +351,4 @@ Coded = Model(
     source_sha256="d9fb97187779dca0fe35a1d9246e9100724f98f320dba453cd5df8d667bd0648",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Coded)
+G = Guide(name="G", function=g, model=Coded, kl=("mu",), marginals=("mu",))

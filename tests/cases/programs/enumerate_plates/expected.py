@@ -302,6 +302,7 @@ def all_guide(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[NestedLatents]:
     """Guide All for Nested.
 
@@ -313,6 +314,8 @@ def all_guide(
     All.theta_scale: [K, V - 1] positive, a row for each of kind
     All.slope_loc: [] real
     All.slope_scale: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -363,6 +366,16 @@ def all_guide(
     )
     theta, log_det_theta = constraints.simplex.push(theta_free)
     slope, log_q_slope = dist.Normal.draw(noise, particles, slope_loc, slope_scale)
+    if kl:
+        log_q_rate_free = (
+            dist.kl_plus_log_prob(
+                rate, dist.LogNormal, (rate_loc, rate_scale), dist.Gamma, (2.0, 1.0)
+            )
+            + log_det_rate
+        )
+        log_q_slope = dist.kl_plus_log_prob(
+            slope, dist.Normal, (slope_loc, slope_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         log_q_rate_free.sum(-1)
         - log_det_rate.sum(-1)
@@ -379,6 +392,7 @@ def words(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[NestedLatents]:
     """Guide Words for Nested.
 
@@ -391,6 +405,8 @@ def words(
     Words.theta_scale: [K, V - 1] positive, a row for each of kind
     Words.slope_loc: [] real
     Words.slope_scale: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -450,6 +466,18 @@ def words(
     )
     theta, log_det_theta = constraints.simplex.push(theta_free)
     slope, log_q_slope = dist.Normal.draw(noise, particles, slope_loc, slope_scale)
+    score = log_q_z.sum(-1)
+    if kl:
+        log_q_z = dist.kl_plus_log_prob(z, dist.Categorical, (p,), dist.Categorical, (data.prior,))
+        log_q_rate_free = (
+            dist.kl_plus_log_prob(
+                rate, dist.LogNormal, (rate_loc, rate_scale), dist.Gamma, (2.0, 1.0)
+            )
+            + log_det_rate
+        )
+        log_q_slope = dist.kl_plus_log_prob(
+            slope, dist.Normal, (slope_loc, slope_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         log_q_z.sum(-1)
         + log_q_rate_free.sum(-1)
@@ -458,7 +486,6 @@ def words(
         - log_det_theta.sum(-1)
         + log_q_slope
     )
-    score = log_q_z.sum(-1)
     return Draw(NestedLatents(rate, theta, slope, None, z, None), log_q, score)
 
 
@@ -533,15 +560,20 @@ LINES = (
     (293, 19),
     (296, 2),
     (299, 25),
-    (322, 27),
-    (366, 25),
-    (376, 30),
-    (401, 33),
-    (408, 37),
-    (445, 34),
-    (446, 37),
-    (453, 30),
-    (547, 2),
+    (325, 27),
+    (369, 25),
+    (370, 27),
+    (379, 25),
+    (389, 30),
+    (417, 33),
+    (424, 37),
+    (461, 34),
+    (462, 37),
+    (469, 30),
+    (471, 34),
+    (472, 37),
+    (481, 30),
+    (579, 2),
 )
 
 Nested = Model(
@@ -593,5 +625,13 @@ Nested = Model(
     source_sha256="32819d374a37c3ffdf3462db164bc9f43c35e17f2d0b00736a96d2fbc0405e63",
     lines=LINES,
 )
-All = Guide(name="All", function=all_guide, model=Nested)
-Words = Guide(name="Words", function=words, model=Nested)
+All = Guide(
+    name="All", function=all_guide, model=Nested, kl=("rate", "slope"), marginals=("rate", "slope")
+)
+Words = Guide(
+    name="Words",
+    function=words,
+    model=Nested,
+    kl=("rate", "slope", "z"),
+    marginals=("rate", "slope"),
+)

@@ -347,8 +347,8 @@ def half(
         plates=(data.obs,),
     )
     lambda_, log_q_lambda_ = dist.Categorical.draw(noise, (*particles, N), p)
-    log_q = log_q_lambda_.sum(-1)
     score = log_q_lambda_.sum(-1)
+    log_q = log_q_lambda_.sum(-1)
     return Draw(CoupledLatents(None, lambda_, None), log_q, score)
 
 

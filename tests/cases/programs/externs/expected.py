@@ -156,6 +156,7 @@ def mean(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[ExternsLatents]:
     """Guide Mean for Externs.
 
@@ -164,6 +165,8 @@ def mean(
     Mean.a_loc: [] real
     Mean.a_scale: [] positive
     Mean.loc: [N, K] real, a row for each of row
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -191,6 +194,14 @@ def mean(
     z, log_q_z = dist.Normal.draw(
         noise, (*particles, N, K), loc + m[..., None], squash(data, data.x + a[..., None, None])
     )
+    if kl:
+        log_q_z = dist.kl_plus_log_prob(
+            z,
+            dist.Normal,
+            (loc + m[..., None], squash(data, data.x + a[..., None, None])),
+            dist.Normal,
+            (data.p, 1.0),
+        )
     log_q = log_q_a_free - log_det_a + log_q_z.sum((-2, -1))
     return Draw(ExternsLatents(a, z), log_q)
 
@@ -216,13 +227,15 @@ LINES = (
     (148, 19),
     (150, 9),
     (153, 27),
-    (173, 28),
-    (179, 30),
-    (186, 28),
-    (190, 31),
-    (191, 32),
-    (194, 27),
-    (228, 9),
+    (176, 28),
+    (182, 30),
+    (189, 28),
+    (193, 31),
+    (194, 32),
+    (197, 27),
+    (198, 32),
+    (205, 27),
+    (241, 9),
 )
 
 Externs = Model(
@@ -262,4 +275,4 @@ Externs = Model(
     source_sha256="f786b566e1529d41b018b5d735396b26160a4e1b9cfe9fbd6fa8cd1cac14b120",
     lines=LINES,
 )
-Mean = Guide(name="Mean", function=mean, model=Externs)
+Mean = Guide(name="Mean", function=mean, model=Externs, kl=("z",), marginals=("a",))

@@ -250,5 +250,5 @@ Factors = Model(
     source_sha256="153e4fa9cdcd953bca8b431514287c6d6942f007854f3f56ba09026c5f1b51c9",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Factors)
-F = Guide(name="F", function=f, model=Factors)
+G = Guide(name="G", function=g, model=Factors, marginals=FactorsLatents._fields)
+F = Guide(name="F", function=f, model=Factors, marginals=FactorsLatents._fields)

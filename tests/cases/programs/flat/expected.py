@@ -407,6 +407,6 @@ Nothing = Model(
     source_sha256="af8a0b5de7094d83d90b8adf614c1db2f43ccad82ab078ca391e8c2d65dc33c2",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=FlatPriors)
-E = Guide(name="E", function=e, model=Empty)
+G = Guide(name="G", function=g, model=FlatPriors, marginals=("mu", "s", "p", "i", "z"))
+E = Guide(name="E", function=e, model=Empty, marginals=("z",))
 N_ = Guide(name="N_", function=n_, model=Nothing)

@@ -304,12 +304,15 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[ElementwiseLatents]:
     """Guide G for Elementwise.
 
     Parameters, at the shape in which they are stored:
 
     G.m: [] real
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -318,6 +321,16 @@ def g(
     a, log_q_a = dist.Normal.draw(noise, particles, torch.tanh(m), fn.softplus(m))
     p, log_q_p = dist.LogNormal.draw(noise, particles, m, torch.exp(m))
     u, log_q_u = dist.Beta.draw(noise, particles, torch.exp(m), 1.0 + torch.square(a))
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(
+            a, dist.Normal, (torch.tanh(m), fn.softplus(m)), dist.Normal, (0.0, 1.0)
+        )
+        log_q_p = dist.kl_plus_log_prob(
+            p, dist.LogNormal, (m, torch.exp(m)), dist.LogNormal, (0.0, 1.0)
+        )
+        log_q_u = dist.kl_plus_log_prob(
+            u, dist.Beta, (torch.exp(m), 1.0 + torch.square(a)), dist.Beta, (2.0, 2.0)
+        )
     log_q = log_q_a + log_q_p + log_q_u
     return Draw(ElementwiseLatents(a, p, u), log_q)
 
@@ -361,12 +374,16 @@ LINES = (
     (284, 14),
     (298, 2),
     (301, 20),
-    (317, 21),
-    (318, 22),
-    (319, 23),
-    (320, 24),
-    (321, 20),
-    (372, 2),
+    (320, 21),
+    (321, 22),
+    (322, 23),
+    (323, 24),
+    (324, 20),
+    (325, 22),
+    (328, 23),
+    (331, 24),
+    (334, 20),
+    (389, 2),
 )
 
 Elementwise = Model(
@@ -405,4 +422,6 @@ Elementwise = Model(
     source_sha256="4ea13ed3b891702ddeb0fa2171ec01a03befb588b6ab321be5378df637d01f17",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Elementwise)
+G = Guide(
+    name="G", function=g, model=Elementwise, kl=ElementwiseLatents._fields, marginals=("a", "p")
+)

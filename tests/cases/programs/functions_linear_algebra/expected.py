@@ -168,6 +168,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[AlgebraLatents]:
     """Guide G for Algebra.
 
@@ -181,6 +182,8 @@ def g(
     G.L_scale: [(K * K + K) // 2] positive
     G.scale_loc: [] real
     G.scale_scale: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -225,6 +228,15 @@ def g(
     L, log_det_L = constraints.lower_cholesky.push(L_free)
     scale_free, log_q_scale_free = dist.Normal.draw(noise, particles, scale_loc, scale_scale)
     scale, log_det_scale = constraints.positive.push(scale_free)
+    if kl:
+        log_q_v = dist.kl_plus_log_prob(v, dist.Normal, (v_loc, v_scale), dist.Normal, (0.0, 1.0))
+        log_q_w = dist.kl_plus_log_prob(w, dist.Normal, (w_loc, w_scale), dist.Normal, (0.0, 1.0))
+        log_q_scale_free = (
+            dist.kl_plus_log_prob(
+                scale, dist.LogNormal, (scale_loc, scale_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_scale
+        )
     log_q = (
         log_q_v.sum(-1)
         + log_q_w.sum(-1)
@@ -266,7 +278,7 @@ LINES = (
     (161, 17),
     (162, 2),
     (165, 22),
-    (272, 2),
+    (284, 2),
 )
 
 Algebra = Model(
@@ -309,4 +321,6 @@ Algebra = Model(
     source_sha256="8f63cdf414a54ee4f2db82468a93402deae298eb5ece0ac111e3a06d70ef63be",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Algebra)
+G = Guide(
+    name="G", function=g, model=Algebra, kl=("v", "w", "scale"), marginals=("v", "w", "scale")
+)

@@ -535,6 +535,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[FunctionsLatents]:
     """Guide G for Functions.
 
@@ -552,6 +553,8 @@ def g(
     G.c_scale: [(K * K - K) // 2] positive
     G.v_loc: [K] real
     G.v_scale: [K] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -612,6 +615,19 @@ def g(
     c_free, log_q_c_free = dist.Normal.draw(noise, (*particles, (K * K - K) // 2), c_loc, c_scale)
     c, log_det_c = constraints.corr_cholesky.push(c_free)
     v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (a_loc, a_scale), dist.Normal, (0.0, 1.0))
+        log_q_s_free = (
+            dist.kl_plus_log_prob(s, dist.LogNormal, (s_loc, s_scale), dist.HalfNormal, (1.0,))
+            + log_det_s
+        )
+        log_q_v = dist.kl_plus_log_prob(
+            v,
+            dist.Normal,
+            (v_loc, v_scale),
+            dist.MultivariateNormal,
+            (data.new_full((K,), 0.0), (s[..., :, None] * c)),
+        )[..., None]
     log_q = (
         log_q_a
         + log_q_p_free
@@ -698,7 +714,7 @@ LINES = (
     (513, 25),
     (529, 2),
     (532, 29),
-    (704, 2),
+    (720, 2),
 )
 
 Functions = Model(
@@ -744,4 +760,4 @@ Functions = Model(
     source_sha256="9fe535671aa710a66f9751c63a636e18452ddf37228ba9c73bd0836b8ba67593",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Functions)
+G = Guide(name="G", function=g, model=Functions, kl=("a", "s", "v"), marginals=("a", "p", "s", "v"))

@@ -254,6 +254,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[ReduceLatents]:
     """Guide G for Reduce.
 
@@ -265,6 +266,8 @@ def g(
     G.m_scale: [K, T] positive
     G.s_loc: [K] real
     G.s_scale: [K] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -296,6 +299,13 @@ def g(
     m, log_q_m = dist.Normal.draw(noise, (*particles, K, T), m_loc, m_scale)
     s_free, log_q_s_free = dist.Normal.draw(noise, (*particles, K), s_loc, s_scale)
     s, log_det_s = constraints.positive.push(s_free)
+    if kl:
+        log_q_v = dist.kl_plus_log_prob(v, dist.Normal, (v_loc, v_scale), dist.Normal, (0.0, 1.0))
+        log_q_m = dist.kl_plus_log_prob(m, dist.Normal, (m_loc, m_scale), dist.Normal, (0.0, 1.0))
+        log_q_s_free = (
+            dist.kl_plus_log_prob(s, dist.LogNormal, (s_loc, s_scale), dist.LogNormal, (0.0, 1.0))
+            + log_det_s
+        )
     log_q = log_q_v.sum(-1) + log_q_m.sum((-2, -1)) + log_q_s_free.sum(-1) - log_det_s.sum(-1)
     return Draw(ReduceLatents(v, m, s), log_q)
 
@@ -339,7 +349,7 @@ LINES = (
     (247, 15),
     (248, 2),
     (251, 19),
-    (345, 2),
+    (355, 2),
 )
 
 Reduce = Model(
@@ -384,4 +394,6 @@ Reduce = Model(
     source_sha256="6cad1652397b13c00f4a3ac258f1f7593a936f73165218aa4d05533e3b24cd41",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Reduce)
+G = Guide(
+    name="G", function=g, model=Reduce, kl=ReduceLatents._fields, marginals=ReduceLatents._fields
+)

@@ -211,6 +211,7 @@ def mean_field(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[GathersLatents]:
     """Guide MeanField for Gathers.
 
@@ -226,6 +227,8 @@ def mean_field(
     MeanField.c_scale: [C] positive, a row for each of class
     MeanField.e_loc: [S, C, K] real, a row for each of school and class
     MeanField.e_scale: [S, C, K] positive, a row for each of school and class
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -303,6 +306,18 @@ def mean_field(
     v, log_q_v = dist.Normal.draw(noise, (*particles, S, K), v_loc, v_scale)
     c, log_q_c = dist.Normal.draw(noise, (*particles, C), c_loc, c_scale)
     e, log_q_e = dist.Normal.draw(noise, (*particles, S, C, K), e_loc, e_scale)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_a = dist.kl_plus_log_prob(
+            a, dist.Normal, (a_loc, a_scale), dist.Normal, (mu[..., None], 1.0)
+        )
+        log_q_v = dist.kl_plus_log_prob(v, dist.Normal, (v_loc, v_scale), dist.Normal, (0.0, 1.0))
+        log_q_c = dist.kl_plus_log_prob(
+            c, dist.Normal, (c_loc, c_scale), dist.Normal, (a[..., data.of], 1.0)
+        )
+        log_q_e = dist.kl_plus_log_prob(e, dist.Normal, (e_loc, e_scale), dist.Normal, (0.0, 1.0))
     log_q = (
         log_q_mu
         + log_q_a.sum(-1)
@@ -370,6 +385,7 @@ def shared(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[GathersLatents]:
     """Guide Shared for Gathers.
 
@@ -381,6 +397,8 @@ def shared(
     Shared.v_scale: [S, K] positive, a row for each of school
     Shared.e_loc: [S, C, K] real, a row for each of school and class
     Shared.e_scale: [S, C, K] positive, a row for each of school and class
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -429,6 +447,18 @@ def shared(
     c, log_q_c = dist.Normal.draw(noise, (*particles, C), l[..., data.of] + a[..., data.of], 1.0)
     v, log_q_v = dist.Normal.draw(noise, (*particles, S, K), v_loc, v_scale)
     e, log_q_e = dist.Normal.draw(noise, (*particles, S, C, K), e_loc, e_scale)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(mu, dist.Normal, (m, 1.0), dist.Normal, (0.0, 1.0))
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (l, 1.0), dist.Normal, (mu[..., None], 1.0))
+        log_q_c = dist.kl_plus_log_prob(
+            c,
+            dist.Normal,
+            (l[..., data.of] + a[..., data.of], 1.0),
+            dist.Normal,
+            (a[..., data.of], 1.0),
+        )
+        log_q_v = dist.kl_plus_log_prob(v, dist.Normal, (v_loc, v_scale), dist.Normal, (0.0, 1.0))
+        log_q_e = dist.kl_plus_log_prob(e, dist.Normal, (e_loc, e_scale), dist.Normal, (0.0, 1.0))
     log_q = (
         log_q_mu
         + log_q_a.sum(-1)
@@ -471,17 +501,22 @@ LINES = (
     (204, 24),
     (205, 2),
     (208, 27),
-    (316, 28),
-    (367, 29),
-    (391, 30),
-    (392, 33),
-    (399, 39),
-    (427, 31),
-    (428, 34),
-    (429, 37),
-    (430, 39),
-    (432, 29),
-    (487, 2),
+    (331, 28),
+    (382, 29),
+    (409, 30),
+    (410, 33),
+    (417, 39),
+    (445, 31),
+    (446, 34),
+    (447, 37),
+    (448, 39),
+    (450, 29),
+    (451, 31),
+    (452, 34),
+    (453, 37),
+    (460, 39),
+    (462, 29),
+    (522, 2),
 )
 
 Gathers = Model(
@@ -549,6 +584,20 @@ Gathers = Model(
     source_sha256="2502788c5c4caf0da366d1b8d13c4bdace7eefdb10d3505c0b5596627561566a",
     lines=LINES,
 )
-MeanField = Guide(name="MeanField", function=mean_field, model=Gathers)
-FullRank = Guide(name="FullRank", function=full_rank, model=Gathers)
-Shared = Guide(name="Shared", function=shared, model=Gathers)
+MeanField = Guide(
+    name="MeanField",
+    function=mean_field,
+    model=Gathers,
+    kl=GathersLatents._fields,
+    marginals=GathersLatents._fields,
+)
+FullRank = Guide(
+    name="FullRank", function=full_rank, model=Gathers, marginals=GathersLatents._fields
+)
+Shared = Guide(
+    name="Shared",
+    function=shared,
+    model=Gathers,
+    kl=GathersLatents._fields,
+    marginals=("mu", "a", "v", "e"),
+)

@@ -137,6 +137,7 @@ def mean_field(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[GpLatents]:
     """Guide MeanField for Gp.
 
@@ -148,6 +149,8 @@ def mean_field(
     MeanField.alpha_scale: [] positive
     MeanField.z_loc: [N] real
     MeanField.z_scale: [N] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -194,6 +197,14 @@ def mean_field(
     alpha_free, log_q_alpha_free = dist.Normal.draw(noise, particles, alpha_loc, alpha_scale)
     alpha, log_det_alpha = constraints.positive.push(alpha_free)
     z, log_q_z = dist.Normal.draw(noise, (*particles, N), z_loc, z_scale)
+    if kl:
+        log_q_rho_free = (
+            dist.kl_plus_log_prob(
+                rho, dist.LogNormal, (rho_loc, rho_scale), dist.InverseGamma, (5.0, 5.0)
+            )
+            + log_det_rho
+        )
+        log_q_z = dist.kl_plus_log_prob(z, dist.Normal, (z_loc, z_scale), dist.Normal, (0.0, 1.0))
     log_q = log_q_rho_free - log_det_rho + log_q_alpha_free - log_det_alpha + log_q_z.sum(-1)
     return Draw(GpLatents(rho, alpha, z), log_q)
 
@@ -271,8 +282,8 @@ LINES = (
     (130, 10),
     (131, 2),
     (134, 12),
-    (201, 13),
-    (278, 2),
+    (212, 13),
+    (289, 2),
 )
 
 Gp = Model(
@@ -302,5 +313,7 @@ Gp = Model(
     source_sha256="2c58674e7959366ca20df50b570b3d7375295649a10ee186ec4012779bfa9f5e",
     lines=LINES,
 )
-MeanField = Guide(name="MeanField", function=mean_field, model=Gp)
-FullRank = Guide(name="FullRank", function=full_rank, model=Gp)
+MeanField = Guide(
+    name="MeanField", function=mean_field, model=Gp, kl=("rho", "z"), marginals=GpLatents._fields
+)
+FullRank = Guide(name="FullRank", function=full_rank, model=Gp, marginals=GpLatents._fields)

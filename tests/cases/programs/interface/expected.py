@@ -247,5 +247,5 @@ Bare = Model(
     source_sha256="33df8c0c67ec2e1b30cf28652daee05ec9044afddfb2d0ab017c8f92846e61c9",
     lines=LINES,
 )
-Structured = Guide(name="Structured", function=structured, model=Ratings)
-BareGuide = Guide(name="BareGuide", function=bare_guide, model=Bare)
+Structured = Guide(name="Structured", function=structured, model=Ratings, marginals=("mu", "tau"))
+BareGuide = Guide(name="BareGuide", function=bare_guide, model=Bare, marginals=("a",))

@@ -129,8 +129,8 @@ def some(
     p = param("Some.p", lambda: data.new_full((), 0.5), constraint=constraints.unit, event_dim=0)
     mu, log_q_mu = dist.Normal.draw(noise, (*particles, K), data.new_full((K,), 0.0), 1.0)
     b, log_q_b = dist.Bernoulli.draw(noise, (*particles, N), p)
-    log_q = log_q_mu.sum(-1) + log_q_b.sum(-1)
     score = log_q_b.sum(-1)
+    log_q = log_q_mu.sum(-1) + log_q_b.sum(-1)
     return Draw(MixedLatents(mu, None, None, b), log_q, score)
 
 
@@ -176,5 +176,5 @@ Mixed = Model(
     source_sha256="e3567e1e3b985c81b6a11fc4cbe37c7f05a1aae197d120f9412c899f2dc03892",
     lines=LINES,
 )
-All = Guide(name="All", function=all_guide, model=Mixed)
-Some = Guide(name="Some", function=some, model=Mixed)
+All = Guide(name="All", function=all_guide, model=Mixed, marginals=("mu",))
+Some = Guide(name="Some", function=some, model=Mixed, marginals=("mu",))

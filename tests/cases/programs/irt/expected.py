@@ -141,6 +141,7 @@ def mean_field(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[IrtLatents]:
     """Guide MeanField for Irt.
 
@@ -156,6 +157,8 @@ def mean_field(
     MeanField.difficulty_scale: [I] positive, a row for each of item
     MeanField.discrimination_loc: [I] real, a row for each of item
     MeanField.discrimination_scale: [I] positive, a row for each of item
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -236,6 +239,30 @@ def mean_field(
         noise, (*particles, I), discrimination_loc, discrimination_scale
     )
     discrimination, log_det_discrimination = constraints.positive.push(discrimination_free)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 3.0)
+        )
+        log_q_ability = dist.kl_plus_log_prob(
+            ability, dist.Normal, (ability_loc, ability_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_difficulty = dist.kl_plus_log_prob(
+            difficulty,
+            dist.Normal,
+            (difficulty_loc, difficulty_scale),
+            dist.Normal,
+            (mu[..., None], spread[..., None]),
+        )
+        log_q_discrimination_free = (
+            dist.kl_plus_log_prob(
+                discrimination,
+                dist.LogNormal,
+                (discrimination_loc, discrimination_scale),
+                dist.LogNormal,
+                (0.0, 0.5),
+            )
+            + log_det_discrimination
+        )
     log_q = (
         log_q_mu
         + log_q_spread_free
@@ -254,6 +281,7 @@ def items(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[IrtLatents]:
     """Guide Items for Irt.
 
@@ -268,6 +296,8 @@ def items(
     Items.joint2_loc: [I, 2] real, a row for each of item
     Items.joint2_scale: [I, 2] positive, a row for each of item
     Items.joint2_tril: [I, 2, 2] unit_lower_cholesky, a row for each of item
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -336,6 +366,13 @@ def items(
     )
     difficulty, discrimination_free = joint_free.unbind(-1)
     discrimination, log_det_discrimination = constraints.positive.push(discrimination_free)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 3.0)
+        )
+        log_q_ability = dist.kl_plus_log_prob(
+            ability, dist.Normal, (ability_loc, ability_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         log_q_mu
         + log_q_spread_free
@@ -367,13 +404,15 @@ LINES = (
     (132, 13),
     (135, 3),
     (138, 17),
-    (251, 18),
-    (277, 19),
-    (309, 20),
-    (330, 19),
-    (334, 20),
-    (339, 18),
-    (379, 3),
+    (278, 18),
+    (307, 19),
+    (339, 20),
+    (360, 19),
+    (364, 20),
+    (369, 18),
+    (370, 19),
+    (376, 18),
+    (418, 3),
 )
 
 Irt = Model(
@@ -412,5 +451,13 @@ Irt = Model(
     source_sha256="c7bc5046aa5932c6d39f5bf9dd7712ce9ca1e47d198c9c74acab378fe892741e",
     lines=LINES,
 )
-MeanField = Guide(name="MeanField", function=mean_field, model=Irt)
-Items = Guide(name="Items", function=items, model=Irt)
+MeanField = Guide(
+    name="MeanField",
+    function=mean_field,
+    model=Irt,
+    kl=("mu", "ability", "difficulty", "discrimination"),
+    marginals=IrtLatents._fields,
+)
+Items = Guide(
+    name="Items", function=items, model=Irt, kl=("mu", "ability"), marginals=IrtLatents._fields
+)

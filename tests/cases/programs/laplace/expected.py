@@ -302,8 +302,16 @@ Peaks = Model(
     lines=LINES,
 )
 All = Guide(
-    name="All", function=all_guide, model=Peaks, laplace=("All.joint_loc", "All.joint_scale_tril")
+    name="All",
+    function=all_guide,
+    model=Peaks,
+    marginals=("mu", "s", "a"),
+    laplace=("All.joint_loc", "All.joint_scale_tril"),
 )
 Named = Guide(
-    name="Named", function=named, model=Peaks, laplace=("Named.joint_loc", "Named.joint_scale_tril")
+    name="Named",
+    function=named,
+    model=Peaks,
+    marginals=("mu", "s", "a"),
+    laplace=("Named.joint_loc", "Named.joint_scale_tril"),
 )

@@ -292,6 +292,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[LetsLatents]:
     """Guide G for Lets.
 
@@ -301,6 +302,8 @@ def g(
     G.s: [] positive
     G.v_loc: [K] real
     G.v_scale: [K] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -319,6 +322,11 @@ def g(
     sd2 = s * h
     a, log_q_a = dist.Normal.draw(noise, particles, mm, sd2)
     v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (mm, sd2), dist.Normal, (0.0, data.half))
+        log_q_v = dist.kl_plus_log_prob(
+            v, dist.Normal, (v_loc, v_scale), dist.Normal, (data.scaled, 1.0)
+        )
     log_q = log_q_a + log_q_v.sum(-1)
     return Draw(LetsLatents(a, v), log_q)
 
@@ -428,18 +436,21 @@ LINES = (
     (285, 50),
     (286, 43),
     (289, 32),
-    (309, 33),
-    (310, 34),
-    (311, 40),
-    (317, 35),
-    (318, 36),
-    (319, 37),
-    (320, 38),
-    (321, 40),
-    (322, 32),
-    (326, 55),
-    (445, 2),
-    (493, 43),
+    (312, 33),
+    (313, 34),
+    (314, 40),
+    (320, 35),
+    (321, 36),
+    (322, 37),
+    (323, 38),
+    (324, 40),
+    (325, 32),
+    (326, 38),
+    (327, 40),
+    (330, 32),
+    (334, 55),
+    (456, 2),
+    (504, 43),
 )
 
 Lets = Model(
@@ -513,5 +524,5 @@ OnlyData = Model(
     source_sha256="8dc1426acad2c0e62ed49d90905e8115070f98479bab6580d12bbc844759b5b0",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Lets)
+G = Guide(name="G", function=g, model=Lets, kl=LetsLatents._fields, marginals=LetsLatents._fields)
 OnlyDataGuide = Guide(name="OnlyDataGuide", function=only_data_guide, model=OnlyData)

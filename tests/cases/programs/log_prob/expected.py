@@ -221,4 +221,4 @@ Mixed = Model(
     source_sha256="a52c09cecc30cfc1a7d45431a0a800bc508e06134d864812c1518fa04a1e77f4",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Mixed)
+G = Guide(name="G", function=g, model=Mixed, marginals=("s",))

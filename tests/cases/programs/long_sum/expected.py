@@ -6415,6 +6415,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[LongLatents]:
     """Guide G for Long.
 
@@ -6424,6 +6425,8 @@ def g(
     G.a_scale: [] positive
     G.b_loc: [] real
     G.b_scale: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -6442,6 +6445,9 @@ def g(
     )
     a, log_q_a = dist.Normal.draw(noise, particles, a_loc, a_scale)
     b, log_q_b = dist.Normal.draw(noise, particles, b_loc, b_scale)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (a_loc, a_scale), dist.Normal, (0.0, 1.0))
+        log_q_b = dist.kl_plus_log_prob(b, dist.Normal, (b_loc, b_scale), dist.Normal, (0.0, 1.0))
     log_q = log_q_a + log_q_b
     return Draw(LongLatents(a, b), log_q)
 
@@ -6460,7 +6466,7 @@ LINES = (
     (4301, 7),
     (6409, 2),
     (6412, 9),
-    (6466, 2),
+    (6472, 2),
 )
 
 Long = Model(
@@ -6484,4 +6490,4 @@ Long = Model(
     source_sha256="24b32d471aeea705b414344c0abf0090a1d8ee0a2ec71cd8ead5803aa2e794ae",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Long)
+G = Guide(name="G", function=g, model=Long, kl=LongLatents._fields, marginals=LongLatents._fields)

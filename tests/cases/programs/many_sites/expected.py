@@ -2125,6 +2125,7 @@ def mean_field(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[WideLatents]:
     """Guide MeanField for Wide.
 
@@ -2530,6 +2531,8 @@ def mean_field(
     MeanField.z198_scale: [] positive
     MeanField.z199_loc: [] real
     MeanField.z199_scale: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -5204,6 +5207,907 @@ def mean_field(
     z198_free, log_q_z198_free = dist.Normal.draw(noise, particles, z198_loc, z198_scale)
     z198, log_det_z198 = constraints.positive.push(z198_free)
     z199, log_q_z199 = dist.Normal.draw(noise, particles, z199_loc, z199_scale)
+    if kl:
+        log_q_z0_free = (
+            dist.kl_plus_log_prob(
+                z0, dist.LogNormal, (z0_loc, z0_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z0
+        )
+        log_q_z1 = dist.kl_plus_log_prob(
+            z1, dist.Normal, (z1_loc, z1_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z2_free = (
+            dist.kl_plus_log_prob(
+                z2, dist.LogNormal, (z2_loc, z2_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z2
+        )
+        log_q_z3 = dist.kl_plus_log_prob(
+            z3, dist.Normal, (z3_loc, z3_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z4_free = (
+            dist.kl_plus_log_prob(
+                z4, dist.LogNormal, (z4_loc, z4_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z4
+        )
+        log_q_z5 = dist.kl_plus_log_prob(
+            z5, dist.Normal, (z5_loc, z5_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z6_free = (
+            dist.kl_plus_log_prob(
+                z6, dist.LogNormal, (z6_loc, z6_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z6
+        )
+        log_q_z7 = dist.kl_plus_log_prob(
+            z7, dist.Normal, (z7_loc, z7_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z8_free = (
+            dist.kl_plus_log_prob(
+                z8, dist.LogNormal, (z8_loc, z8_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z8
+        )
+        log_q_z9 = dist.kl_plus_log_prob(
+            z9, dist.Normal, (z9_loc, z9_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z10_free = (
+            dist.kl_plus_log_prob(
+                z10, dist.LogNormal, (z10_loc, z10_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z10
+        )
+        log_q_z11 = dist.kl_plus_log_prob(
+            z11, dist.Normal, (z11_loc, z11_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z12_free = (
+            dist.kl_plus_log_prob(
+                z12, dist.LogNormal, (z12_loc, z12_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z12
+        )
+        log_q_z13 = dist.kl_plus_log_prob(
+            z13, dist.Normal, (z13_loc, z13_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z14_free = (
+            dist.kl_plus_log_prob(
+                z14, dist.LogNormal, (z14_loc, z14_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z14
+        )
+        log_q_z15 = dist.kl_plus_log_prob(
+            z15, dist.Normal, (z15_loc, z15_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z16_free = (
+            dist.kl_plus_log_prob(
+                z16, dist.LogNormal, (z16_loc, z16_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z16
+        )
+        log_q_z17 = dist.kl_plus_log_prob(
+            z17, dist.Normal, (z17_loc, z17_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z18_free = (
+            dist.kl_plus_log_prob(
+                z18, dist.LogNormal, (z18_loc, z18_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z18
+        )
+        log_q_z19 = dist.kl_plus_log_prob(
+            z19, dist.Normal, (z19_loc, z19_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z20_free = (
+            dist.kl_plus_log_prob(
+                z20, dist.LogNormal, (z20_loc, z20_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z20
+        )
+        log_q_z21 = dist.kl_plus_log_prob(
+            z21, dist.Normal, (z21_loc, z21_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z22_free = (
+            dist.kl_plus_log_prob(
+                z22, dist.LogNormal, (z22_loc, z22_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z22
+        )
+        log_q_z23 = dist.kl_plus_log_prob(
+            z23, dist.Normal, (z23_loc, z23_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z24_free = (
+            dist.kl_plus_log_prob(
+                z24, dist.LogNormal, (z24_loc, z24_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z24
+        )
+        log_q_z25 = dist.kl_plus_log_prob(
+            z25, dist.Normal, (z25_loc, z25_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z26_free = (
+            dist.kl_plus_log_prob(
+                z26, dist.LogNormal, (z26_loc, z26_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z26
+        )
+        log_q_z27 = dist.kl_plus_log_prob(
+            z27, dist.Normal, (z27_loc, z27_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z28_free = (
+            dist.kl_plus_log_prob(
+                z28, dist.LogNormal, (z28_loc, z28_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z28
+        )
+        log_q_z29 = dist.kl_plus_log_prob(
+            z29, dist.Normal, (z29_loc, z29_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z30_free = (
+            dist.kl_plus_log_prob(
+                z30, dist.LogNormal, (z30_loc, z30_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z30
+        )
+        log_q_z31 = dist.kl_plus_log_prob(
+            z31, dist.Normal, (z31_loc, z31_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z32_free = (
+            dist.kl_plus_log_prob(
+                z32, dist.LogNormal, (z32_loc, z32_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z32
+        )
+        log_q_z33 = dist.kl_plus_log_prob(
+            z33, dist.Normal, (z33_loc, z33_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z34_free = (
+            dist.kl_plus_log_prob(
+                z34, dist.LogNormal, (z34_loc, z34_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z34
+        )
+        log_q_z35 = dist.kl_plus_log_prob(
+            z35, dist.Normal, (z35_loc, z35_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z36_free = (
+            dist.kl_plus_log_prob(
+                z36, dist.LogNormal, (z36_loc, z36_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z36
+        )
+        log_q_z37 = dist.kl_plus_log_prob(
+            z37, dist.Normal, (z37_loc, z37_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z38_free = (
+            dist.kl_plus_log_prob(
+                z38, dist.LogNormal, (z38_loc, z38_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z38
+        )
+        log_q_z39 = dist.kl_plus_log_prob(
+            z39, dist.Normal, (z39_loc, z39_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z40_free = (
+            dist.kl_plus_log_prob(
+                z40, dist.LogNormal, (z40_loc, z40_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z40
+        )
+        log_q_z41 = dist.kl_plus_log_prob(
+            z41, dist.Normal, (z41_loc, z41_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z42_free = (
+            dist.kl_plus_log_prob(
+                z42, dist.LogNormal, (z42_loc, z42_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z42
+        )
+        log_q_z43 = dist.kl_plus_log_prob(
+            z43, dist.Normal, (z43_loc, z43_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z44_free = (
+            dist.kl_plus_log_prob(
+                z44, dist.LogNormal, (z44_loc, z44_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z44
+        )
+        log_q_z45 = dist.kl_plus_log_prob(
+            z45, dist.Normal, (z45_loc, z45_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z46_free = (
+            dist.kl_plus_log_prob(
+                z46, dist.LogNormal, (z46_loc, z46_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z46
+        )
+        log_q_z47 = dist.kl_plus_log_prob(
+            z47, dist.Normal, (z47_loc, z47_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z48_free = (
+            dist.kl_plus_log_prob(
+                z48, dist.LogNormal, (z48_loc, z48_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z48
+        )
+        log_q_z49 = dist.kl_plus_log_prob(
+            z49, dist.Normal, (z49_loc, z49_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z50_free = (
+            dist.kl_plus_log_prob(
+                z50, dist.LogNormal, (z50_loc, z50_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z50
+        )
+        log_q_z51 = dist.kl_plus_log_prob(
+            z51, dist.Normal, (z51_loc, z51_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z52_free = (
+            dist.kl_plus_log_prob(
+                z52, dist.LogNormal, (z52_loc, z52_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z52
+        )
+        log_q_z53 = dist.kl_plus_log_prob(
+            z53, dist.Normal, (z53_loc, z53_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z54_free = (
+            dist.kl_plus_log_prob(
+                z54, dist.LogNormal, (z54_loc, z54_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z54
+        )
+        log_q_z55 = dist.kl_plus_log_prob(
+            z55, dist.Normal, (z55_loc, z55_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z56_free = (
+            dist.kl_plus_log_prob(
+                z56, dist.LogNormal, (z56_loc, z56_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z56
+        )
+        log_q_z57 = dist.kl_plus_log_prob(
+            z57, dist.Normal, (z57_loc, z57_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z58_free = (
+            dist.kl_plus_log_prob(
+                z58, dist.LogNormal, (z58_loc, z58_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z58
+        )
+        log_q_z59 = dist.kl_plus_log_prob(
+            z59, dist.Normal, (z59_loc, z59_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z60_free = (
+            dist.kl_plus_log_prob(
+                z60, dist.LogNormal, (z60_loc, z60_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z60
+        )
+        log_q_z61 = dist.kl_plus_log_prob(
+            z61, dist.Normal, (z61_loc, z61_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z62_free = (
+            dist.kl_plus_log_prob(
+                z62, dist.LogNormal, (z62_loc, z62_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z62
+        )
+        log_q_z63 = dist.kl_plus_log_prob(
+            z63, dist.Normal, (z63_loc, z63_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z64_free = (
+            dist.kl_plus_log_prob(
+                z64, dist.LogNormal, (z64_loc, z64_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z64
+        )
+        log_q_z65 = dist.kl_plus_log_prob(
+            z65, dist.Normal, (z65_loc, z65_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z66_free = (
+            dist.kl_plus_log_prob(
+                z66, dist.LogNormal, (z66_loc, z66_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z66
+        )
+        log_q_z67 = dist.kl_plus_log_prob(
+            z67, dist.Normal, (z67_loc, z67_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z68_free = (
+            dist.kl_plus_log_prob(
+                z68, dist.LogNormal, (z68_loc, z68_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z68
+        )
+        log_q_z69 = dist.kl_plus_log_prob(
+            z69, dist.Normal, (z69_loc, z69_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z70_free = (
+            dist.kl_plus_log_prob(
+                z70, dist.LogNormal, (z70_loc, z70_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z70
+        )
+        log_q_z71 = dist.kl_plus_log_prob(
+            z71, dist.Normal, (z71_loc, z71_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z72_free = (
+            dist.kl_plus_log_prob(
+                z72, dist.LogNormal, (z72_loc, z72_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z72
+        )
+        log_q_z73 = dist.kl_plus_log_prob(
+            z73, dist.Normal, (z73_loc, z73_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z74_free = (
+            dist.kl_plus_log_prob(
+                z74, dist.LogNormal, (z74_loc, z74_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z74
+        )
+        log_q_z75 = dist.kl_plus_log_prob(
+            z75, dist.Normal, (z75_loc, z75_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z76_free = (
+            dist.kl_plus_log_prob(
+                z76, dist.LogNormal, (z76_loc, z76_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z76
+        )
+        log_q_z77 = dist.kl_plus_log_prob(
+            z77, dist.Normal, (z77_loc, z77_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z78_free = (
+            dist.kl_plus_log_prob(
+                z78, dist.LogNormal, (z78_loc, z78_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z78
+        )
+        log_q_z79 = dist.kl_plus_log_prob(
+            z79, dist.Normal, (z79_loc, z79_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z80_free = (
+            dist.kl_plus_log_prob(
+                z80, dist.LogNormal, (z80_loc, z80_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z80
+        )
+        log_q_z81 = dist.kl_plus_log_prob(
+            z81, dist.Normal, (z81_loc, z81_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z82_free = (
+            dist.kl_plus_log_prob(
+                z82, dist.LogNormal, (z82_loc, z82_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z82
+        )
+        log_q_z83 = dist.kl_plus_log_prob(
+            z83, dist.Normal, (z83_loc, z83_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z84_free = (
+            dist.kl_plus_log_prob(
+                z84, dist.LogNormal, (z84_loc, z84_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z84
+        )
+        log_q_z85 = dist.kl_plus_log_prob(
+            z85, dist.Normal, (z85_loc, z85_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z86_free = (
+            dist.kl_plus_log_prob(
+                z86, dist.LogNormal, (z86_loc, z86_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z86
+        )
+        log_q_z87 = dist.kl_plus_log_prob(
+            z87, dist.Normal, (z87_loc, z87_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z88_free = (
+            dist.kl_plus_log_prob(
+                z88, dist.LogNormal, (z88_loc, z88_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z88
+        )
+        log_q_z89 = dist.kl_plus_log_prob(
+            z89, dist.Normal, (z89_loc, z89_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z90_free = (
+            dist.kl_plus_log_prob(
+                z90, dist.LogNormal, (z90_loc, z90_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z90
+        )
+        log_q_z91 = dist.kl_plus_log_prob(
+            z91, dist.Normal, (z91_loc, z91_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z92_free = (
+            dist.kl_plus_log_prob(
+                z92, dist.LogNormal, (z92_loc, z92_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z92
+        )
+        log_q_z93 = dist.kl_plus_log_prob(
+            z93, dist.Normal, (z93_loc, z93_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z94_free = (
+            dist.kl_plus_log_prob(
+                z94, dist.LogNormal, (z94_loc, z94_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z94
+        )
+        log_q_z95 = dist.kl_plus_log_prob(
+            z95, dist.Normal, (z95_loc, z95_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z96_free = (
+            dist.kl_plus_log_prob(
+                z96, dist.LogNormal, (z96_loc, z96_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z96
+        )
+        log_q_z97 = dist.kl_plus_log_prob(
+            z97, dist.Normal, (z97_loc, z97_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z98_free = (
+            dist.kl_plus_log_prob(
+                z98, dist.LogNormal, (z98_loc, z98_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z98
+        )
+        log_q_z99 = dist.kl_plus_log_prob(
+            z99, dist.Normal, (z99_loc, z99_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z100_free = (
+            dist.kl_plus_log_prob(
+                z100, dist.LogNormal, (z100_loc, z100_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z100
+        )
+        log_q_z101 = dist.kl_plus_log_prob(
+            z101, dist.Normal, (z101_loc, z101_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z102_free = (
+            dist.kl_plus_log_prob(
+                z102, dist.LogNormal, (z102_loc, z102_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z102
+        )
+        log_q_z103 = dist.kl_plus_log_prob(
+            z103, dist.Normal, (z103_loc, z103_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z104_free = (
+            dist.kl_plus_log_prob(
+                z104, dist.LogNormal, (z104_loc, z104_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z104
+        )
+        log_q_z105 = dist.kl_plus_log_prob(
+            z105, dist.Normal, (z105_loc, z105_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z106_free = (
+            dist.kl_plus_log_prob(
+                z106, dist.LogNormal, (z106_loc, z106_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z106
+        )
+        log_q_z107 = dist.kl_plus_log_prob(
+            z107, dist.Normal, (z107_loc, z107_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z108_free = (
+            dist.kl_plus_log_prob(
+                z108, dist.LogNormal, (z108_loc, z108_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z108
+        )
+        log_q_z109 = dist.kl_plus_log_prob(
+            z109, dist.Normal, (z109_loc, z109_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z110_free = (
+            dist.kl_plus_log_prob(
+                z110, dist.LogNormal, (z110_loc, z110_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z110
+        )
+        log_q_z111 = dist.kl_plus_log_prob(
+            z111, dist.Normal, (z111_loc, z111_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z112_free = (
+            dist.kl_plus_log_prob(
+                z112, dist.LogNormal, (z112_loc, z112_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z112
+        )
+        log_q_z113 = dist.kl_plus_log_prob(
+            z113, dist.Normal, (z113_loc, z113_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z114_free = (
+            dist.kl_plus_log_prob(
+                z114, dist.LogNormal, (z114_loc, z114_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z114
+        )
+        log_q_z115 = dist.kl_plus_log_prob(
+            z115, dist.Normal, (z115_loc, z115_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z116_free = (
+            dist.kl_plus_log_prob(
+                z116, dist.LogNormal, (z116_loc, z116_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z116
+        )
+        log_q_z117 = dist.kl_plus_log_prob(
+            z117, dist.Normal, (z117_loc, z117_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z118_free = (
+            dist.kl_plus_log_prob(
+                z118, dist.LogNormal, (z118_loc, z118_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z118
+        )
+        log_q_z119 = dist.kl_plus_log_prob(
+            z119, dist.Normal, (z119_loc, z119_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z120_free = (
+            dist.kl_plus_log_prob(
+                z120, dist.LogNormal, (z120_loc, z120_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z120
+        )
+        log_q_z121 = dist.kl_plus_log_prob(
+            z121, dist.Normal, (z121_loc, z121_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z122_free = (
+            dist.kl_plus_log_prob(
+                z122, dist.LogNormal, (z122_loc, z122_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z122
+        )
+        log_q_z123 = dist.kl_plus_log_prob(
+            z123, dist.Normal, (z123_loc, z123_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z124_free = (
+            dist.kl_plus_log_prob(
+                z124, dist.LogNormal, (z124_loc, z124_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z124
+        )
+        log_q_z125 = dist.kl_plus_log_prob(
+            z125, dist.Normal, (z125_loc, z125_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z126_free = (
+            dist.kl_plus_log_prob(
+                z126, dist.LogNormal, (z126_loc, z126_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z126
+        )
+        log_q_z127 = dist.kl_plus_log_prob(
+            z127, dist.Normal, (z127_loc, z127_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z128_free = (
+            dist.kl_plus_log_prob(
+                z128, dist.LogNormal, (z128_loc, z128_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z128
+        )
+        log_q_z129 = dist.kl_plus_log_prob(
+            z129, dist.Normal, (z129_loc, z129_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z130_free = (
+            dist.kl_plus_log_prob(
+                z130, dist.LogNormal, (z130_loc, z130_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z130
+        )
+        log_q_z131 = dist.kl_plus_log_prob(
+            z131, dist.Normal, (z131_loc, z131_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z132_free = (
+            dist.kl_plus_log_prob(
+                z132, dist.LogNormal, (z132_loc, z132_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z132
+        )
+        log_q_z133 = dist.kl_plus_log_prob(
+            z133, dist.Normal, (z133_loc, z133_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z134_free = (
+            dist.kl_plus_log_prob(
+                z134, dist.LogNormal, (z134_loc, z134_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z134
+        )
+        log_q_z135 = dist.kl_plus_log_prob(
+            z135, dist.Normal, (z135_loc, z135_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z136_free = (
+            dist.kl_plus_log_prob(
+                z136, dist.LogNormal, (z136_loc, z136_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z136
+        )
+        log_q_z137 = dist.kl_plus_log_prob(
+            z137, dist.Normal, (z137_loc, z137_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z138_free = (
+            dist.kl_plus_log_prob(
+                z138, dist.LogNormal, (z138_loc, z138_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z138
+        )
+        log_q_z139 = dist.kl_plus_log_prob(
+            z139, dist.Normal, (z139_loc, z139_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z140_free = (
+            dist.kl_plus_log_prob(
+                z140, dist.LogNormal, (z140_loc, z140_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z140
+        )
+        log_q_z141 = dist.kl_plus_log_prob(
+            z141, dist.Normal, (z141_loc, z141_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z142_free = (
+            dist.kl_plus_log_prob(
+                z142, dist.LogNormal, (z142_loc, z142_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z142
+        )
+        log_q_z143 = dist.kl_plus_log_prob(
+            z143, dist.Normal, (z143_loc, z143_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z144_free = (
+            dist.kl_plus_log_prob(
+                z144, dist.LogNormal, (z144_loc, z144_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z144
+        )
+        log_q_z145 = dist.kl_plus_log_prob(
+            z145, dist.Normal, (z145_loc, z145_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z146_free = (
+            dist.kl_plus_log_prob(
+                z146, dist.LogNormal, (z146_loc, z146_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z146
+        )
+        log_q_z147 = dist.kl_plus_log_prob(
+            z147, dist.Normal, (z147_loc, z147_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z148_free = (
+            dist.kl_plus_log_prob(
+                z148, dist.LogNormal, (z148_loc, z148_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z148
+        )
+        log_q_z149 = dist.kl_plus_log_prob(
+            z149, dist.Normal, (z149_loc, z149_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z150_free = (
+            dist.kl_plus_log_prob(
+                z150, dist.LogNormal, (z150_loc, z150_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z150
+        )
+        log_q_z151 = dist.kl_plus_log_prob(
+            z151, dist.Normal, (z151_loc, z151_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z152_free = (
+            dist.kl_plus_log_prob(
+                z152, dist.LogNormal, (z152_loc, z152_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z152
+        )
+        log_q_z153 = dist.kl_plus_log_prob(
+            z153, dist.Normal, (z153_loc, z153_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z154_free = (
+            dist.kl_plus_log_prob(
+                z154, dist.LogNormal, (z154_loc, z154_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z154
+        )
+        log_q_z155 = dist.kl_plus_log_prob(
+            z155, dist.Normal, (z155_loc, z155_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z156_free = (
+            dist.kl_plus_log_prob(
+                z156, dist.LogNormal, (z156_loc, z156_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z156
+        )
+        log_q_z157 = dist.kl_plus_log_prob(
+            z157, dist.Normal, (z157_loc, z157_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z158_free = (
+            dist.kl_plus_log_prob(
+                z158, dist.LogNormal, (z158_loc, z158_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z158
+        )
+        log_q_z159 = dist.kl_plus_log_prob(
+            z159, dist.Normal, (z159_loc, z159_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z160_free = (
+            dist.kl_plus_log_prob(
+                z160, dist.LogNormal, (z160_loc, z160_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z160
+        )
+        log_q_z161 = dist.kl_plus_log_prob(
+            z161, dist.Normal, (z161_loc, z161_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z162_free = (
+            dist.kl_plus_log_prob(
+                z162, dist.LogNormal, (z162_loc, z162_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z162
+        )
+        log_q_z163 = dist.kl_plus_log_prob(
+            z163, dist.Normal, (z163_loc, z163_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z164_free = (
+            dist.kl_plus_log_prob(
+                z164, dist.LogNormal, (z164_loc, z164_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z164
+        )
+        log_q_z165 = dist.kl_plus_log_prob(
+            z165, dist.Normal, (z165_loc, z165_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z166_free = (
+            dist.kl_plus_log_prob(
+                z166, dist.LogNormal, (z166_loc, z166_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z166
+        )
+        log_q_z167 = dist.kl_plus_log_prob(
+            z167, dist.Normal, (z167_loc, z167_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z168_free = (
+            dist.kl_plus_log_prob(
+                z168, dist.LogNormal, (z168_loc, z168_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z168
+        )
+        log_q_z169 = dist.kl_plus_log_prob(
+            z169, dist.Normal, (z169_loc, z169_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z170_free = (
+            dist.kl_plus_log_prob(
+                z170, dist.LogNormal, (z170_loc, z170_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z170
+        )
+        log_q_z171 = dist.kl_plus_log_prob(
+            z171, dist.Normal, (z171_loc, z171_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z172_free = (
+            dist.kl_plus_log_prob(
+                z172, dist.LogNormal, (z172_loc, z172_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z172
+        )
+        log_q_z173 = dist.kl_plus_log_prob(
+            z173, dist.Normal, (z173_loc, z173_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z174_free = (
+            dist.kl_plus_log_prob(
+                z174, dist.LogNormal, (z174_loc, z174_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z174
+        )
+        log_q_z175 = dist.kl_plus_log_prob(
+            z175, dist.Normal, (z175_loc, z175_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z176_free = (
+            dist.kl_plus_log_prob(
+                z176, dist.LogNormal, (z176_loc, z176_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z176
+        )
+        log_q_z177 = dist.kl_plus_log_prob(
+            z177, dist.Normal, (z177_loc, z177_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z178_free = (
+            dist.kl_plus_log_prob(
+                z178, dist.LogNormal, (z178_loc, z178_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z178
+        )
+        log_q_z179 = dist.kl_plus_log_prob(
+            z179, dist.Normal, (z179_loc, z179_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z180_free = (
+            dist.kl_plus_log_prob(
+                z180, dist.LogNormal, (z180_loc, z180_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z180
+        )
+        log_q_z181 = dist.kl_plus_log_prob(
+            z181, dist.Normal, (z181_loc, z181_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z182_free = (
+            dist.kl_plus_log_prob(
+                z182, dist.LogNormal, (z182_loc, z182_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z182
+        )
+        log_q_z183 = dist.kl_plus_log_prob(
+            z183, dist.Normal, (z183_loc, z183_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z184_free = (
+            dist.kl_plus_log_prob(
+                z184, dist.LogNormal, (z184_loc, z184_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z184
+        )
+        log_q_z185 = dist.kl_plus_log_prob(
+            z185, dist.Normal, (z185_loc, z185_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z186_free = (
+            dist.kl_plus_log_prob(
+                z186, dist.LogNormal, (z186_loc, z186_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z186
+        )
+        log_q_z187 = dist.kl_plus_log_prob(
+            z187, dist.Normal, (z187_loc, z187_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z188_free = (
+            dist.kl_plus_log_prob(
+                z188, dist.LogNormal, (z188_loc, z188_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z188
+        )
+        log_q_z189 = dist.kl_plus_log_prob(
+            z189, dist.Normal, (z189_loc, z189_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z190_free = (
+            dist.kl_plus_log_prob(
+                z190, dist.LogNormal, (z190_loc, z190_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z190
+        )
+        log_q_z191 = dist.kl_plus_log_prob(
+            z191, dist.Normal, (z191_loc, z191_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z192_free = (
+            dist.kl_plus_log_prob(
+                z192, dist.LogNormal, (z192_loc, z192_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z192
+        )
+        log_q_z193 = dist.kl_plus_log_prob(
+            z193, dist.Normal, (z193_loc, z193_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z194_free = (
+            dist.kl_plus_log_prob(
+                z194, dist.LogNormal, (z194_loc, z194_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z194
+        )
+        log_q_z195 = dist.kl_plus_log_prob(
+            z195, dist.Normal, (z195_loc, z195_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z196_free = (
+            dist.kl_plus_log_prob(
+                z196, dist.LogNormal, (z196_loc, z196_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z196
+        )
+        log_q_z197 = dist.kl_plus_log_prob(
+            z197, dist.Normal, (z197_loc, z197_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_z198_free = (
+            dist.kl_plus_log_prob(
+                z198, dist.LogNormal, (z198_loc, z198_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_z198
+        )
+        log_q_z199 = dist.kl_plus_log_prob(
+            z199, dist.Normal, (z199_loc, z199_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         (
             log_q_z0_free
@@ -6133,7 +7037,7 @@ LINES = (
     (1905, 203),
     (2119, 2),
     (2122, 205),
-    (6139, 2),
+    (7043, 2),
 )
 
 Wide = Model(
@@ -6352,4 +7256,10 @@ Wide = Model(
     source_sha256="ec63185a25d69bcdcbb8a923e334382a53899331f7fe8a2415813331eb617e33",
     lines=LINES,
 )
-MeanField = Guide(name="MeanField", function=mean_field, model=Wide)
+MeanField = Guide(
+    name="MeanField",
+    function=mean_field,
+    model=Wide,
+    kl=WideLatents._fields,
+    marginals=WideLatents._fields,
+)

@@ -199,6 +199,7 @@ def g1(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[MatMulLatents]:
     """Guide G1 for MatMul.
 
@@ -214,6 +215,8 @@ def g1(
     G1.g_scale: [G, P] positive, a row for each of group
     G1.H_loc: [G, Q, P] real, a row for each of group
     G1.H_scale: [G, Q, P] positive, a row for each of group
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -278,6 +281,12 @@ def g1(
     C, log_q_C = dist.Normal.draw(noise, (*particles, Q, P), C_loc, C_scale)
     g, log_q_g = dist.Normal.draw(noise, (*particles, G, P), g_loc, g_scale)
     H, log_q_H = dist.Normal.draw(noise, (*particles, G, Q, P), H_loc, H_scale)
+    if kl:
+        log_q_b = dist.kl_plus_log_prob(b, dist.Normal, (b_loc, b_scale), dist.Normal, (0.0, 1.0))
+        log_q_B = dist.kl_plus_log_prob(B, dist.Normal, (B_loc, B_scale), dist.Normal, (0.0, 1.0))
+        log_q_C = dist.kl_plus_log_prob(C, dist.Normal, (C_loc, C_scale), dist.Normal, (0.0, 1.0))
+        log_q_g = dist.kl_plus_log_prob(g, dist.Normal, (g_loc, g_scale), dist.Normal, (0.0, 1.0))
+        log_q_H = dist.kl_plus_log_prob(H, dist.Normal, (H_loc, H_scale), dist.Normal, (0.0, 1.0))
     log_q = (
         log_q_b.sum(-1)
         + log_q_B.sum((-2, -1))
@@ -294,6 +303,7 @@ def g2(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[MatMulLatents]:
     """Guide G2 for MatMul.
 
@@ -301,6 +311,8 @@ def g2(
 
     G2.M: [P, Q] real
     G2.w: [P] real
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -324,6 +336,33 @@ def g2(
         C[..., None, :, :] + fn.outer(fn.vecmat(b, B)[..., None, :], g),
         data.new_full((Q, P), 1.0),
     )
+    if kl:
+        log_q_b = dist.kl_plus_log_prob(
+            b, dist.Normal, (w, data.new_full((P,), 1.0)), dist.Normal, (0.0, 1.0)
+        )
+        log_q_C = dist.kl_plus_log_prob(
+            C, dist.Normal, (M.mT, data.new_full((Q, P), 1.0)), dist.Normal, (0.0, 1.0)
+        )
+        log_q_B = dist.kl_plus_log_prob(
+            B, dist.Normal, (M @ C @ M, data.new_full((P, Q), 1.0)), dist.Normal, (0.0, 1.0)
+        )
+        log_q_g = dist.kl_plus_log_prob(
+            g,
+            dist.Normal,
+            (fn.matvec(M @ C, b)[..., None, :], data.new_full((P,), 0.5)),
+            dist.Normal,
+            (0.0, 1.0),
+        )
+        log_q_H = dist.kl_plus_log_prob(
+            H,
+            dist.Normal,
+            (
+                C[..., None, :, :] + fn.outer(fn.vecmat(b, B)[..., None, :], g),
+                data.new_full((Q, P), 1.0),
+            ),
+            dist.Normal,
+            (0.0, 1.0),
+        )
     log_q = (
         log_q_b.sum(-1)
         + log_q_C.sum((-2, -1))
@@ -372,16 +411,22 @@ LINES = (
     (190, 23),
     (193, 2),
     (196, 27),
-    (291, 28),
-    (311, 29),
-    (314, 30),
-    (315, 31),
-    (316, 32),
-    (317, 33),
-    (318, 35),
-    (321, 36),
-    (327, 28),
-    (387, 2),
+    (300, 28),
+    (323, 29),
+    (326, 30),
+    (327, 31),
+    (328, 32),
+    (329, 33),
+    (330, 35),
+    (333, 36),
+    (339, 28),
+    (340, 31),
+    (343, 32),
+    (346, 33),
+    (349, 35),
+    (356, 36),
+    (366, 28),
+    (432, 2),
 )
 
 MatMul = Model(
@@ -440,5 +485,7 @@ MatMul = Model(
     source_sha256="1cebf44f4fc8cbe925b035a44c5468b66dd5a6c08f972e2e92b5f3ada4c822de",
     lines=LINES,
 )
-G1 = Guide(name="G1", function=g1, model=MatMul)
-G2 = Guide(name="G2", function=g2, model=MatMul)
+G1 = Guide(
+    name="G1", function=g1, model=MatMul, kl=MatMulLatents._fields, marginals=MatMulLatents._fields
+)
+G2 = Guide(name="G2", function=g2, model=MatMul, kl=MatMulLatents._fields, marginals=("b", "C"))

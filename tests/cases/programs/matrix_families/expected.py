@@ -167,6 +167,7 @@ def each(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[MatricesLatents]:
     """Guide Each for Matrices.
 
@@ -183,6 +184,8 @@ def each(
     Each.joint3_loc: [N, K] real, a row for each of obs
     Each.joint3_scale: [N, K] positive, a row for each of obs
     Each.joint3_tril: [N, K, K] unit_lower_cholesky, a row for each of obs
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -258,6 +261,13 @@ def each(
     b, log_q_b = dist.MultivariateNormalUnit.draw(
         noise, (*particles, N, K), joint3_loc, joint3_scale, joint3_tril
     )
+    if kl:
+        log_q_tau_free = (
+            dist.kl_plus_log_prob(
+                tau, dist.LogNormal, (tau_loc, tau_scale), dist.HalfNormal, (1.0,)
+            )
+            + log_det_tau
+        )
     log_q = (
         log_q_R_free.sum(-1)
         - log_det_R
@@ -304,18 +314,20 @@ LINES = (
     (160, 15),
     (161, 2),
     (164, 19),
-    (192, 20),
-    (195, 21),
-    (196, 22),
-    (220, 25),
-    (229, 26),
-    (250, 22),
-    (254, 23),
-    (255, 24),
-    (256, 25),
-    (258, 26),
-    (261, 19),
-    (321, 2),
+    (195, 20),
+    (198, 21),
+    (199, 22),
+    (223, 25),
+    (232, 26),
+    (253, 22),
+    (257, 23),
+    (258, 24),
+    (259, 25),
+    (261, 26),
+    (264, 19),
+    (265, 25),
+    (271, 19),
+    (333, 2),
 )
 
 Matrices = Model(
@@ -350,4 +362,4 @@ Matrices = Model(
     source_sha256="8350a871f698c3674fd5626a11c04c7f4777654cfda26b82ad3ee346c94681f1",
     lines=LINES,
 )
-Each = Guide(name="Each", function=each, model=Matrices)
+Each = Guide(name="Each", function=each, model=Matrices, kl=("tau",), marginals=("tau", "b"))

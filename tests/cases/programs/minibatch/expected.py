@@ -185,4 +185,4 @@ Fed = Model(
     source_sha256="3f0eb52b1d33f32845f685b3a350577b459dd2e8386908a53ce52f89dfcc6b67",
     lines=LINES,
 )
-Auto = Guide(name="Auto", function=auto, model=Fed)
+Auto = Guide(name="Auto", function=auto, model=Fed, marginals=FedLatents._fields)

@@ -162,6 +162,7 @@ def auto(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[MissingLatents]:
     """Guide Auto for Missing.
 
@@ -171,6 +172,8 @@ def auto(
     Auto.m_scale: [K] positive
     Auto.s_loc: [] real
     Auto.s_scale: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -194,6 +197,12 @@ def auto(
     m, log_q_m = dist.Normal.draw(noise, (*particles, K), m_loc, m_scale)
     s_free, log_q_s_free = dist.Normal.draw(noise, particles, s_loc, s_scale)
     s, log_det_s = constraints.positive.push(s_free)
+    if kl:
+        log_q_m = dist.kl_plus_log_prob(m, dist.Normal, (m_loc, m_scale), dist.Normal, (0.0, 1.0))
+        log_q_s_free = (
+            dist.kl_plus_log_prob(s, dist.LogNormal, (s_loc, s_scale), dist.HalfNormal, (1.0,))
+            + log_det_s
+        )
     log_q = log_q_m.sum(-1) + log_q_s_free - log_det_s
     return Draw(MissingLatents(m, s), log_q)
 
@@ -227,7 +236,7 @@ LINES = (
     (155, 17),
     (156, 2),
     (159, 19),
-    (233, 2),
+    (242, 2),
 )
 
 Missing = Model(
@@ -304,4 +313,10 @@ Missing = Model(
     source_sha256="a8b19f6a7801c7e775380aed0e3b75ad02ef5df440696973fa4b0354cb5b4aef",
     lines=LINES,
 )
-Auto = Guide(name="Auto", function=auto, model=Missing)
+Auto = Guide(
+    name="Auto",
+    function=auto,
+    model=Missing,
+    kl=MissingLatents._fields,
+    marginals=MissingLatents._fields,
+)

@@ -942,7 +942,7 @@ Types = Model(
     source_sha256="12b0e4650b340d39c913730d278f1c2672648a8b636a953ae801dbd06f166682",
     lines=LINES,
 )
-Low = Guide(name="Low", function=low, model=Types)
+Low = Guide(name="Low", function=low, model=Types, marginals=("u",))
 Points = Guide(name="Points", function=points, model=Types)
-Rows = Guide(name="Rows", function=rows, model=Types)
-Tree = Guide(name="Tree", function=tree, model=Types)
+Rows = Guide(name="Rows", function=rows, model=Types, marginals=("u",))
+Tree = Guide(name="Tree", function=tree, model=Types, marginals=("u",))

@@ -305,6 +305,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[MixturesLatents]:
     """Guide G for Mixtures.
 
@@ -327,6 +328,8 @@ def g(
     G.L_scale: [(D * D + D) // 2] positive
     G.spike_loc: [D] real
     G.spike_scale: [D] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -431,6 +434,13 @@ def g(
     L_free, log_q_L_free = dist.Normal.draw(noise, (*particles, (D * D + D) // 2), L_loc, L_scale)
     L, log_det_L = constraints.lower_cholesky.push(L_free)
     spike, log_q_spike = dist.Normal.draw(noise, (*particles, D), spike_loc, spike_scale)
+    score = log_q_z + log_q_c.sum(-1)
+    if kl:
+        log_q_s_free = (
+            dist.kl_plus_log_prob(s, dist.LogNormal, (s_loc, s_scale), dist.HalfNormal, (1.0,))
+            + log_det_s
+        )
+        log_q_m = dist.kl_plus_log_prob(m, dist.Normal, (m_loc, m_scale), dist.Normal, (0.0, 1.0))
     log_q = (
         log_q_z
         + log_q_c.sum(-1)
@@ -447,7 +457,6 @@ def g(
         - log_det_L
         + log_q_spike.sum(-1)
     )
-    score = log_q_z + log_q_c.sum(-1)
     return Draw(MixturesLatents(w, mu, s, p, m, L, spike, z, c), log_q, score)
 
 
@@ -457,6 +466,7 @@ def joint(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[MixturesLatents]:
     """Guide Joint for Mixtures.
 
@@ -478,6 +488,8 @@ def joint(
     Joint.z_scale: [] positive
     Joint.c_loc: [N] real, a row for each of obs
     Joint.c_scale: [N] positive, a row for each of obs
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -608,6 +620,9 @@ def joint(
     spike, log_q_spike = dist.Normal.draw(noise, (*particles, D), spike_loc, spike_scale)
     z, log_q_z = dist.Normal.draw(noise, particles, z_loc, z_scale)
     c, log_q_c = dist.Normal.draw(noise, (*particles, N), c_loc, c_scale)
+    score = log_q_joint - log_det_mu - log_det_s.sum(-1)
+    if kl:
+        log_q_m = dist.kl_plus_log_prob(m, dist.Normal, (m_loc, m_scale), dist.Normal, (0.0, 1.0))
     log_q = (
         log_q_joint
         - log_det_mu
@@ -623,7 +638,6 @@ def joint(
         + log_q_z
         + log_q_c.sum(-1)
     )
-    score = log_q_joint - log_det_mu - log_det_s.sum(-1)
     return Draw(MixturesLatents(w, mu, s, p, m, L, spike, z, c), log_q, score)
 
 
@@ -667,23 +681,27 @@ LINES = (
     (286, 19),
     (299, 2),
     (302, 24),
-    (337, 25),
-    (340, 26),
-    (346, 27),
-    (349, 30),
-    (406, 28),
-    (410, 29),
-    (422, 30),
-    (434, 24),
-    (454, 33),
-    (488, 36),
-    (489, 34),
-    (495, 35),
-    (501, 37),
-    (578, 36),
-    (601, 37),
-    (611, 33),
-    (689, 2),
+    (340, 25),
+    (343, 26),
+    (349, 27),
+    (352, 30),
+    (409, 28),
+    (413, 29),
+    (425, 30),
+    (437, 24),
+    (439, 30),
+    (444, 24),
+    (463, 33),
+    (500, 36),
+    (501, 34),
+    (507, 35),
+    (513, 37),
+    (590, 36),
+    (613, 37),
+    (623, 33),
+    (625, 37),
+    (626, 33),
+    (707, 2),
 )
 
 Mixtures = Model(
@@ -736,5 +754,7 @@ Mixtures = Model(
     source_sha256="13cdd9d6938ed8e713815142b10b7cbdefffad47232a1cb6d2ab8a5e6f701297",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Mixtures)
-Joint = Guide(name="Joint", function=joint, model=Mixtures)
+G = Guide(name="G", function=g, model=Mixtures, kl=("s", "m"), marginals=("s", "p", "m", "spike"))
+Joint = Guide(
+    name="Joint", function=joint, model=Mixtures, kl=("m",), marginals=("p", "m", "spike", "z", "c")
+)

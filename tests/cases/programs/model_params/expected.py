@@ -193,12 +193,15 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[LearnedLatents]:
     """Guide G for Learned.
 
     Parameters, at the shape in which they are stored:
 
     G.m: [K] real
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -216,6 +219,10 @@ def g(
     )
     m = param("G.m", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1)
     z, log_q_z = dist.Normal.draw(noise, (*particles, K), m + w, fn.expand(s[..., None], (K,)))
+    if kl:
+        log_q_z = dist.kl_plus_log_prob(
+            z, dist.Normal, (m + w, fn.expand(s[..., None], (K,))), dist.Normal, (w, s)
+        )
     log_q = log_q_z.sum(-1)
     return Draw(LearnedLatents(z), log_q)
 
@@ -226,6 +233,7 @@ def h(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[LearnedLatents]:
     """Guide H for Learned.
 
@@ -233,6 +241,8 @@ def h(
 
     H.z_loc: [K] real
     H.z_scale: [K] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -245,6 +255,18 @@ def h(
         "H.z_scale", lambda: data.new_full((K,), 0.1), constraint=constraints.positive, event_dim=1
     )
     z, log_q_z = dist.Normal.draw(noise, (*particles, K), z_loc, z_scale)
+    if kl:
+        w = param(
+            "Learned.w", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
+        )
+        s = param(
+            "Learned.s",
+            lambda: data.new_full((), 1.0),
+            constraint=constraints.positive,
+            event_dim=0,
+            lr=0.05,
+        )
+        log_q_z = dist.kl_plus_log_prob(z, dist.Normal, (z_loc, z_scale), dist.Normal, (w, s))
     log_q = log_q_z.sum(-1)
     return Draw(LearnedLatents(z), log_q)
 
@@ -278,13 +300,18 @@ LINES = (
     (186, 12),
     (187, 2),
     (190, 15),
-    (207, 4),
-    (210, 5),
-    (217, 16),
-    (218, 17),
-    (219, 15),
-    (223, 19),
-    (290, 2),
+    (210, 4),
+    (213, 5),
+    (220, 16),
+    (221, 17),
+    (222, 15),
+    (223, 17),
+    (226, 15),
+    (230, 19),
+    (259, 4),
+    (262, 5),
+    (269, 19),
+    (317, 2),
 )
 
 Learned = Model(
@@ -310,5 +337,5 @@ Learned = Model(
     source_sha256="c2c7e8177ac10cd56d7d8edcde9b8d4baecc812d8d58a676642a5d1fca63ff25",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Learned)
-H = Guide(name="H", function=h, model=Learned)
+G = Guide(name="G", function=g, model=Learned, kl=("z",), marginals=("z",))
+H = Guide(name="H", function=h, model=Learned, kl=("z",), marginals=("z",))

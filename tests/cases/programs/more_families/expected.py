@@ -270,6 +270,7 @@ def each(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[MoreLatents]:
     """Guide Each for More.
 
@@ -280,6 +281,8 @@ def each(
     Each.lg: [K] real
     Each.cut_loc: [K] real
     Each.cut_scale: [K] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -321,6 +324,8 @@ def each(
     )
     cut_free, log_q_cut_free = dist.Normal.draw(noise, (*particles, K), cut_loc, cut_scale)
     cut, log_det_cut = constraints.ordered.push(cut_free)
+    if kl:
+        log_q_j = dist.kl_plus_log_prob(j, dist.BetaMean, (0.4, r), dist.BetaMean, (0.3, 5.0))
     log_q = (
         log_q_a
         + log_q_b
@@ -409,29 +414,31 @@ LINES = (
     (254, 30),
     (255, 2),
     (267, 34),
-    (288, 35),
-    (289, 36),
-    (292, 37),
-    (295, 54),
-    (304, 38),
-    (305, 39),
-    (306, 40),
-    (307, 41),
-    (308, 42),
-    (309, 43),
-    (310, 44),
-    (311, 45),
-    (312, 46),
-    (313, 47),
-    (314, 48),
-    (315, 49),
-    (316, 50),
-    (317, 51),
-    (318, 52),
-    (319, 53),
-    (322, 54),
-    (324, 34),
-    (437, 2),
+    (291, 35),
+    (292, 36),
+    (295, 37),
+    (298, 54),
+    (307, 38),
+    (308, 39),
+    (309, 40),
+    (310, 41),
+    (311, 42),
+    (312, 43),
+    (313, 44),
+    (314, 45),
+    (315, 46),
+    (316, 47),
+    (317, 48),
+    (318, 49),
+    (319, 50),
+    (320, 51),
+    (321, 52),
+    (322, 53),
+    (325, 54),
+    (327, 34),
+    (328, 47),
+    (329, 34),
+    (444, 2),
 )
 
 More = Model(
@@ -500,4 +507,10 @@ More = Model(
     source_sha256="889a07660c9a3b51af69be1933f48ea7621a94863660198a662388d7b47eb12f",
     lines=LINES,
 )
-Each = Guide(name="Each", function=each, model=More)
+Each = Guide(
+    name="Each",
+    function=each,
+    model=More,
+    kl=("j",),
+    marginals=("c", "d", "e", "f", "g", "h", "i", "j", "k", "l"),
+)

@@ -189,6 +189,7 @@ def hand(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[NestedLatents]:
     """Guide Hand for Nested.
 
@@ -197,6 +198,8 @@ def hand(
     Hand.m: [] real
     Hand.a0: [S] real, a row for each of school
     Hand.b0: [S, C, 2] real, a row for each of school and class
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -227,6 +230,23 @@ def hand(
         b0 + a[..., None, None],
         fn.expand(sd[..., None], (2,))[..., None, None, :],
     )
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(mu, dist.Normal, (m, 1.0), dist.Normal, (0.0, 1.0))
+        log_q_sd = dist.kl_plus_log_prob(sd, dist.LogNormal, (m, 0.2), dist.HalfNormal, (1.0,))
+        log_q_a = dist.kl_plus_log_prob(
+            a,
+            dist.Normal,
+            (a0 + mu[..., None], sd[..., None]),
+            dist.Normal,
+            (mu[..., None], sd[..., None]),
+        )
+        log_q_b = dist.kl_plus_log_prob(
+            b,
+            dist.Normal,
+            (b0 + a[..., None, None], fn.expand(sd[..., None], (2,))[..., None, None, :]),
+            dist.Normal,
+            (a[..., None, None], sd[..., None, None, None]),
+        )
     log_q = log_q_mu + log_q_sd + log_q_a.sum(-1) + log_q_b.sum((-3, -2, -1))
     return Draw(NestedLatents(mu, sd, a, b), log_q)
 
@@ -237,6 +257,7 @@ def by_class(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[NestedLatents]:
     """Guide ByClass for Nested.
 
@@ -251,6 +272,8 @@ def by_class(
     ByClass.joint2_loc: [S, C, 2] real, a row for each of school and class
     ByClass.joint2_factor: [S, C, 2, 1] real, a row for each of school and class
     ByClass.joint2_diag: [S, C, 2] positive, a row for each of school and class
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -317,6 +340,17 @@ def by_class(
     b, log_q_b = dist.LowRankMultivariateNormal.draw(
         noise, (*particles, S, C, 2), joint2_loc, joint2_factor, joint2_diag
     )
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_sd_free = (
+            dist.kl_plus_log_prob(sd, dist.LogNormal, (sd_loc, sd_scale), dist.HalfNormal, (1.0,))
+            + log_det_sd
+        )
+        log_q_a = dist.kl_plus_log_prob(
+            a, dist.Normal, (a_loc, a_scale), dist.Normal, (mu[..., None], sd[..., None])
+        )
     log_q = log_q_mu + log_q_sd_free - log_det_sd + log_q_a.sum(-1) + log_q_b.sum((-2, -1))
     return Draw(NestedLatents(mu, sd, a, b), log_q)
 
@@ -340,21 +374,28 @@ LINES = (
     (133, 4),
     (136, 20),
     (186, 21),
-    (206, 22),
-    (207, 26),
-    (214, 29),
-    (221, 23),
-    (222, 24),
-    (223, 27),
-    (224, 30),
-    (230, 21),
-    (234, 34),
-    (260, 35),
-    (292, 36),
-    (313, 35),
-    (317, 36),
-    (320, 34),
-    (360, 4),
+    (209, 22),
+    (210, 26),
+    (217, 29),
+    (224, 23),
+    (225, 24),
+    (226, 27),
+    (227, 30),
+    (233, 21),
+    (234, 23),
+    (235, 24),
+    (236, 27),
+    (243, 30),
+    (250, 21),
+    (254, 34),
+    (283, 35),
+    (315, 36),
+    (336, 35),
+    (340, 36),
+    (343, 34),
+    (344, 35),
+    (354, 34),
+    (401, 4),
 )
 
 Nested = Model(
@@ -407,6 +448,14 @@ Nested = Model(
     source_sha256="2d3694c8bf959f61400ecef0a8e71c45c442d93cfc3ec9ffe0990c1c39767d11",
     lines=LINES,
 )
-Auto = Guide(name="Auto", function=auto, model=Nested)
-Hand = Guide(name="Hand", function=hand, model=Nested)
-ByClass = Guide(name="ByClass", function=by_class, model=Nested)
+Auto = Guide(name="Auto", function=auto, model=Nested, marginals=NestedLatents._fields)
+Hand = Guide(
+    name="Hand", function=hand, model=Nested, kl=NestedLatents._fields, marginals=("mu", "sd")
+)
+ByClass = Guide(
+    name="ByClass",
+    function=by_class,
+    model=Nested,
+    kl=("mu", "sd", "a"),
+    marginals=NestedLatents._fields,
+)

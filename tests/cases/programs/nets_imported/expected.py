@@ -136,8 +136,12 @@ def amortised(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[ImportedLatents]:
-    """Guide Amortised for Imported."""
+    """Guide Amortised for Imported.
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
+    """
     if noise is None:
         noise = data.noise()
     N = data.N
@@ -145,6 +149,11 @@ def amortised(
     encoder = net(store, "Amortised.encoder", encoder_net, data)
     loc = encoder(data.x)
     z, log_q_z = dist.Normal.draw(noise, (*particles, N, Z), loc, data.new_full((Z,), 0.5))
+    if kl:
+        table = net(store, "Imported.table", table_net, data)
+        log_q_z = dist.kl_plus_log_prob(
+            z, dist.Normal, (loc, data.new_full((Z,), 0.5)), dist.Normal, (table(data.g), 1.0)
+        )
     log_q = log_q_z.sum((-2, -1))
     return Draw(ImportedLatents(z), log_q)
 
@@ -166,11 +175,14 @@ LINES = (
     (129, 10),
     (130, 3),
     (133, 14),
-    (145, 15),
-    (146, 18),
-    (147, 19),
-    (148, 14),
-    (176, 3),
+    (149, 15),
+    (150, 18),
+    (151, 19),
+    (152, 14),
+    (153, 6),
+    (154, 19),
+    (157, 14),
+    (188, 3),
 )
 
 Imported = Model(
@@ -199,4 +211,4 @@ Imported = Model(
     source_sha256="a45620055265efbb3fbc1d45c92783c7d1586e6c733213d7990d49eacbb3b7ff",
     lines=LINES,
 )
-Amortised = Guide(name="Amortised", function=amortised, model=Imported)
+Amortised = Guide(name="Amortised", function=amortised, model=Imported, kl=("z",), marginals=("z",))

@@ -312,6 +312,7 @@ def mean_field(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[KindsLatents]:
     """Guide MeanField for Kinds.
 
@@ -323,6 +324,8 @@ def mean_field(
     MeanField.v_scale: [K] positive
     MeanField.b_loc: [G] real, a row for each of group
     MeanField.b_scale: [G] positive, a row for each of group
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -367,6 +370,13 @@ def mean_field(
     a, log_q_a = dist.Normal.draw(noise, particles, a_loc, a_scale)
     v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
     b, log_q_b = dist.Normal.draw(noise, (*particles, G), b_loc, b_scale)
+    if kl:
+        waves = net(store, "Kinds.waves", Waves, data)
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (a_loc, a_scale), dist.Normal, (0.0, 1.0))
+        log_q_v = dist.kl_plus_log_prob(v, dist.Normal, (v_loc, v_scale), dist.Normal, (0.0, 1.0))
+        log_q_b = dist.kl_plus_log_prob(
+            b, dist.Normal, (b_loc, b_scale), dist.Normal, (waves(a)[..., None], 1.0)
+        )
     log_q = log_q_a + log_q_v.sum(-1) + log_q_b.sum(-1)
     return Draw(KindsLatents(a, v, b), log_q)
 
@@ -427,7 +437,9 @@ LINES = (
     (305, 27),
     (306, 3),
     (309, 35),
-    (433, 3),
+    (374, 14),
+    (375, 35),
+    (445, 3),
 )
 
 Kinds = Model(
@@ -494,4 +506,10 @@ Kinds = Model(
     source_sha256="5be36ce04b802afdf5c1d821d4b44d423819f595264a3d66d09634b993a2de20",
     lines=LINES,
 )
-MeanField = Guide(name="MeanField", function=mean_field, model=Kinds)
+MeanField = Guide(
+    name="MeanField",
+    function=mean_field,
+    model=Kinds,
+    kl=KindsLatents._fields,
+    marginals=KindsLatents._fields,
+)

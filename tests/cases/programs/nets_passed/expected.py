@@ -176,8 +176,12 @@ def for_one(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[OneLatents]:
-    """Guide ForOne for One."""
+    """Guide ForOne for One.
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
+    """
     if noise is None:
         noise = data.noise()
     N = data.N
@@ -185,6 +189,8 @@ def for_one(
     encoder = net(store, "ForOne.encoder", encoder_net, data)
     loc, scale = encoder(data.x)
     z, log_q_z = dist.Normal.draw(noise, (*particles, N, Z), loc, scale)
+    if kl:
+        log_q_z = dist.kl_plus_log_prob(z, dist.Normal, (loc, scale), dist.Normal, (0.0, 1.0))
     log_q = log_q_z.sum((-2, -1))
     return Draw(OneLatents(z), log_q)
 
@@ -195,6 +201,7 @@ def for_two(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[TwoLatents]:
     """Guide ForTwo for Two.
 
@@ -202,6 +209,8 @@ def for_two(
 
     ForTwo.z_loc: [] real
     ForTwo.z_scale: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -216,6 +225,8 @@ def for_two(
         event_dim=0,
     )
     z, log_q_z = dist.Normal.draw(noise, particles, z_loc, z_scale)
+    if kl:
+        log_q_z = dist.kl_plus_log_prob(z, dist.Normal, (z_loc, z_scale), dist.Normal, (0.0, 1.0))
     log_q = log_q_z
     return Draw(TwoLatents(z), log_q)
 
@@ -247,13 +258,15 @@ LINES = (
     (169, 24),
     (170, 20),
     (173, 12),
-    (185, 13),
-    (186, 15),
-    (187, 16),
-    (188, 12),
-    (192, 27),
-    (259, 3),
-    (278, 20),
+    (189, 13),
+    (190, 15),
+    (191, 16),
+    (192, 12),
+    (193, 16),
+    (194, 12),
+    (198, 27),
+    (272, 3),
+    (291, 20),
 )
 
 One = Model(
@@ -291,5 +304,14 @@ Two = Model(
     source_sha256="723089a6b3037bbb7888bc3300615d28d6db70756a3f49232eafc954d70fbd1d",
     lines=LINES,
 )
-ForOne = Guide(name="ForOne", function=for_one, model=One, nets=("One.decoder", "ForOne.encoder"))
-ForTwo = Guide(name="ForTwo", function=for_two, model=Two, nets=("Two.decoder",))
+ForOne = Guide(
+    name="ForOne",
+    function=for_one,
+    model=One,
+    kl=("z",),
+    marginals=("z",),
+    nets=("One.decoder", "ForOne.encoder"),
+)
+ForTwo = Guide(
+    name="ForTwo", function=for_two, model=Two, kl=("z",), marginals=("z",), nets=("Two.decoder",)
+)

@@ -191,6 +191,7 @@ def amortised(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[CrossedLatents]:
     """Guide Amortised for Crossed.
 
@@ -199,6 +200,8 @@ def amortised(
     Amortised.c_loc: [K] real
     Amortised.local: a net, hidden [3, K + T + 1], loc [K, 3], scale [K, 3]
     Amortised.shared: a net, loc [1, K], scale [1, K]
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -223,6 +226,24 @@ def amortised(
     b, log_q_b = dist.Normal.draw(noise, (*particles, J), b_loc + data.x, b_scale)
     u_loc, u_scale = local(data.new_full((T,), 1.0), data.x, a[..., None, :])
     u, log_q_u = dist.Normal.draw(noise, (*particles, I, J, K), u_loc, u_scale)
+    if kl:
+        mix = net(store, "Crossed.mix", lambda: Mix(K), data)
+        log_q_c = dist.kl_plus_log_prob(
+            c, dist.Normal, (c_loc, data.new_full((K,), 1.0)), dist.Normal, (0.0, 1.0)
+        )
+        log_q_a = dist.kl_plus_log_prob(
+            a, dist.Normal, (c_loc, torch.exp(c)[..., None, :]), dist.Normal, (c[..., None, :], 1.0)
+        )
+        log_q_b = dist.kl_plus_log_prob(
+            b, dist.Normal, (b_loc + data.x, b_scale), dist.Normal, (data.x, 1.0)
+        )
+        log_q_u = dist.kl_plus_log_prob(
+            u,
+            dist.Normal,
+            (u_loc, u_scale),
+            dist.Normal,
+            (mix(a[..., None, :], b[..., None, :], c[..., None, None, :]), 1.0),
+        )
     log_q = log_q_c.sum(-1) + log_q_a.sum((-2, -1)) + log_q_b.sum(-1) + log_q_u.sum((-3, -2, -1))
     return Draw(CrossedLatents(c, a, b, u), log_q)
 
@@ -251,17 +272,23 @@ LINES = (
     (182, 16),
     (185, 3),
     (188, 21),
-    (210, 23),
-    (211, 22),
-    (212, 24),
-    (218, 25),
-    (219, 26),
-    (220, 28),
-    (223, 29),
-    (224, 32),
-    (225, 33),
-    (226, 21),
-    (267, 3),
+    (213, 23),
+    (214, 22),
+    (215, 24),
+    (221, 25),
+    (222, 26),
+    (223, 28),
+    (226, 29),
+    (227, 32),
+    (228, 33),
+    (229, 21),
+    (230, 5),
+    (231, 25),
+    (234, 26),
+    (237, 29),
+    (240, 33),
+    (247, 21),
+    (294, 3),
 )
 
 Crossed = Model(
@@ -298,4 +325,6 @@ Crossed = Model(
     source_sha256="fbf4394440d0e3b5f14cdf2d7cde4e34b33cb6d6d1a565e8daa101538c432266",
     lines=LINES,
 )
-Amortised = Guide(name="Amortised", function=amortised, model=Crossed)
+Amortised = Guide(
+    name="Amortised", function=amortised, model=Crossed, kl=CrossedLatents._fields, marginals=("c",)
+)

@@ -143,12 +143,15 @@ def amortised(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[VAELatents]:
     """Guide Amortised for VAE.
 
     Parameters, at the shape in which they are stored:
 
     Amortised.encoder: a net, hidden1 [2 * H, D], hidden2 [H, 2 * H], loc [Z, H], scale [Z, H]
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -158,6 +161,8 @@ def amortised(
     encoder = net(store, "Amortised.encoder", lambda: Encoder(D, H, Z), data)
     loc, scale = encoder(data.x)
     z, log_q_z = dist.Normal.draw(noise, (*particles, data.images.length, Z), loc, scale)
+    if kl:
+        log_q_z = dist.kl_plus_log_prob(z, dist.Normal, (loc, scale), dist.Normal, (0.0, 1.0))
     log_q = data.images.scale * log_q_z.sum((-2, -1))
     return Draw(VAELatents(z), log_q)
 
@@ -179,11 +184,13 @@ LINES = (
     (136, 8),
     (137, 3),
     (140, 12),
-    (158, 13),
-    (159, 15),
-    (160, 16),
-    (161, 12),
-    (189, 3),
+    (161, 13),
+    (162, 15),
+    (163, 16),
+    (164, 12),
+    (165, 16),
+    (166, 12),
+    (196, 3),
 )
 
 VAE = Model(
@@ -211,4 +218,4 @@ VAE = Model(
     source_sha256="8658c93af958ad8e90dabe022de11b67cb14b9ee732f0988c6c4e7d87dea5092",
     lines=LINES,
 )
-Amortised = Guide(name="Amortised", function=amortised, model=VAE)
+Amortised = Guide(name="Amortised", function=amortised, model=VAE, kl=("z",), marginals=("z",))

@@ -369,6 +369,7 @@ def data(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[DrawLatents_]:
     """Guide Data for Draw.
 
@@ -413,6 +414,8 @@ def data(
     Data.as_scale: [torch] positive, a row for each of class
     Data.is_loc: [math] real, a row for each of def
     Data.is_scale: [math] positive, a row for each of def
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -652,6 +655,78 @@ def data(
     )
     as_, log_q_as_ = dist.Normal.draw(noise, (*particles, torch_), as_loc, as_scale)
     is_, log_q_is_ = dist.Normal.draw(noise, (*particles, math_), is_loc, is_scale)
+    if kl:
+        score_ = lambda_ + lambda__ + index * count + log_p_
+        return_ = score_ + torch.exp(fn_)
+        log_q_lambda_ = dist.kl_plus_log_prob(
+            lambda_, dist.Normal, (lets, with_), dist.Normal, (0.0, 1.0)
+        )
+        log_q_a2 = dist.kl_plus_log_prob(a, dist.Normal, (data_x, with_), dist.Normal, (0.0, 1.0))
+        log_q_lambda__ = dist.kl_plus_log_prob(
+            lambda__, dist.Normal, (lambda__loc, lambda__scale), dist.Normal, (lambda_, 1.0)
+        )
+        log_q_log_p_ = dist.kl_plus_log_prob(
+            log_p_, dist.Normal, (log_p_loc, log_p_scale), dist.Normal, (data.data_, 1.0)
+        )
+        log_q_log_q_a = dist.kl_plus_log_prob(
+            log_q_a, dist.Normal, (log_q_a_loc, log_q_a_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_a_free_free = (
+            dist.kl_plus_log_prob(
+                a_free, dist.LogNormal, (a_free_loc, a_free_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_a_free
+        )
+        log_q_noise_ = dist.kl_plus_log_prob(
+            noise_, dist.Normal, (noise_loc, noise_scale), dist.Normal, (data.device_, 1.0)
+        )
+        log_q_particles_ = dist.kl_plus_log_prob(
+            particles_, dist.Normal, (particles_loc, particles_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_fn_ = dist.kl_plus_log_prob(
+            fn_, dist.Normal, (fn_loc, fn_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_dist_ = dist.kl_plus_log_prob(
+            dist_, dist.Normal, (dist_loc, dist_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_constraints__free = (
+            dist.kl_plus_log_prob(
+                constraints_,
+                dist.LogNormal,
+                (constraints_loc, constraints_scale),
+                dist.LogNormal,
+                (0.0, 1.0),
+            )
+            + log_det_constraints_
+        )
+        log_q__x = dist.kl_plus_log_prob(
+            _x, dist.Normal, (_x_loc, _x_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_self = dist.kl_plus_log_prob(
+            self, dist.Normal, (self_loc, self_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_type = dist.kl_plus_log_prob(
+            type, dist.Normal, (type_loc, type_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_Tensor = dist.kl_plus_log_prob(
+            Tensor, dist.Normal, (Tensor_loc, Tensor_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_DrawLatents = dist.kl_plus_log_prob(
+            DrawLatents, dist.Normal, (DrawLatents_loc, DrawLatents_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_get_param_store_ = dist.kl_plus_log_prob(
+            get_param_store_,
+            dist.Normal,
+            (get_param_store_loc, get_param_store_scale),
+            dist.Normal,
+            (0.0, 1.0),
+        )
+        log_q_as_ = dist.kl_plus_log_prob(
+            as_, dist.Normal, (as_loc, as_scale), dist.Normal, (return_[..., None], 1.0)
+        )
+        log_q_is_ = dist.kl_plus_log_prob(
+            is_, dist.Normal, (is_loc, is_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         log_q_lambda_
         + log_q_a2
@@ -924,6 +999,7 @@ def lambda_guide(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[DrawLatents_]:
     """Guide lambda for Draw.
 
@@ -973,6 +1049,8 @@ def lambda_guide(
     lambda.as_scale: [torch] positive, a row for each of class
     lambda.is_loc: [math] real, a row for each of def
     lambda.is_scale: [math] positive, a row for each of def
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -1256,6 +1334,90 @@ def lambda_guide(
     )
     as_, log_q_as_ = dist.Normal.draw(noise, (*particles, torch_), as_loc, as_scale)
     is_, log_q_is_ = dist.Normal.draw(noise, (*particles, math_), is_loc, is_scale)
+    if kl:
+        score_ = lambda_ + lambda__ + index * count + log_p_
+        return_ = score_ + torch.exp(fn_)
+        log_q_lambda_ = dist.kl_plus_log_prob(
+            lambda_, dist.Normal, (lambda_loc, lambda_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_lambda__ = dist.kl_plus_log_prob(
+            lambda__, dist.Normal, (lambda__loc, lambda__scale), dist.Normal, (lambda_, 1.0)
+        )
+        log_q_index = dist.kl_plus_log_prob(
+            index, dist.Normal, (index_loc, index_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_count_free = (
+            dist.kl_plus_log_prob(
+                count, dist.LogNormal, (count_loc, count_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_count
+        )
+        log_q_log_p_ = dist.kl_plus_log_prob(
+            log_p_, dist.Normal, (log_p_loc, log_p_scale), dist.Normal, (data.data_, 1.0)
+        )
+        log_q_log_q_a = dist.kl_plus_log_prob(
+            log_q_a, dist.Normal, (log_q_a_loc, log_q_a_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_a2 = dist.kl_plus_log_prob(a, dist.Normal, (a_loc, a_scale), dist.Normal, (0.0, 1.0))
+        log_q_a_free_free = (
+            dist.kl_plus_log_prob(
+                a_free, dist.LogNormal, (a_free_loc, a_free_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_a_free
+        )
+        log_q_noise_ = dist.kl_plus_log_prob(
+            noise_, dist.Normal, (noise_loc, noise_scale), dist.Normal, (data.device_, 1.0)
+        )
+        log_q_particles_ = dist.kl_plus_log_prob(
+            particles_, dist.Normal, (particles_loc, particles_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_fn_ = dist.kl_plus_log_prob(
+            fn_, dist.Normal, (fn_loc, fn_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_dist_ = dist.kl_plus_log_prob(
+            dist_, dist.Normal, (dist_loc, dist_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_constraints__free = (
+            dist.kl_plus_log_prob(
+                constraints_,
+                dist.LogNormal,
+                (constraints_loc, constraints_scale),
+                dist.LogNormal,
+                (0.0, 1.0),
+            )
+            + log_det_constraints_
+        )
+        log_q_joint_free = dist.kl_plus_log_prob(
+            joint_free, dist.Normal, (joint_free_loc, joint_free_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q__x = dist.kl_plus_log_prob(
+            _x, dist.Normal, (_x_loc, _x_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_self = dist.kl_plus_log_prob(
+            self, dist.Normal, (self_loc, self_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_type = dist.kl_plus_log_prob(
+            type, dist.Normal, (type_loc, type_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_Tensor = dist.kl_plus_log_prob(
+            Tensor, dist.Normal, (Tensor_loc, Tensor_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_DrawLatents = dist.kl_plus_log_prob(
+            DrawLatents, dist.Normal, (DrawLatents_loc, DrawLatents_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_get_param_store_ = dist.kl_plus_log_prob(
+            get_param_store_,
+            dist.Normal,
+            (get_param_store_loc, get_param_store_scale),
+            dist.Normal,
+            (0.0, 1.0),
+        )
+        log_q_as_ = dist.kl_plus_log_prob(
+            as_, dist.Normal, (as_loc, as_scale), dist.Normal, (return_[..., None], 1.0)
+        )
+        log_q_is_ = dist.kl_plus_log_prob(
+            is_, dist.Normal, (is_loc, is_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         log_q_lambda_
         + log_q_lambda__
@@ -1318,6 +1480,7 @@ def plate(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[DrawLatents_]:
     """Guide Plate for Draw.
 
@@ -1367,6 +1530,8 @@ def plate(
     Plate.as_scale: [torch] positive, a row for each of class
     Plate.is_loc: [math] real, a row for each of def
     Plate.is_scale: [math] positive, a row for each of def
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -1641,6 +1806,90 @@ def plate(
     )
     as_, log_q_as_ = dist.Normal.draw(noise, (*particles, torch_), as_loc, as_scale)
     is_, log_q_is_ = dist.Normal.draw(noise, (*particles, math_), is_loc, is_scale)
+    if kl:
+        score_ = lambda_ + lambda__ + index * count + log_p_
+        return_ = score_ + torch.exp(fn_)
+        log_q_lambda_ = dist.kl_plus_log_prob(
+            lambda_, dist.Normal, (lambda_loc, lambda_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_lambda__ = dist.kl_plus_log_prob(
+            lambda__, dist.Normal, (lambda__loc, lambda__scale), dist.Normal, (lambda_, 1.0)
+        )
+        log_q_index = dist.kl_plus_log_prob(
+            index, dist.Normal, (index_loc, index_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_count_free = (
+            dist.kl_plus_log_prob(
+                count, dist.LogNormal, (count_loc, count_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_count
+        )
+        log_q_log_p_ = dist.kl_plus_log_prob(
+            log_p_, dist.Normal, (log_p_loc, log_p_scale), dist.Normal, (data.data_, 1.0)
+        )
+        log_q_log_q_a = dist.kl_plus_log_prob(
+            log_q_a, dist.Normal, (log_q_a_loc, log_q_a_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_a2 = dist.kl_plus_log_prob(a, dist.Normal, (a_loc, a_scale), dist.Normal, (0.0, 1.0))
+        log_q_a_free_free = (
+            dist.kl_plus_log_prob(
+                a_free, dist.LogNormal, (a_free_loc, a_free_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_a_free
+        )
+        log_q_noise_ = dist.kl_plus_log_prob(
+            noise_, dist.Normal, (noise_loc, noise_scale), dist.Normal, (data.device_, 1.0)
+        )
+        log_q_particles_ = dist.kl_plus_log_prob(
+            particles_, dist.Normal, (particles_loc, particles_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_fn_ = dist.kl_plus_log_prob(
+            fn_, dist.Normal, (fn_loc, fn_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_dist_ = dist.kl_plus_log_prob(
+            dist_, dist.Normal, (dist_loc, dist_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_constraints__free = (
+            dist.kl_plus_log_prob(
+                constraints_,
+                dist.LogNormal,
+                (constraints_loc, constraints_scale),
+                dist.LogNormal,
+                (0.0, 1.0),
+            )
+            + log_det_constraints_
+        )
+        log_q_joint_free = dist.kl_plus_log_prob(
+            joint_free, dist.Normal, (joint_free_loc, joint_free_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q__x = dist.kl_plus_log_prob(
+            _x, dist.Normal, (_x_loc, _x_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_self = dist.kl_plus_log_prob(
+            self, dist.Normal, (self_loc, self_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_type = dist.kl_plus_log_prob(
+            type, dist.Normal, (type_loc, type_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_Tensor = dist.kl_plus_log_prob(
+            Tensor, dist.Normal, (Tensor_loc, Tensor_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_DrawLatents = dist.kl_plus_log_prob(
+            DrawLatents, dist.Normal, (DrawLatents_loc, DrawLatents_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_get_param_store_ = dist.kl_plus_log_prob(
+            get_param_store_,
+            dist.Normal,
+            (get_param_store_loc, get_param_store_scale),
+            dist.Normal,
+            (0.0, 1.0),
+        )
+        log_q_as_ = dist.kl_plus_log_prob(
+            as_, dist.Normal, (as_loc, as_scale), dist.Normal, (return_[..., None], 1.0)
+        )
+        log_q_is_ = dist.kl_plus_log_prob(
+            is_, dist.Normal, (is_loc, is_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         log_q_lambda_
         + log_q_lambda__
@@ -1766,21 +2015,33 @@ LINES = (
     (361, 10),
     (363, 4),
     (366, 44),
-    (423, 45),
-    (426, 46),
-    (429, 51),
-    (444, 52),
-    (619, 47),
-    (620, 48),
-    (621, 49),
-    (622, 50),
-    (623, 51),
-    (628, 52),
-    (655, 44),
-    (709, 54),
-    (921, 55),
-    (1315, 56),
-    (1786, 4),
+    (426, 45),
+    (429, 46),
+    (432, 51),
+    (447, 52),
+    (622, 47),
+    (623, 48),
+    (624, 49),
+    (625, 50),
+    (626, 51),
+    (631, 52),
+    (658, 44),
+    (659, 31),
+    (660, 32),
+    (661, 48),
+    (664, 50),
+    (665, 52),
+    (730, 44),
+    (784, 54),
+    (996, 55),
+    (1338, 31),
+    (1339, 32),
+    (1340, 55),
+    (1477, 56),
+    (1810, 31),
+    (1811, 32),
+    (1812, 56),
+    (2047, 4),
 )
 
 Draw_ = Model(
@@ -1855,7 +2116,159 @@ Draw_ = Model(
     source_sha256="1f3eacae0eab27781ffcca5a628660c944c133cae5b06ec5779254544f8c90e8",
     lines=LINES,
 )
-Data_ = Guide(name="Data", function=data, model=Draw_)
+Data_ = Guide(
+    name="Data",
+    function=data,
+    model=Draw_,
+    kl=(
+        "lambda",
+        "lambda_",
+        "log_p",
+        "log_q_a",
+        "a",
+        "a_free",
+        "noise",
+        "particles",
+        "fn",
+        "dist",
+        "constraints",
+        "_x",
+        "self",
+        "type",
+        "Tensor",
+        "DrawLatents",
+        "get_param_store",
+        "as",
+        "is",
+    ),
+    marginals=(
+        "lambda",
+        "lambda_",
+        "index",
+        "count",
+        "log_p",
+        "log_q_a",
+        "a_free",
+        "noise",
+        "particles",
+        "fn",
+        "dist",
+        "constraints",
+        "joint_free",
+        "_x",
+        "self",
+        "type",
+        "Tensor",
+        "DrawLatents",
+        "get_param_store",
+        "as",
+        "is",
+    ),
+)
 draw = Guide(name="draw", function=draw_guide, model=Draw_)
-lambda_ = Guide(name="lambda", function=lambda_guide, model=Draw_)
-Plate_ = Guide(name="Plate", function=plate, model=Draw_)
+lambda_ = Guide(
+    name="lambda",
+    function=lambda_guide,
+    model=Draw_,
+    kl=(
+        "lambda",
+        "lambda_",
+        "index",
+        "count",
+        "log_p",
+        "log_q_a",
+        "a",
+        "a_free",
+        "noise",
+        "particles",
+        "fn",
+        "dist",
+        "constraints",
+        "joint_free",
+        "_x",
+        "self",
+        "type",
+        "Tensor",
+        "DrawLatents",
+        "get_param_store",
+        "as",
+        "is",
+    ),
+    marginals=(
+        "lambda",
+        "lambda_",
+        "index",
+        "count",
+        "log_p",
+        "log_q_a",
+        "a",
+        "a_free",
+        "noise",
+        "particles",
+        "fn",
+        "dist",
+        "constraints",
+        "joint_free",
+        "_x",
+        "self",
+        "type",
+        "Tensor",
+        "DrawLatents",
+        "get_param_store",
+        "as",
+        "is",
+    ),
+)
+Plate_ = Guide(
+    name="Plate",
+    function=plate,
+    model=Draw_,
+    kl=(
+        "lambda",
+        "lambda_",
+        "index",
+        "count",
+        "log_p",
+        "log_q_a",
+        "a",
+        "a_free",
+        "noise",
+        "particles",
+        "fn",
+        "dist",
+        "constraints",
+        "joint_free",
+        "_x",
+        "self",
+        "type",
+        "Tensor",
+        "DrawLatents",
+        "get_param_store",
+        "as",
+        "is",
+    ),
+    marginals=(
+        "lambda",
+        "lambda_",
+        "index",
+        "count",
+        "log_p",
+        "log_q_a",
+        "a",
+        "a_free",
+        "noise",
+        "particles",
+        "fn",
+        "dist",
+        "constraints",
+        "joint_free",
+        "_x",
+        "self",
+        "type",
+        "Tensor",
+        "DrawLatents",
+        "get_param_store",
+        "as",
+        "is",
+    ),
+)

@@ -238,4 +238,4 @@ OneBased = Model(
     source_sha256="3b2ebe15f636f3714adedd46b2b74cb46344c59d524e4bd9533201538ad6a4f4",
     lines=LINES,
 )
-Auto = Guide(name="Auto", function=auto, model=OneBased)
+Auto = Guide(name="Auto", function=auto, model=OneBased, marginals=OneBasedLatents._fields)

@@ -142,6 +142,7 @@ def auto(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[OrdinalLatents]:
     """Guide Auto for Ordinal.
 
@@ -155,6 +156,8 @@ def auto(
     Auto.tau_scale: [P] positive
     Auto.b_loc: [G, P] real, a row for each of group
     Auto.b_scale: [G, P] positive, a row for each of group
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -213,6 +216,21 @@ def auto(
     tau_free, log_q_tau_free = dist.Normal.draw(noise, (*particles, P), tau_loc, tau_scale)
     tau, log_det_tau = constraints.positive.push(tau_free)
     b, log_q_b = dist.Normal.draw(noise, (*particles, G, P), b_loc, b_scale)
+    if kl:
+        scale = fn.checked(tau[..., None] * L, constraints.lower_cholesky, "scale")
+        log_q_tau_free = (
+            dist.kl_plus_log_prob(
+                tau, dist.LogNormal, (tau_loc, tau_scale), dist.HalfNormal, (1.0,)
+            )
+            + log_det_tau
+        )
+        log_q_b = dist.kl_plus_log_prob(
+            b,
+            dist.Normal,
+            (b_loc, b_scale),
+            dist.MultivariateNormal,
+            (data.new_full((P,), 0.0), scale[..., None, :, :]),
+        )[..., None]
     log_q = (
         log_q_cut_free.sum(-1)
         - log_det_cut
@@ -231,6 +249,7 @@ def rows(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[OrdinalLatents]:
     """Guide Rows for Ordinal.
 
@@ -241,6 +260,8 @@ def rows(
     Rows.joint_tril: [(P * P + 2 * K + P) // 2, (P * P + 2 * K + P) // 2] unit_lower_cholesky
     Rows.m: [G, P] real, a row for each of group
     Rows.s: [G, P, P] lower_cholesky, a row for each of group
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -289,6 +310,15 @@ def rows(
     L, log_det_L = constraints.corr_cholesky.push(L_free)
     tau, log_det_tau = constraints.positive.push(tau_free)
     b, log_q_b = dist.MultivariateNormal.draw(noise, (*particles, G, P), tau[..., None, :] * m, s)
+    if kl:
+        scale = fn.checked(tau[..., None] * L, constraints.lower_cholesky, "scale")
+        log_q_b = dist.kl_plus_log_prob(
+            b,
+            dist.MultivariateNormal,
+            (tau[..., None, :] * m, s),
+            dist.MultivariateNormal,
+            (data.new_full((P,), 0.0), scale[..., None, :, :]),
+        )
     log_q = log_q_joint - log_det_cut - log_det_L - log_det_tau.sum(-1) + log_q_b.sum(-1)
     return Draw(OrdinalLatents(cut, L, tau, b), log_q)
 
@@ -315,14 +345,19 @@ LINES = (
     (133, 12),
     (136, 2),
     (139, 15),
-    (228, 16),
-    (251, 17),
-    (270, 19),
-    (277, 20),
-    (284, 17),
-    (291, 21),
-    (292, 16),
-    (328, 2),
+    (220, 7),
+    (221, 15),
+    (246, 16),
+    (272, 17),
+    (291, 19),
+    (298, 20),
+    (305, 17),
+    (312, 21),
+    (313, 16),
+    (314, 7),
+    (315, 21),
+    (322, 16),
+    (363, 2),
 )
 
 Ordinal = Model(
@@ -375,5 +410,5 @@ Ordinal = Model(
     source_sha256="2abdebefe2b9df1536c13eb1f278730dc24cbcd0efe6e21ca11045d10f7cde5d",
     lines=LINES,
 )
-Auto = Guide(name="Auto", function=auto, model=Ordinal)
-Rows = Guide(name="Rows", function=rows, model=Ordinal)
+Auto = Guide(name="Auto", function=auto, model=Ordinal, kl=("tau", "b"), marginals=("tau", "b"))
+Rows = Guide(name="Rows", function=rows, model=Ordinal, kl=("b",), marginals=("tau",))

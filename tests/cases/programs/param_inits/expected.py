@@ -129,6 +129,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[InitsLatents]:
     """Guide G for Inits.
 
@@ -159,6 +160,8 @@ def g(
     G.xx: [N] real, a row for each of obs
     G.yy: [N, K] real, a row for each of obs
     G.zz: [N] positive, a row for each of obs
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -284,6 +287,31 @@ def g(
     )
     u, log_q_u = dist.Normal.draw(noise, (*particles, data.obs.length), p + r + w + xx, l * zz)
     q, log_q_q = dist.Normal.draw(noise, (*particles, data.obs.length, K), q0 + s + u0 + yy, c * t)
+    if kl:
+        log_q_z = dist.kl_plus_log_prob(
+            z,
+            dist.MultivariateNormal,
+            (
+                a
+                + b
+                + fn.matvec(f, j)
+                + fn.expand(
+                    (h + i + mm + o + k.sum(-1) + n.sum(-1) + d.sum(-1) + e.sum((-2, -1)))[
+                        ..., None
+                    ],
+                    (K,),
+                ),
+                g0,
+            ),
+            dist.Normal,
+            (0.0, 1.0),
+        )
+        log_q_u = dist.kl_plus_log_prob(
+            u, dist.Normal, (p + r + w + xx, l * zz), dist.Normal, (0.0, 1.0)
+        )
+        log_q_q = dist.kl_plus_log_prob(
+            q, dist.Normal, (q0 + s + u0 + yy, c * t), dist.Normal, (z[..., None, :], 1.0)
+        )
     log_q = log_q_z + data.obs.scale * log_q_u.sum(-1) + data.obs.scale * log_q_q.sum((-2, -1))
     return Draw(InitsLatents(z, u, q), log_q)
 
@@ -306,36 +334,40 @@ LINES = (
     (122, 9),
     (123, 2),
     (126, 18),
-    (168, 19),
-    (169, 20),
-    (170, 21),
-    (176, 22),
-    (177, 23),
-    (183, 24),
-    (186, 25),
-    (192, 26),
-    (193, 27),
-    (199, 28),
-    (200, 29),
-    (201, 30),
-    (204, 31),
-    (210, 32),
-    (211, 33),
-    (212, 36),
-    (215, 37),
-    (218, 38),
-    (225, 39),
-    (232, 40),
-    (239, 41),
-    (246, 42),
-    (253, 43),
-    (260, 44),
-    (267, 45),
-    (274, 34),
-    (285, 46),
-    (286, 47),
-    (287, 18),
-    (341, 2),
+    (171, 19),
+    (172, 20),
+    (173, 21),
+    (179, 22),
+    (180, 23),
+    (186, 24),
+    (189, 25),
+    (195, 26),
+    (196, 27),
+    (202, 28),
+    (203, 29),
+    (204, 30),
+    (207, 31),
+    (213, 32),
+    (214, 33),
+    (215, 36),
+    (218, 37),
+    (221, 38),
+    (228, 39),
+    (235, 40),
+    (242, 41),
+    (249, 42),
+    (256, 43),
+    (263, 44),
+    (270, 45),
+    (277, 34),
+    (288, 46),
+    (289, 47),
+    (290, 18),
+    (291, 34),
+    (309, 46),
+    (312, 47),
+    (315, 18),
+    (373, 2),
 )
 
 Inits = Model(
@@ -372,4 +404,6 @@ Inits = Model(
     source_sha256="d5d08158699634b16a3d1c98b64ba643168c7e32d9d011baaf94f71f296b7f67",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Inits)
+G = Guide(
+    name="G", function=g, model=Inits, kl=InitsLatents._fields, marginals=InitsLatents._fields
+)

@@ -91,6 +91,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[SimpleLatents]:
     """Guide G for Simple.
 
@@ -112,6 +113,8 @@ def g(
     G.n: [] unit
     G.o: [] nonnegative
     G.p: [2, 3] simplex
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -212,6 +215,17 @@ def g(
         fn.expand((m + n)[..., None], (3,)),
         fn.expand((a + e + o)[..., None], (3,)),
     )
+    if kl:
+        log_q_z = dist.kl_plus_log_prob(
+            z, dist.MultivariateNormal, (mean_of, chol), dist.Normal, (0.0, 1.0)
+        )
+        log_q_t = dist.kl_plus_log_prob(
+            t,
+            dist.LogNormal,
+            (fn.expand((m + n)[..., None], (3,)), fn.expand((a + e + o)[..., None], (3,))),
+            dist.LogNormal,
+            (0.0, 1.0),
+        )
     log_q = log_q_z + log_q_t.sum(-1)
     return Draw(SimpleLatents(z, t), log_q)
 
@@ -230,29 +244,32 @@ LINES = (
     (84, 5),
     (85, 2),
     (88, 7),
-    (119, 8),
-    (125, 9),
-    (132, 10),
-    (139, 11),
-    (147, 12),
-    (153, 13),
-    (156, 14),
-    (162, 15),
-    (168, 16),
-    (174, 17),
-    (180, 18),
-    (186, 19),
-    (192, 20),
-    (195, 21),
-    (196, 22),
-    (199, 23),
-    (205, 24),
-    (206, 25),
-    (207, 26),
-    (208, 27),
-    (209, 28),
-    (215, 7),
-    (258, 2),
+    (122, 8),
+    (128, 9),
+    (135, 10),
+    (142, 11),
+    (150, 12),
+    (156, 13),
+    (159, 14),
+    (165, 15),
+    (171, 16),
+    (177, 17),
+    (183, 18),
+    (189, 19),
+    (195, 20),
+    (198, 21),
+    (199, 22),
+    (202, 23),
+    (208, 24),
+    (209, 25),
+    (210, 26),
+    (211, 27),
+    (212, 28),
+    (218, 7),
+    (219, 27),
+    (222, 28),
+    (229, 7),
+    (275, 2),
 )
 
 Simple = Model(
@@ -273,4 +290,6 @@ Simple = Model(
     source_sha256="1314dcc99539ca395df715cc9101fa5caff500f0dda806c140dec339fa187ada",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Simple)
+G = Guide(
+    name="G", function=g, model=Simple, kl=SimpleLatents._fields, marginals=SimpleLatents._fields
+)

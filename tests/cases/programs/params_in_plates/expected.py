@@ -124,6 +124,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[LocalLatents]:
     """Guide G for Local.
 
@@ -135,6 +136,8 @@ def g(
     G.rs: [N] positive, a row for each of row
     G.bm: [N, M, T, K] real, a row for each of row and cell
     G.bs: [N, M, T, K] positive, a row for each of row and cell
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -194,6 +197,18 @@ def g(
         bm + ra[..., None, None, None],
         bs * rs[..., None, None, None],
     )
+    if kl:
+        log_q_c = dist.kl_plus_log_prob(
+            c, dist.Dirichlet, (cc + dd,), dist.Dirichlet, (data.new_full((K,), 1.0),)
+        )
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (ra, rs), dist.Normal, (0.0, 1.0))
+        log_q_b = dist.kl_plus_log_prob(
+            b,
+            dist.Normal,
+            (bm + ra[..., None, None, None], bs * rs[..., None, None, None]),
+            dist.Normal,
+            (a[..., None, None, None], 1.0),
+        )
     log_q = (
         data.cell.scale * log_q_c.sum(-1)
         + log_q_a.sum(-1)
@@ -208,6 +223,7 @@ def h(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[LocalLatents]:
     """Guide H for Local.
 
@@ -219,6 +235,8 @@ def h(
     H.b_scale: [N, M, T, K] positive, a row for each of row and cell
     H.c_loc: [M, K - 1] real, a row for each of cell
     H.c_scale: [M, K - 1] positive, a row for each of cell
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -275,6 +293,11 @@ def h(
         noise, (*particles, data.cell.length, K - 1), c_loc, c_scale
     )
     c, log_det_c = constraints.simplex.push(c_free)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (a_loc, a_scale), dist.Normal, (0.0, 1.0))
+        log_q_b = dist.kl_plus_log_prob(
+            b, dist.Normal, (b_loc, b_scale), dist.Normal, (a[..., None, None, None], 1.0)
+        )
     log_q = (
         log_q_a.sum(-1)
         + data.cell.scale * log_q_b.sum((-4, -3, -2, -1))
@@ -393,28 +416,32 @@ LINES = (
     (117, 9),
     (118, 2),
     (121, 14),
-    (146, 16),
-    (153, 17),
-    (161, 21),
-    (168, 22),
-    (175, 26),
-    (182, 27),
-    (189, 18),
-    (190, 23),
-    (191, 28),
-    (197, 14),
-    (205, 31),
-    (286, 32),
-    (312, 34),
-    (313, 35),
-    (314, 33),
-    (321, 34),
-    (342, 35),
-    (363, 33),
-    (364, 34),
-    (368, 35),
-    (372, 32),
-    (420, 2),
+    (149, 16),
+    (156, 17),
+    (164, 21),
+    (171, 22),
+    (178, 26),
+    (185, 27),
+    (192, 18),
+    (193, 23),
+    (194, 28),
+    (200, 14),
+    (201, 18),
+    (204, 23),
+    (205, 28),
+    (212, 14),
+    (220, 31),
+    (309, 32),
+    (335, 34),
+    (336, 35),
+    (337, 33),
+    (344, 34),
+    (365, 35),
+    (386, 33),
+    (387, 34),
+    (391, 35),
+    (395, 32),
+    (447, 2),
 )
 
 Local = Model(
@@ -449,6 +476,6 @@ Local = Model(
     source_sha256="637245eb2737fc692c821baa3bb2618702ad4ee6df4f21fd94b3aa776f8da06f",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Local)
-H = Guide(name="H", function=h, model=Local)
-I = Guide(name="I", function=i, model=Local)
+G = Guide(name="G", function=g, model=Local, kl=LocalLatents._fields, marginals=("a", "b"))
+H = Guide(name="H", function=h, model=Local, kl=("a", "b"), marginals=("a", "b"))
+I = Guide(name="I", function=i, model=Local, marginals=("b",))

@@ -125,6 +125,7 @@ def twice(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[AgainLatents]:
     """Guide Twice for Again.
 
@@ -133,6 +134,8 @@ def twice(
     Twice.la: [N] real, a row for each of row
     Twice.s: [] positive
     Twice.lb: [N] real, a row for each of row
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -160,6 +163,19 @@ def twice(
     mu, log_q_mu = dist.Normal.draw(noise, particles, 0.0, s)
     b, log_q_b = dist.Normal.draw(noise, (*particles, N), lb + la * mu[..., None] + data.x, s)
     c, log_q_c = dist.Normal.draw(noise, (*particles, M), mu[..., None], s)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (la, s), dist.Normal, (0.0, 1.0))
+        log_q_mu = dist.kl_plus_log_prob(mu, dist.Normal, (0.0, s), dist.Normal, (0.0, 1.0))
+        log_q_b = dist.kl_plus_log_prob(
+            b,
+            dist.Normal,
+            (lb + la * mu[..., None] + data.x, s),
+            dist.Normal,
+            (a + mu[..., None], 1.0),
+        )
+        log_q_c = dist.kl_plus_log_prob(
+            c, dist.Normal, (mu[..., None], s), dist.Normal, (mu[..., None], 1.0)
+        )
     log_q = log_q_a.sum(-1) + log_q_mu + log_q_b.sum(-1) + log_q_c.sum(-1)
     return Draw(AgainLatents(a, mu, b, c), log_q)
 
@@ -185,15 +201,20 @@ LINES = (
     (118, 14),
     (119, 2),
     (122, 17),
-    (142, 18),
-    (149, 19),
-    (152, 23),
-    (159, 20),
-    (160, 21),
-    (161, 24),
-    (162, 26),
-    (163, 17),
-    (199, 2),
+    (145, 18),
+    (152, 19),
+    (155, 23),
+    (162, 20),
+    (163, 21),
+    (164, 24),
+    (165, 26),
+    (166, 17),
+    (167, 20),
+    (168, 21),
+    (169, 24),
+    (176, 26),
+    (179, 17),
+    (220, 2),
 )
 
 Again = Model(
@@ -226,4 +247,6 @@ Again = Model(
     source_sha256="34aa16bd2bbecd370eb376ef5edf66c31d700240b5c86847a109a01fb349ec58",
     lines=LINES,
 )
-Twice = Guide(name="Twice", function=twice, model=Again)
+Twice = Guide(
+    name="Twice", function=twice, model=Again, kl=AgainLatents._fields, marginals=("a", "mu")
+)

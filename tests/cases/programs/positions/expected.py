@@ -268,6 +268,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[PositionsLatents]:
     """Guide G for Positions.
 
@@ -285,6 +286,8 @@ def g(
     G.bump_scale: [K] positive, a row for each of topic
     G.load_loc: [K, N, 3] real, a row for each of topic and node
     G.load_scale: [K, N, 3] positive, a row for each of topic and node
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -371,6 +374,22 @@ def g(
     phi, log_det_phi = constraints.simplex.push(phi_free)
     bump, log_q_bump = dist.Normal.draw(noise, (*particles, K), bump_loc, bump_scale)
     load, log_q_load = dist.Normal.draw(noise, (*particles, K, N, 3), load_loc, load_scale)
+    if kl:
+        log_q_field = dist.kl_plus_log_prob(
+            field, dist.Normal, (field_loc, field_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_pair = dist.kl_plus_log_prob(
+            pair, dist.Normal, (pair_loc, pair_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_cube = dist.kl_plus_log_prob(
+            cube, dist.Normal, (cube_loc, cube_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_bump = dist.kl_plus_log_prob(
+            bump, dist.Normal, (bump_loc, bump_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_load = dist.kl_plus_log_prob(
+            load, dist.Normal, (load_loc, load_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         log_q_field.sum(-1)
         + log_q_pair.sum((-2, -1))
@@ -435,7 +454,7 @@ LINES = (
     (259, 42),
     (262, 3),
     (265, 47),
-    (441, 3),
+    (460, 3),
 )
 
 Positions = Model(
@@ -543,4 +562,10 @@ Positions = Model(
     source_sha256="0e896b689a335e90f9635db6cc966e75808c630d8e05c8aa97b63b07621ec1b1",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Positions)
+G = Guide(
+    name="G",
+    function=g,
+    model=Positions,
+    kl=("field", "pair", "cube", "bump", "load"),
+    marginals=("field", "pair", "cube", "bump", "load"),
+)

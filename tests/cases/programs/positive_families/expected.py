@@ -164,6 +164,7 @@ def each(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[PositiveLatents]:
     """Guide Each for Positive.
 
@@ -171,6 +172,8 @@ def each(
 
     Each.m: [] real
     Each.s: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -190,6 +193,16 @@ def each(
     i, log_q_i = dist.Chi2.draw(noise, particles, s)
     j, log_q_j = dist.Weibull.draw(noise, particles, s, 2.0)
     k, log_q_k = dist.Pareto.draw(noise, particles, 2.0, s)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.LogNormal, (m, s), dist.LogNormal, (0.0, 1.0))
+        log_q_b = dist.kl_plus_log_prob(b, dist.HalfNormal, (s,), dist.HalfNormal, (a,))
+        log_q_e = dist.kl_plus_log_prob(e, dist.Exponential, (s,), dist.Exponential, (d,))
+        log_q_f = dist.kl_plus_log_prob(f, dist.Gamma, (s, 1.0), dist.Gamma, (2.0, 1.0))
+        log_q_g = dist.kl_plus_log_prob(g, dist.GammaScale, (2.0, s), dist.GammaScale, (2.0, f))
+        log_q_h = dist.kl_plus_log_prob(
+            h, dist.InverseGamma, (3.0, s), dist.InverseGamma, (3.0, 1.0)
+        )
+        log_q_i = dist.kl_plus_log_prob(i, dist.Chi2, (s,), dist.Chi2, (3.0,))
     log_q = (
         log_q_a
         + log_q_b
@@ -212,6 +225,7 @@ def pushed(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[PositiveLatents]:
     """Guide Pushed for Positive.
 
@@ -233,6 +247,8 @@ def pushed(
     Pushed.i_scale: [] positive
     Pushed.j_loc: [] real
     Pushed.j_scale: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -328,6 +344,33 @@ def pushed(
     i, log_det_i = constraints.positive.push(i_free)
     j_free, log_q_j_free = dist.Normal.draw(noise, particles, j_loc, j_scale)
     j, log_det_j = constraints.positive.push(j_free)
+    if kl:
+        log_q_a_free = (
+            dist.kl_plus_log_prob(a, dist.LogNormal, (m, 1.0), dist.LogNormal, (0.0, 1.0))
+            + log_det_a
+        )
+        log_q_e_free = (
+            dist.kl_plus_log_prob(e, dist.LogNormal, (e_loc, e_scale), dist.Exponential, (d,))
+            + log_det_e
+        )
+        log_q_f_free = (
+            dist.kl_plus_log_prob(f, dist.LogNormal, (f_loc, f_scale), dist.Gamma, (2.0, 1.0))
+            + log_det_f
+        )
+        log_q_g_free = (
+            dist.kl_plus_log_prob(g, dist.LogNormal, (g_loc, g_scale), dist.GammaScale, (2.0, f))
+            + log_det_g
+        )
+        log_q_h_free = (
+            dist.kl_plus_log_prob(
+                h, dist.LogNormal, (h_loc, h_scale), dist.InverseGamma, (3.0, 1.0)
+            )
+            + log_det_h
+        )
+        log_q_i_free = (
+            dist.kl_plus_log_prob(i, dist.LogNormal, (i_loc, i_scale), dist.Chi2, (3.0,))
+            + log_det_i
+        )
     log_q = (
         log_q_a_free
         - log_det_a
@@ -392,31 +435,42 @@ LINES = (
     (157, 18),
     (158, 2),
     (161, 22),
-    (178, 23),
-    (179, 24),
-    (182, 25),
-    (183, 26),
-    (184, 27),
-    (185, 28),
-    (186, 29),
-    (187, 30),
-    (188, 31),
-    (189, 32),
-    (190, 33),
-    (191, 34),
-    (192, 35),
-    (193, 22),
-    (209, 38),
-    (240, 39),
-    (241, 43),
-    (247, 44),
-    (310, 40),
-    (312, 41),
-    (314, 42),
-    (316, 43),
-    (317, 44),
-    (331, 38),
-    (422, 2),
+    (181, 23),
+    (182, 24),
+    (185, 25),
+    (186, 26),
+    (187, 27),
+    (188, 28),
+    (189, 29),
+    (190, 30),
+    (191, 31),
+    (192, 32),
+    (193, 33),
+    (194, 34),
+    (195, 35),
+    (196, 22),
+    (197, 25),
+    (198, 26),
+    (199, 29),
+    (200, 30),
+    (201, 31),
+    (202, 32),
+    (205, 33),
+    (206, 22),
+    (222, 38),
+    (256, 39),
+    (257, 43),
+    (263, 44),
+    (326, 40),
+    (328, 41),
+    (330, 42),
+    (332, 43),
+    (333, 44),
+    (347, 38),
+    (348, 40),
+    (352, 44),
+    (374, 38),
+    (476, 2),
 )
 
 Positive = Model(
@@ -450,5 +504,17 @@ Positive = Model(
     source_sha256="f274bc6dc78ecbc08faf04dc39929334e50945bd0b62943446836be4a0cfe0e2",
     lines=LINES,
 )
-Each = Guide(name="Each", function=each, model=Positive)
-Pushed = Guide(name="Pushed", function=pushed, model=Positive)
+Each = Guide(
+    name="Each",
+    function=each,
+    model=Positive,
+    kl=("a", "b", "e", "f", "g", "h", "i"),
+    marginals=PositiveLatents._fields,
+)
+Pushed = Guide(
+    name="Pushed",
+    function=pushed,
+    model=Positive,
+    kl=("a", "e", "f", "g", "h", "i"),
+    marginals=("a", "b", "c", "d", "e", "f", "g", "h", "i", "j"),
+)

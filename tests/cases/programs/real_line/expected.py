@@ -137,6 +137,7 @@ def each(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[RealLineLatents]:
     """Guide Each for RealLine.
 
@@ -144,6 +145,8 @@ def each(
 
     Each.m: [] real
     Each.s: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -161,6 +164,9 @@ def each(
     g, log_q_g = dist.Logistic.draw(noise, particles, f, s)
     h, log_q_h = dist.Gumbel.draw(noise, particles, g, s)
     i, log_q_i = dist.Point.draw(noise, particles, m)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (m, s), dist.Normal, (0.0, 1.0))
+        log_q_d = dist.kl_plus_log_prob(d, dist.Laplace, (c, s), dist.Laplace, (c, 1.0))
     log_q = log_q_a + log_q_b + log_q_c + log_q_d + log_q_e + log_q_f + log_q_g + log_q_h + log_q_i
     return Draw(RealLineLatents(a, b, c, d, e, f, g, h, i), log_q)
 
@@ -237,20 +243,23 @@ LINES = (
     (130, 15),
     (131, 3),
     (134, 19),
-    (151, 20),
-    (152, 21),
-    (155, 22),
-    (156, 23),
-    (157, 24),
-    (158, 25),
-    (159, 26),
-    (160, 27),
-    (161, 28),
-    (162, 29),
-    (163, 30),
-    (164, 19),
-    (168, 33),
-    (256, 3),
+    (154, 20),
+    (155, 21),
+    (158, 22),
+    (159, 23),
+    (160, 24),
+    (161, 25),
+    (162, 26),
+    (163, 27),
+    (164, 28),
+    (165, 29),
+    (166, 30),
+    (167, 19),
+    (168, 22),
+    (169, 25),
+    (170, 19),
+    (174, 33),
+    (265, 3),
 )
 
 RealLine = Model(
@@ -281,5 +290,5 @@ RealLine = Model(
     source_sha256="c04f7d92f8750ac53fe84b9fc0e492dad1cef2c3377afcee4d133bab2d33ee1e",
     lines=LINES,
 )
-Each = Guide(name="Each", function=each, model=RealLine)
-Auto = Guide(name="Auto", function=auto, model=RealLine)
+Each = Guide(name="Each", function=each, model=RealLine, kl=("a", "d"), marginals=("a",))
+Auto = Guide(name="Auto", function=auto, model=RealLine, marginals=RealLineLatents._fields)

@@ -178,6 +178,7 @@ def auto(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[RowOfLatents]:
     """Guide Auto for RowOf.
 
@@ -187,6 +188,8 @@ def auto(
     Auto.f_scale: [N] positive
     Auto.g_loc: [N, K] real
     Auto.g_scale: [N, K] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -213,6 +216,11 @@ def auto(
     )
     f, log_q_f = dist.Normal.draw(noise, (*particles, N), f_loc, f_scale)
     g, log_q_g = dist.Normal.draw(noise, (*particles, N, K), g_loc, g_scale)
+    if kl:
+        log_q_f = dist.kl_plus_log_prob(
+            f, dist.Normal, (f_loc, f_scale), dist.GaussianRandomWalk, (1.0,)
+        )[..., None]
+        log_q_g = dist.kl_plus_log_prob(g, dist.Normal, (g_loc, g_scale), dist.Normal, (0.0, 1.0))
     log_q = log_q_f.sum(-1) + log_q_g.sum((-2, -1))
     return Draw(RowOfLatents(f, g), log_q)
 
@@ -223,12 +231,15 @@ def batch(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[RowOfLatents]:
     """Guide Batch for RowOf.
 
     Parameters, at the shape in which they are stored:
 
     Batch.m: [N] real
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -245,6 +256,17 @@ def batch(
         m[..., None] + data.new_full((N, K), 0.0),
         data.new_full((N, K), 1.0),
     )
+    if kl:
+        log_q_f = dist.kl_plus_log_prob(
+            f, dist.Normal, (m, data.new_full((N,), 1.0)), dist.GaussianRandomWalk, (1.0,)
+        )[..., None]
+        log_q_g = dist.kl_plus_log_prob(
+            g,
+            dist.Normal,
+            (m[..., None] + data.new_full((N, K), 0.0), data.new_full((N, K), 1.0)),
+            dist.Normal,
+            (0.0, 1.0),
+        )
     log_q = log_q_f.sum(-1) + log_q_g.sum((-2, -1))
     return Draw(RowOfLatents(f, g), log_q)
 
@@ -255,12 +277,15 @@ def batched_auto(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[BatchedLatents]:
     """Guide BatchedAuto for Batched.
 
     Parameters, at the shape in which they are stored:
 
     BatchedAuto.m: [N] real
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -273,6 +298,13 @@ def batched_auto(
     a, log_q_a = dist.Normal.draw(
         noise, (*particles, data.obs.length), fn.batch_rows(m, data.obs, -1), 1.0
     )
+    if kl:
+        log_q_f = dist.kl_plus_log_prob(
+            f, dist.Normal, (m, data.new_full((N,), 1.0)), dist.GaussianRandomWalk, (1.0,)
+        )[..., None]
+        log_q_a = dist.kl_plus_log_prob(
+            a, dist.Normal, (fn.batch_rows(m, data.obs, -1), 1.0), dist.Normal, (0.0, 1.0)
+        )
     log_q = log_q_f.sum(-1) + data.obs.scale * log_q_a.sum(-1)
     return Draw(BatchedLatents(f, a), log_q)
 
@@ -305,18 +337,24 @@ LINES = (
     (171, 25),
     (172, 20),
     (175, 13),
-    (220, 14),
-    (238, 15),
-    (241, 16),
-    (242, 17),
-    (248, 14),
-    (252, 28),
-    (269, 29),
-    (272, 30),
-    (273, 32),
-    (276, 28),
-    (322, 2),
-    (348, 20),
+    (228, 14),
+    (249, 15),
+    (252, 16),
+    (253, 17),
+    (259, 14),
+    (260, 16),
+    (263, 17),
+    (270, 14),
+    (274, 28),
+    (294, 29),
+    (297, 30),
+    (298, 32),
+    (301, 28),
+    (302, 30),
+    (305, 32),
+    (308, 28),
+    (360, 2),
+    (386, 20),
 )
 
 RowOf = Model(
@@ -363,6 +401,20 @@ Batched = Model(
     source_sha256="5bc9cc6152f8e38995def2dcf8db1adffaa78b8a71fc11a59bc0b749c7f52fad",
     lines=LINES,
 )
-Auto = Guide(name="Auto", function=auto, model=RowOf)
-Batch = Guide(name="Batch", function=batch, model=RowOf)
-BatchedAuto = Guide(name="BatchedAuto", function=batched_auto, model=Batched)
+Auto = Guide(
+    name="Auto", function=auto, model=RowOf, kl=RowOfLatents._fields, marginals=RowOfLatents._fields
+)
+Batch = Guide(
+    name="Batch",
+    function=batch,
+    model=RowOf,
+    kl=RowOfLatents._fields,
+    marginals=RowOfLatents._fields,
+)
+BatchedAuto = Guide(
+    name="BatchedAuto",
+    function=batched_auto,
+    model=Batched,
+    kl=BatchedLatents._fields,
+    marginals=BatchedLatents._fields,
+)

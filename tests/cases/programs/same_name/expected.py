@@ -247,6 +247,7 @@ def math_guide(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[TorchLatents]:
     """Guide Math for Torch.
 
@@ -254,6 +255,8 @@ def math_guide(
 
     Math.c_loc: [K] real
     Math.c_scale: [K] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -269,6 +272,10 @@ def math_guide(
         event_dim=1,
     )
     c, log_q_c = dist.Normal.draw(noise, (*particles, K), c_loc, c_scale)
+    if kl:
+        log_q_c = dist.kl_plus_log_prob(
+            c, dist.Normal, (c_loc, c_scale), dist.Normal, (data.new_tensor(range(K)), 1.0)
+        )
     log_q = log_q_c.sum(-1)
     return Draw(TorchLatents(c), log_q)
 
@@ -279,6 +286,7 @@ def int_guide(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[RangeLatents]:
     """Guide Int for Range.
 
@@ -286,6 +294,8 @@ def int_guide(
 
     Int.d_loc: [] real
     Int.d_scale: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -297,6 +307,8 @@ def int_guide(
         "Int.d_scale", lambda: data.new_full((), 0.1), constraint=constraints.positive, event_dim=0
     )
     d, log_q_d = dist.Normal.draw(noise, particles, d_loc, d_scale)
+    if kl:
+        log_q_d = dist.kl_plus_log_prob(d, dist.Normal, (d_loc, d_scale), dist.Normal, (0.0, 1.0))
     log_q = log_q_d
     return Draw(RangeLatents(d), log_q)
 
@@ -345,12 +357,12 @@ LINES = (
     (190, 5),
     (217, 7),
     (244, 12),
-    (276, 14),
-    (304, 15),
-    (356, 2),
-    (370, 6),
-    (384, 8),
-    (398, 13),
+    (283, 14),
+    (316, 15),
+    (368, 2),
+    (382, 6),
+    (396, 8),
+    (410, 13),
 )
 
 radon = Model(
@@ -411,6 +423,6 @@ Range = Model(
 )
 radon_density = Guide(name="radon_density", function=radon_density_guide, model=radon)
 RadonDensity = Guide(name="RadonDensity", function=radon_density_guide_, model=radonData)
-Math = Guide(name="Math", function=math_guide, model=Torch)
-Int = Guide(name="Int", function=int_guide, model=Range)
+Math = Guide(name="Math", function=math_guide, model=Torch, kl=("c",), marginals=("c",))
+Int = Guide(name="Int", function=int_guide, model=Range, kl=("d",), marginals=("d",))
 HTTPServer2Guide = Guide(name="HTTPServer2Guide", function=http_server2_guide, model=Range)

@@ -253,4 +253,4 @@ Arma = Model(
     source_sha256="c0b6e7127affcc7babe5fcf8c873da0feec21b7e54600b5e3570d3ddb836eef5",
     lines=LINES,
 )
-FullRank = Guide(name="FullRank", function=full_rank, model=Arma)
+FullRank = Guide(name="FullRank", function=full_rank, model=Arma, marginals=ArmaLatents._fields)

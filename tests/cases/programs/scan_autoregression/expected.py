@@ -163,6 +163,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[AutoregressionLatents]:
     """Guide G for Autoregression.
 
@@ -178,6 +179,8 @@ def g(
     G.phi_scale: [] positive
     G.x_loc: [T] real
     G.x_scale: [T] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -229,6 +232,19 @@ def g(
     phi_free, log_q_phi_free = dist.Normal.draw(noise, particles, phi_loc, phi_scale)
     phi, log_det_phi = constraints.interval(-1.0, 1.0).push(phi_free)
     x, log_q_x = dist.Normal.draw(noise, (*particles, T), x_loc, x_scale)
+    if kl:
+        log_q_alpha = dist.kl_plus_log_prob(
+            alpha, dist.Normal, (alpha_loc, alpha_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_beta = dist.kl_plus_log_prob(
+            beta, dist.Normal, (beta_loc, beta_scale), dist.Normal, (0.0, 0.5)
+        )
+        log_q_sigma_free = (
+            dist.kl_plus_log_prob(
+                sigma, dist.LogNormal, (sigma_loc, sigma_scale), dist.HalfNormal, (1.0,)
+            )
+            + log_det_sigma
+        )
     log_q = (
         log_q_alpha
         + log_q_beta.sum(-1)
@@ -281,7 +297,7 @@ LINES = (
     (156, 18),
     (157, 3),
     (160, 23),
-    (287, 3),
+    (303, 3),
 )
 
 Autoregression = Model(
@@ -309,4 +325,10 @@ Autoregression = Model(
     source_sha256="d0420d207879fb36df8ef1e620b231ae68068a74eaa87f9e41f341885ff93e95",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Autoregression)
+G = Guide(
+    name="G",
+    function=g,
+    model=Autoregression,
+    kl=("alpha", "beta", "sigma"),
+    marginals=AutoregressionLatents._fields,
+)

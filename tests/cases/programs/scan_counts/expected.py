@@ -274,4 +274,4 @@ Counts = Model(
     source_sha256="cbe8c1efabba92e84b8c57e914c07e5a9859568fa8434fcb61c30a1449000d93",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Counts)
+G = Guide(name="G", function=g, model=Counts, marginals=("p",))

@@ -331,4 +331,6 @@ Garch = Model(
     source_sha256="dcf6122b34a76a19137b6ef6a96963158eaacde42e673d75100cefc483222a59",
     lines=LINES,
 )
-MeanField = Guide(name="MeanField", function=mean_field, model=Garch)
+MeanField = Guide(
+    name="MeanField", function=mean_field, model=Garch, marginals=("mu", "alpha0", "alpha1")
+)

@@ -129,6 +129,7 @@ def mean_field(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[LocalLevelLatents]:
     """Guide MeanField for LocalLevel.
 
@@ -142,6 +143,8 @@ def mean_field(
     MeanField.sigma_scale: [] positive
     MeanField.x_loc: [T] real
     MeanField.x_scale: [T] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -201,6 +204,22 @@ def mean_field(
     sigma_free, log_q_sigma_free = dist.Normal.draw(noise, particles, sigma_loc, sigma_scale)
     sigma, log_det_sigma = constraints.positive.push(sigma_free)
     x, log_q_x = dist.Normal.draw(noise, (*particles, T), x_loc, x_scale)
+    if kl:
+        log_q_drift = dist.kl_plus_log_prob(
+            drift, dist.Normal, (drift_loc, drift_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_tau_free = (
+            dist.kl_plus_log_prob(
+                tau, dist.LogNormal, (tau_loc, tau_scale), dist.HalfNormal, (1.0,)
+            )
+            + log_det_tau
+        )
+        log_q_sigma_free = (
+            dist.kl_plus_log_prob(
+                sigma, dist.LogNormal, (sigma_loc, sigma_scale), dist.HalfNormal, (1.0,)
+            )
+            + log_det_sigma
+        )
     log_q = (
         log_q_drift
         + log_q_tau_free
@@ -218,6 +237,7 @@ def markov(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[LocalLevelLatents]:
     """Guide Markov for LocalLevel.
 
@@ -232,6 +252,8 @@ def markov(
     Markov.a: [T] real
     Markov.b: [T] real
     Markov.s: [T] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -290,6 +312,22 @@ def markov(
         before = x_t
     x = fn.stack(x_steps, -1)
     log_q_x = fn.stack(log_q_x_steps, -1)
+    if kl:
+        log_q_drift = dist.kl_plus_log_prob(
+            drift, dist.Normal, (drift_loc, drift_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_tau_free = (
+            dist.kl_plus_log_prob(
+                tau, dist.LogNormal, (tau_loc, tau_scale), dist.HalfNormal, (1.0,)
+            )
+            + log_det_tau
+        )
+        log_q_sigma_free = (
+            dist.kl_plus_log_prob(
+                sigma, dist.LogNormal, (sigma_loc, sigma_scale), dist.HalfNormal, (1.0,)
+            )
+            + log_det_sigma
+        )
     log_q = (
         log_q_drift
         + log_q_tau_free
@@ -307,6 +345,7 @@ def apart(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[LocalLevelLatents]:
     """Guide Apart for LocalLevel.
 
@@ -320,6 +359,8 @@ def apart(
     Apart.sigma_scale: [] positive
     Apart.b: [T] real
     Apart.s: [T] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -362,6 +403,22 @@ def apart(
     sigma_free, log_q_sigma_free = dist.Normal.draw(noise, particles, sigma_loc, sigma_scale)
     sigma, log_det_sigma = constraints.positive.push(sigma_free)
     x, log_q_x = dist.Normal.draw(noise, (*particles, T), b, s)
+    if kl:
+        log_q_drift = dist.kl_plus_log_prob(
+            drift, dist.Normal, (drift_loc, drift_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_tau_free = (
+            dist.kl_plus_log_prob(
+                tau, dist.LogNormal, (tau_loc, tau_scale), dist.HalfNormal, (1.0,)
+            )
+            + log_det_tau
+        )
+        log_q_sigma_free = (
+            dist.kl_plus_log_prob(
+                sigma, dist.LogNormal, (sigma_loc, sigma_scale), dist.HalfNormal, (1.0,)
+            )
+            + log_det_sigma
+        )
     log_q = (
         log_q_drift
         + log_q_tau_free
@@ -402,27 +459,31 @@ LINES = (
     (122, 10),
     (123, 3),
     (126, 16),
-    (215, 18),
-    (240, 19),
-    (267, 20),
-    (270, 21),
-    (273, 22),
-    (276, 19),
-    (281, 23),
-    (282, 24),
-    (284, 23),
-    (285, 24),
-    (290, 25),
-    (291, 24),
-    (293, 18),
-    (304, 29),
-    (328, 30),
-    (355, 31),
-    (356, 32),
-    (359, 30),
-    (364, 33),
-    (365, 29),
-    (428, 3),
+    (234, 18),
+    (262, 19),
+    (289, 20),
+    (292, 21),
+    (295, 22),
+    (298, 19),
+    (303, 23),
+    (304, 24),
+    (306, 23),
+    (307, 24),
+    (312, 25),
+    (313, 24),
+    (315, 18),
+    (316, 19),
+    (331, 18),
+    (342, 29),
+    (369, 30),
+    (396, 31),
+    (397, 32),
+    (400, 30),
+    (405, 33),
+    (406, 29),
+    (407, 30),
+    (422, 29),
+    (489, 3),
 )
 
 LocalLevel = Model(
@@ -447,6 +508,24 @@ LocalLevel = Model(
     source_sha256="5e755257573d8ab0d2bffe2728c2d500de6f8203a47d6c27825e911192f14864",
     lines=LINES,
 )
-MeanField = Guide(name="MeanField", function=mean_field, model=LocalLevel)
-Markov = Guide(name="Markov", function=markov, model=LocalLevel)
-Apart = Guide(name="Apart", function=apart, model=LocalLevel)
+MeanField = Guide(
+    name="MeanField",
+    function=mean_field,
+    model=LocalLevel,
+    kl=("drift", "tau", "sigma"),
+    marginals=LocalLevelLatents._fields,
+)
+Markov = Guide(
+    name="Markov",
+    function=markov,
+    model=LocalLevel,
+    kl=("drift", "tau", "sigma"),
+    marginals=("drift", "tau", "sigma"),
+)
+Apart = Guide(
+    name="Apart",
+    function=apart,
+    model=LocalLevel,
+    kl=("drift", "tau", "sigma"),
+    marginals=("drift", "tau", "sigma"),
+)

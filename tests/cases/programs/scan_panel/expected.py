@@ -156,6 +156,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[PanelLatents]:
     """Guide G for Panel.
 
@@ -171,6 +172,8 @@ def g(
     G.z0_scale: [N, K] positive, a row for each of unit
     G.b: [N, T, K] real, a row for each of unit
     G.s: [N, K] positive, a row for each of unit
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -259,6 +262,21 @@ def g(
         before = x_t
     x = fn.stack(x_steps, -2)
     log_q_x = fn.stack(log_q_x_steps, -1)
+    if kl:
+        log_q_A = dist.kl_plus_log_prob(A, dist.Normal, (A_loc, A_scale), dist.Normal, (0.0, 0.3))
+        log_q_noise_scale_free = (
+            dist.kl_plus_log_prob(
+                noise_scale,
+                dist.LogNormal,
+                (noise_scale_loc, noise_scale_scale),
+                dist.HalfNormal,
+                (1.0,),
+            )
+            + log_det_noise_scale
+        )
+        log_q_z0 = dist.kl_plus_log_prob(
+            z0, dist.Normal, (z0_loc, z0_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         log_q_A.sum((-2, -1))
         + log_q_L_free.sum(-1)
@@ -302,21 +320,24 @@ LINES = (
     (146, 14),
     (150, 3),
     (153, 22),
-    (182, 23),
-    (215, 25),
-    (229, 26),
-    (236, 27),
-    (243, 23),
-    (250, 25),
-    (251, 28),
-    (252, 30),
+    (185, 23),
+    (218, 25),
+    (232, 26),
+    (239, 27),
+    (246, 23),
+    (253, 25),
     (254, 28),
-    (255, 29),
-    (256, 30),
-    (259, 31),
-    (260, 30),
-    (262, 22),
-    (322, 3),
+    (255, 30),
+    (257, 28),
+    (258, 29),
+    (259, 30),
+    (262, 31),
+    (263, 30),
+    (265, 22),
+    (266, 23),
+    (277, 25),
+    (280, 22),
+    (343, 3),
 )
 
 Panel = Model(
@@ -363,4 +384,10 @@ Panel = Model(
     source_sha256="3ed3c022f0b8e2d2131e44eeefc84db218d218ee518a02a3526d54b09a35d1c0",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Panel)
+G = Guide(
+    name="G",
+    function=g,
+    model=Panel,
+    kl=("A", "noise_scale", "z0"),
+    marginals=("A", "noise_scale", "z0"),
+)

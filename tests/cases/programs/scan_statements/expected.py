@@ -315,6 +315,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[StatementsLatents]:
     """Guide G for Statements.
 
@@ -334,6 +335,8 @@ def g(
     G.near_scale: [R, T] positive, a row for each of row
     G.wide_loc: [R, T] real, a row for each of row
     G.wide_scale: [R, T] positive, a row for each of row
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -440,6 +443,12 @@ def g(
     near_free, log_q_near_free = dist.Normal.draw(noise, (*particles, R, T), near_loc, near_scale)
     near, log_det_near = constraints.positive.push(near_free)
     wide, log_q_wide = dist.Normal.draw(noise, (*particles, R, T), wide_loc, wide_scale)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (a_loc, a_scale), dist.Normal, (0.0, 1.0))
+        log_q_w = dist.kl_plus_log_prob(w, dist.Normal, (w_loc, w_scale), dist.Normal, (0.0, 1.0))
+        log_q_bump = dist.kl_plus_log_prob(
+            bump, dist.Normal, (bump_loc, bump_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         log_q_a
         + log_q_w.sum(-1)
@@ -549,7 +558,7 @@ LINES = (
     (308, 37),
     (309, 3),
     (312, 42),
-    (555, 3),
+    (564, 3),
 )
 
 Statements = Model(
@@ -614,4 +623,10 @@ Statements = Model(
     source_sha256="524a330ce3f56fe83e8d1d6ec51302d27afd9dcc2b4c518351269a4c7ce1c757",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Statements)
+G = Guide(
+    name="G",
+    function=g,
+    model=Statements,
+    kl=("a", "w", "bump"),
+    marginals=("a", "w", "bump", "x", "near", "wide"),
+)

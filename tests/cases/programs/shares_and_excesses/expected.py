@@ -200,6 +200,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[FamiliesLatents]:
     """Guide G for Families.
 
@@ -213,6 +214,8 @@ def g(
     G.s: [K - 1] positive
     G.a: [D, D] lower_cholesky
     G.loc: [N, K - 1] real, a row for each of obs
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -255,6 +258,19 @@ def g(
     C, log_q_C = dist.InverseWishart.draw(noise, (*particles, D, D), D + 4, a)
     C2, log_q_C2 = dist.InverseWishartScale.draw(noise, (*particles, D, D), D + 5, C)
     part, log_q_part = dist.LogisticNormal.draw(noise, (*particles, N, K), loc, s)
+    if kl:
+        log_q_heavy_free = (
+            dist.kl_plus_log_prob(
+                heavy, dist.LogNormal, (heavy_loc, heavy_scale), dist.HalfNormal, (0.3,)
+            )
+            + log_det_heavy
+        )
+        log_q_size_free = (
+            dist.kl_plus_log_prob(
+                size, dist.LogNormal, (size_loc, size_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_size
+        )
     log_q = (
         log_q_heavy_free
         - log_det_heavy
@@ -274,6 +290,7 @@ def auto(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[FamiliesLatents]:
     """Guide Auto for Families.
 
@@ -291,6 +308,8 @@ def auto(
     Auto.C2_scale: [(D * D + D) // 2] positive
     Auto.part_loc: [N, K - 1] real, a row for each of obs
     Auto.part_scale: [N, K - 1] positive, a row for each of obs
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -384,6 +403,19 @@ def auto(
         noise, (*particles, N, K - 1), part_loc, part_scale
     )
     part, log_det_part = constraints.simplex.push(part_free)
+    if kl:
+        log_q_heavy_free = (
+            dist.kl_plus_log_prob(
+                heavy, dist.LogNormal, (heavy_loc, heavy_scale), dist.HalfNormal, (0.3,)
+            )
+            + log_det_heavy
+        )
+        log_q_size_free = (
+            dist.kl_plus_log_prob(
+                size, dist.LogNormal, (size_loc, size_scale), dist.LogNormal, (0.0, 1.0)
+            )
+            + log_det_size
+        )
     log_q = (
         log_q_heavy_free
         - log_det_heavy
@@ -432,19 +464,21 @@ LINES = (
     (191, 16),
     (194, 3),
     (197, 20),
-    (223, 21),
-    (238, 22),
-    (239, 23),
-    (242, 25),
-    (243, 29),
-    (250, 21),
-    (254, 24),
-    (255, 26),
-    (256, 27),
-    (257, 30),
-    (258, 20),
-    (271, 34),
-    (450, 3),
+    (226, 21),
+    (241, 22),
+    (242, 23),
+    (245, 25),
+    (246, 29),
+    (253, 21),
+    (257, 24),
+    (258, 26),
+    (259, 27),
+    (260, 30),
+    (261, 20),
+    (262, 21),
+    (274, 20),
+    (287, 34),
+    (484, 3),
 )
 
 Families = Model(
@@ -492,5 +526,7 @@ Families = Model(
     source_sha256="0d174a49d3af3c37d7160cc3dec705c91edf567bc133e0bcd87f35fae992f017",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Families)
-Auto = Guide(name="Auto", function=auto, model=Families)
+G = Guide(name="G", function=g, model=Families, kl=("heavy", "size"), marginals=("heavy", "size"))
+Auto = Guide(
+    name="Auto", function=auto, model=Families, kl=("heavy", "size"), marginals=("heavy", "size")
+)

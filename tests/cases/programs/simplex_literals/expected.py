@@ -214,6 +214,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[SimplexesLatents]:
     """Guide G for Simplexes.
 
@@ -229,6 +230,8 @@ def g(
     G.theta_scale: [D, K - 1] positive, a row for each of doc
     G.rate_loc: [V] real
     G.rate_scale: [V] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -314,6 +317,13 @@ def g(
     theta, log_det_theta = constraints.simplex.push(theta_free)
     rate_free, log_q_rate_free = dist.Normal.draw(noise, (*particles, V), rate_loc, rate_scale)
     rate, log_det_rate = constraints.positive.push(rate_free)
+    if kl:
+        log_q_rate_free = (
+            dist.kl_plus_log_prob(
+                rate, dist.LogNormal, (rate_loc, rate_scale), dist.Gamma, (2.0, 1.0)
+            )
+            + log_det_rate
+        )
     log_q = (
         log_q_move_free.sum((-2, -1))
         - log_det_move.sum(-1)
@@ -373,7 +383,7 @@ LINES = (
     (207, 20),
     (208, 3),
     (211, 26),
-    (379, 3),
+    (389, 3),
 )
 
 Simplexes = Model(
@@ -442,4 +452,4 @@ Simplexes = Model(
     source_sha256="230186ccfe6cffa0907f5d8636c66adebc95a3f4d84e1561fca4d5ac01504000",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Simplexes)
+G = Guide(name="G", function=g, model=Simplexes, kl=("rate",), marginals=("rate",))

@@ -218,6 +218,7 @@ def hand(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[SizesLatents]:
     """Guide Hand for Sizes.
 
@@ -229,6 +230,8 @@ def hand(
     Hand.c_scale: [K + P] positive
     Hand.d_loc: [K] real
     Hand.d_scale: [K] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -268,6 +271,17 @@ def hand(
     c, log_q_c = dist.Normal.draw(noise, (*particles, K + P), c_loc, c_scale)
     d_free, log_q_d_free = dist.Normal.draw(noise, (*particles, K), d_loc, d_scale)
     d, log_det_d = constraints.simplex.push(d_free)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(
+            a, dist.Normal, (m, data.new_full((K - 1,), 1.0)), dist.Normal, (0.0, 1.0)
+        )
+        log_q_b = dist.kl_plus_log_prob(
+            b, dist.Normal, (n, data.new_full((2 * P,), 1.0)), dist.Normal, (0.0, 1.0)
+        )
+        log_q_e = dist.kl_plus_log_prob(
+            e, dist.Normal, (m, data.new_full((K - 1,), 0.3)), dist.Normal, (a[..., None, :], 1.0)
+        )
+        log_q_c = dist.kl_plus_log_prob(c, dist.Normal, (c_loc, c_scale), dist.Normal, (0.0, 1.0))
     log_q = (
         log_q_a.sum(-1)
         + log_q_b.sum(-1)
@@ -313,15 +327,20 @@ LINES = (
     (162, 2),
     (165, 19),
     (215, 20),
-    (239, 21),
-    (242, 22),
-    (245, 26),
-    (263, 23),
-    (264, 24),
-    (265, 25),
-    (268, 26),
-    (271, 20),
-    (327, 2),
+    (242, 21),
+    (245, 22),
+    (248, 26),
+    (266, 23),
+    (267, 24),
+    (268, 25),
+    (271, 26),
+    (274, 20),
+    (275, 23),
+    (278, 24),
+    (281, 25),
+    (284, 26),
+    (285, 20),
+    (346, 2),
 )
 
 Sizes = Model(
@@ -361,5 +380,7 @@ Sizes = Model(
     source_sha256="bdd635c0599f310e2d159eb0eed04d41be23b5e735590ddbf0ff05a00a83684a",
     lines=LINES,
 )
-Auto = Guide(name="Auto", function=auto, model=Sizes)
-Hand = Guide(name="Hand", function=hand, model=Sizes)
+Auto = Guide(name="Auto", function=auto, model=Sizes, marginals=("a", "b", "c", "e"))
+Hand = Guide(
+    name="Hand", function=hand, model=Sizes, kl=("a", "b", "c", "e"), marginals=("a", "b", "c", "e")
+)

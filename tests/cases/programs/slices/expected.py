@@ -238,6 +238,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[SlicesLatents]:
     """Guide G for Slices.
 
@@ -251,6 +252,8 @@ def g(
     G.v_scale: [K] positive
     G.q_loc: [P, T, K] real, a row for each of part
     G.q_scale: [P, T, K] positive, a row for each of part
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -297,6 +300,11 @@ def g(
     m, log_q_m = dist.Normal.draw(noise, (*particles, T, K), m_loc, m_scale)
     v, log_q_v = dist.Normal.draw(noise, (*particles, K), v_loc, v_scale)
     q, log_q_q = dist.Normal.draw(noise, (*particles, P, T, K), q_loc, q_scale)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (a_loc, a_scale), dist.Normal, (0.0, 1.0))
+        log_q_m = dist.kl_plus_log_prob(m, dist.Normal, (m_loc, m_scale), dist.Normal, (0.0, 1.0))
+        log_q_v = dist.kl_plus_log_prob(v, dist.Normal, (v_loc, v_scale), dist.Normal, (0.0, 1.0))
+        log_q_q = dist.kl_plus_log_prob(q, dist.Normal, (q_loc, q_scale), dist.Normal, (0.0, 1.0))
     log_q = log_q_a.sum(-1) + log_q_m.sum((-2, -1)) + log_q_v.sum(-1) + log_q_q.sum((-3, -2, -1))
     return Draw(SlicesLatents(a, m, v, q), log_q)
 
@@ -340,7 +348,7 @@ LINES = (
     (223, 24),
     (232, 2),
     (235, 29),
-    (346, 2),
+    (354, 2),
 )
 
 Slices = Model(
@@ -399,4 +407,6 @@ Slices = Model(
     source_sha256="cc0864ad3da26c4982b0392d1b8f10f6b52c574d0c12342dc3c6bfcc297f79cb",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Slices)
+G = Guide(
+    name="G", function=g, model=Slices, kl=SlicesLatents._fields, marginals=SlicesLatents._fields
+)

@@ -269,6 +269,7 @@ def all_guide(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[SchoolsLatents]:
     """Guide All for Schools.
 
@@ -326,6 +327,8 @@ def all_guide(
     All.e_on_trend: [S, T] real, a row for each of school and year
     All.e_on_a: [S, T] real, a row for each of school and year
     All.e_on_s: [S, T] real, a row for each of school and year
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -714,6 +717,89 @@ def all_guide(
         + e_on_s * (constraints.positive.free(s)[..., None][..., 0] - s_loc)[..., None],
         e_scale,
     )
+    if kl:
+        centre = fn.expand((mu + torch.log(share[..., 0]))[..., None], (D,))
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 5.0)
+        )
+        log_q_beta = dist.kl_plus_log_prob(
+            beta,
+            dist.MultivariateNormalUnit,
+            (beta_loc + beta_on_mu * (mu - mu_loc)[..., None], beta_scale, beta_tril),
+            dist.Normal,
+            (mu[..., None], 1.0),
+        )
+        log_q_trend = dist.kl_plus_log_prob(
+            trend,
+            dist.MultivariateNormalUnit,
+            (
+                trend_loc
+                + trend_on_tau
+                * (constraints.positive.free(tau)[..., None][..., 0] - tau_loc)[..., None],
+                trend_scale,
+                trend_tril,
+            ),
+            dist.GaussianRandomWalk,
+            (tau,),
+        )
+        log_q_b = dist.kl_plus_log_prob(
+            b,
+            dist.Normal,
+            (
+                b_loc
+                + b_on_mu * (mu - mu_loc)[..., None]
+                + fn.matvec(b_on_share, constraints.simplex.free(share) - share_loc)
+                + b_on_tau
+                * (constraints.positive.free(tau)[..., None][..., 0] - tau_loc)[..., None],
+                b_scale,
+            ),
+            dist.Normal,
+            (centre, tau[..., None]),
+        )
+        log_q_v = dist.kl_plus_log_prob(
+            v,
+            dist.MultivariateNormalUnit,
+            (v_loc + v_on_b * (b - b_loc)[..., None], v_scale, v_tril),
+            dist.Normal,
+            (b[..., None], 1.0),
+        )
+        log_q_a = dist.kl_plus_log_prob(
+            a,
+            dist.Normal,
+            (
+                a_loc
+                + a_on_b_where * (b[..., data.where] - b_loc[..., data.where])
+                + fn.dot(a_on_v_where, v[..., data.where, :] - v_loc[..., data.where, :])
+                + a_on_tau
+                * (constraints.positive.free(tau)[..., None][..., 0] - tau_loc)[..., None],
+                a_scale,
+            ),
+            dist.Normal,
+            (b[..., data.where] + v[..., data.where, :].sum(-1), tau[..., None]),
+        )
+        log_q_s_free = (
+            dist.kl_plus_log_prob(
+                s,
+                dist.LogNormal,
+                (s_loc + s_on_a * (a - a_loc), s_scale),
+                dist.LogNormal,
+                (a + b.mean(-1)[..., None], 1.0),
+            )
+            + log_det_s
+        )
+        log_q_e = dist.kl_plus_log_prob(
+            e,
+            dist.Normal,
+            (
+                e_loc
+                + e_on_trend * (trend - trend_loc)[..., None, :]
+                + e_on_a * (a - a_loc)[..., None]
+                + e_on_s * (constraints.positive.free(s)[..., None][..., 0] - s_loc)[..., None],
+                e_scale,
+            ),
+            dist.Normal,
+            (trend[..., None, :] + a[..., None], s[..., None]),
+        )
     log_q = (
         log_q_mu
         + log_q_tau_free
@@ -749,6 +835,7 @@ def part(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[SchoolsLatents]:
     """Guide Part for Schools.
 
@@ -791,6 +878,8 @@ def part(
     Part.trend_scale: [T] positive
     Part.s_loc: [S] real, a row for each of school
     Part.s_scale: [S] positive, a row for each of school
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -1055,6 +1144,66 @@ def part(
     trend, log_q_trend = dist.Normal.draw(noise, (*particles, T), trend_loc, trend_scale)
     s_free, log_q_s_free = dist.Normal.draw(noise, (*particles, S), s_loc, s_scale)
     s, log_det_s = constraints.positive.push(s_free)
+    if kl:
+        centre = fn.expand((mu + torch.log(share[..., 0]))[..., None], (D,))
+        log_q_b = dist.kl_plus_log_prob(
+            b,
+            dist.Normal,
+            (
+                b_loc
+                + b_on_mu * mu[..., None]
+                + b_on_tau * constraints.positive.free(tau)[..., None][..., 0][..., None],
+                b_scale,
+            ),
+            dist.Normal,
+            (centre, tau[..., None]),
+        )
+        log_q_v = dist.kl_plus_log_prob(
+            v,
+            dist.MultivariateNormalUnit,
+            (v_loc + v_on_b * (b - b_loc)[..., None], v_scale, v_tril),
+            dist.Normal,
+            (b[..., None], 1.0),
+        )
+        log_q_a = dist.kl_plus_log_prob(
+            a,
+            dist.Normal,
+            (
+                a_loc
+                + a_on_b_where * b[..., data.where]
+                + fn.dot(a_on_v_where, v[..., data.where, :])
+                + a_on_tau * constraints.positive.free(tau)[..., None][..., 0][..., None],
+                a_scale,
+            ),
+            dist.Normal,
+            (b[..., data.where] + v[..., data.where, :].sum(-1), tau[..., None]),
+        )
+        log_q_e = dist.kl_plus_log_prob(
+            e,
+            dist.Normal,
+            (e_loc + e_on_a * (a - a_loc)[..., None], e_scale),
+            dist.Normal,
+            (trend[..., None, :] + a[..., None], s[..., None]),
+        )
+        log_q_beta = dist.kl_plus_log_prob(
+            beta, dist.Normal, (beta_loc, beta_scale), dist.Normal, (mu[..., None], 1.0)
+        )
+        log_q_B = dist.kl_plus_log_prob(
+            B, dist.Normal, (B_loc, B_scale), dist.Normal, (0.0, tau[..., None, None])
+        )
+        log_q_trend = dist.kl_plus_log_prob(
+            trend, dist.Normal, (trend_loc, trend_scale), dist.GaussianRandomWalk, (tau,)
+        )[..., None]
+        log_q_s_free = (
+            dist.kl_plus_log_prob(
+                s,
+                dist.LogNormal,
+                (s_loc, s_scale),
+                dist.LogNormal,
+                (a + b.mean(-1)[..., None], 1.0),
+            )
+            + log_det_s
+        )
     log_q = (
         log_q_joint
         - log_det_tau
@@ -1126,17 +1275,24 @@ LINES = (
     (253, 25),
     (263, 2),
     (266, 29),
-    (746, 30),
-    (802, 31),
-    (817, 32),
-    (873, 33),
-    (929, 34),
-    (1015, 31),
-    (1020, 32),
-    (1031, 33),
-    (1043, 34),
-    (1058, 30),
-    (1142, 2),
+    (721, 15),
+    (722, 29),
+    (832, 30),
+    (891, 31),
+    (906, 32),
+    (962, 33),
+    (1018, 34),
+    (1104, 31),
+    (1109, 32),
+    (1120, 33),
+    (1132, 34),
+    (1147, 30),
+    (1148, 15),
+    (1149, 32),
+    (1168, 33),
+    (1188, 34),
+    (1207, 30),
+    (1298, 2),
 )
 
 Schools = Model(
@@ -1201,5 +1357,17 @@ Schools = Model(
     source_sha256="ca2c032b6a3e5d00a33053659d0d4f64488135c01f3dce137183bca00b8c55fe",
     lines=LINES,
 )
-All = Guide(name="All", function=all_guide, model=Schools)
-Part = Guide(name="Part", function=part, model=Schools)
+All = Guide(
+    name="All",
+    function=all_guide,
+    model=Schools,
+    kl=("mu", "beta", "trend", "b", "v", "a", "s", "e"),
+    marginals=("mu", "tau", "rho"),
+)
+Part = Guide(
+    name="Part",
+    function=part,
+    model=Schools,
+    kl=("beta", "B", "trend", "b", "v", "a", "s", "e"),
+    marginals=("mu", "tau", "beta", "B", "rho", "trend", "s"),
+)

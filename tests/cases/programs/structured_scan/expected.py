@@ -165,6 +165,7 @@ def along(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[PanelLatents]:
     """Guide Along for Panel.
 
@@ -191,6 +192,8 @@ def along(
     Along.after_loc: [R] real, a row for each of row
     Along.after_scale: [R] positive, a row for each of row
     Along.after_on_x: [R, T] real, a row for each of row
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -361,6 +364,21 @@ def along(
     after, log_q_after = dist.Normal.draw(
         noise, (*particles, data.row.length), after_loc + fn.dot(after_on_x, x - x_loc), after_scale
     )
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (a_loc, a_scale), dist.Normal, (0.0, 1.0))
+        log_q_tau_free = (
+            dist.kl_plus_log_prob(
+                tau, dist.LogNormal, (tau_loc, tau_scale), dist.HalfNormal, (1.0,)
+            )
+            + log_det_tau
+        )
+        log_q_b = dist.kl_plus_log_prob(
+            b,
+            dist.Normal,
+            (b_loc + b_on_a * (a - a_loc)[..., None], b_scale),
+            dist.Normal,
+            (a[..., None], 1.0),
+        )
     log_q = (
         log_q_a
         + log_q_tau_free
@@ -409,7 +427,7 @@ LINES = (
     (158, 13),
     (159, 3),
     (162, 21),
-    (415, 3),
+    (433, 3),
 )
 
 Panel = Model(
@@ -439,4 +457,6 @@ Panel = Model(
     source_sha256="f5d90daedcb26272bc0d140e20089246e519acd30d7ac49b0731b46a1240e454",
     lines=LINES,
 )
-Along = Guide(name="Along", function=along, model=Panel)
+Along = Guide(
+    name="Along", function=along, model=Panel, kl=("a", "tau", "b"), marginals=("a", "tau")
+)

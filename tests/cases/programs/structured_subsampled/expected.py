@@ -144,6 +144,7 @@ def all_guide(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[PanelLatents]:
     """Guide All for Panel.
 
@@ -167,6 +168,8 @@ def all_guide(
     All.w_scale: [N, 2] positive, a row for each of row
     All.w_on_z: [N, 2, K] real, a row for each of row
     All.w_tril: [N, 2, 2] unit_lower_cholesky, a row for each of row
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -315,6 +318,40 @@ def all_guide(
         w_tril,
     )
     w, log_det_w = constraints.simplex.push(w_free)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.MultivariateNormalUnit, (mu_loc, mu_scale, mu_tril), dist.Normal, (0.0, 1.0)
+        )
+        log_q_s_free = (
+            dist.kl_plus_log_prob(s, dist.LogNormal, (s_loc, s_scale), dist.HalfNormal, (1.0,))
+            + log_det_s
+        )
+        log_q_a = dist.kl_plus_log_prob(
+            a,
+            dist.Normal,
+            (
+                a_loc
+                + a_on_s * (constraints.positive.free(s)[..., None][..., 0] - s_loc)[..., None],
+                a_scale,
+            ),
+            dist.Normal,
+            (0.0, s[..., None]),
+        )
+        log_q_z = dist.kl_plus_log_prob(
+            z,
+            dist.MultivariateNormalUnit,
+            (
+                z_loc
+                + fn.matvec(z_on_mu, (mu - mu_loc)[..., None, :])
+                + z_on_a_g * (a[..., data.g] - a_loc[..., data.g])[..., None]
+                + z_on_s
+                * (constraints.positive.free(s)[..., None][..., 0] - s_loc)[..., None, None],
+                z_scale,
+                z_tril,
+            ),
+            dist.Normal,
+            (mu[..., None, :] + a[..., data.g, None], s[..., None, None]),
+        )
     log_q = (
         log_q_mu
         + log_q_s_free
@@ -332,6 +369,7 @@ def rows(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[PanelLatents]:
     """Guide Rows for Panel.
 
@@ -353,6 +391,8 @@ def rows(
     Rows.w_scale: [N, 2] positive, a row for each of row
     Rows.w_on_z: [N, 2, K] real, a row for each of row
     Rows.w_tril: [N, 2, 2] unit_lower_cholesky, a row for each of row
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -499,6 +539,28 @@ def rows(
         w_tril,
     )
     w, log_det_w = constraints.simplex.push(w_free)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(
+            a,
+            dist.Normal,
+            (a_loc + a_on_s * constraints.positive.free(s)[..., None][..., 0][..., None], a_scale),
+            dist.Normal,
+            (0.0, s[..., None]),
+        )
+        log_q_z = dist.kl_plus_log_prob(
+            z,
+            dist.MultivariateNormalUnit,
+            (
+                z_loc
+                + fn.matvec(z_on_mu, mu[..., None, :])
+                + z_on_a_g * a[..., data.g, None]
+                + z_on_s * constraints.positive.free(s)[..., None][..., 0][..., None, None],
+                z_scale,
+                z_tril,
+            ),
+            dist.Normal,
+            (mu[..., None, :] + a[..., data.g, None], s[..., None, None]),
+        )
     log_q = (
         log_q_joint
         - log_det_s
@@ -529,15 +591,18 @@ LINES = (
     (137, 11),
     (138, 2),
     (141, 14),
-    (329, 15),
-    (363, 16),
-    (382, 17),
-    (403, 18),
-    (473, 16),
-    (478, 17),
-    (484, 18),
-    (502, 15),
-    (543, 2),
+    (366, 15),
+    (403, 16),
+    (422, 17),
+    (443, 18),
+    (513, 16),
+    (518, 17),
+    (524, 18),
+    (542, 15),
+    (543, 17),
+    (550, 18),
+    (564, 15),
+    (608, 2),
 )
 
 Panel = Model(
@@ -579,5 +644,7 @@ Panel = Model(
     source_sha256="21c207d288bd017fcec8861ff43d025775d6d4a62f5a8862930eacc7b5ed7979",
     lines=LINES,
 )
-All = Guide(name="All", function=all_guide, model=Panel)
-Rows = Guide(name="Rows", function=rows, model=Panel)
+All = Guide(
+    name="All", function=all_guide, model=Panel, kl=("mu", "s", "a", "z"), marginals=("mu", "s")
+)
+Rows = Guide(name="Rows", function=rows, model=Panel, kl=("a", "z"), marginals=("mu", "s"))

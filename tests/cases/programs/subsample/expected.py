@@ -153,6 +153,7 @@ def joint(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[UsersLatents]:
     """Guide Joint for Users.
 
@@ -166,6 +167,8 @@ def joint(
     Joint.joint3_loc: [N, K + 1] real, a row for each of user
     Joint.joint3_scale: [N, K + 1] positive, a row for each of user
     Joint.joint3_tril: [N, K + 1, K + 1] unit_lower_cholesky, a row for each of user
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -239,6 +242,8 @@ def joint(
     )
     u, s_free = joint_free2.split([K, 1], -1)
     s, log_det_s = constraints.positive.push(s_free[..., 0])
+    if kl:
+        log_q_v = dist.kl_plus_log_prob(v, dist.Normal, (v_loc, v_scale), dist.Normal, (0.0, 1.0))
     log_q = (
         log_q_joint
         - log_det_tau.sum(-1)
@@ -338,6 +343,7 @@ def hand(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[UsersLatents]:
     """Guide Hand for Users.
 
@@ -351,6 +357,8 @@ def hand(
     Hand.v_scale: [M, K] positive, a row for each of item
     Hand.shift: [N, K] real, a row for each of user
     Hand.c: [N] positive, a row for each of user
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -415,6 +423,30 @@ def hand(
         fn.expand(c[..., None], (data.user.length, K)),
     )
     s, log_q_s = dist.LogNormal.draw(noise, (*particles, data.user.length), shift[..., 0], c)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_tau_free = (
+            dist.kl_plus_log_prob(
+                tau, dist.LogNormal, (tau_loc, tau_scale), dist.HalfNormal, (1.0,)
+            )
+            + log_det_tau
+        )
+        log_q_v = dist.kl_plus_log_prob(v, dist.Normal, (v_loc, v_scale), dist.Normal, (0.0, 1.0))
+        log_q_u = dist.kl_plus_log_prob(
+            u,
+            dist.Normal,
+            (
+                mu[..., None, :] + shift * tau[..., None, :] + data.age[..., None],
+                fn.expand(c[..., None], (data.user.length, K)),
+            ),
+            dist.Normal,
+            (mu[..., None, :], tau[..., None, :]),
+        )
+        log_q_s = dist.kl_plus_log_prob(
+            s, dist.LogNormal, (shift[..., 0], c), dist.LogNormal, (0.0, 1.0)
+        )
     log_q = (
         log_q_mu.sum(-1)
         + log_q_tau_free.sum(-1)
@@ -432,6 +464,7 @@ def mean_field(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[UsersLatents]:
     """Guide MeanField for Users.
 
@@ -447,6 +480,8 @@ def mean_field(
     MeanField.u_scale: [N, K] positive, a row for each of user
     MeanField.s_loc: [N] real, a row for each of user
     MeanField.s_scale: [N] positive, a row for each of user
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -527,6 +562,24 @@ def mean_field(
     u, log_q_u = dist.Normal.draw(noise, (*particles, data.user.length, K), u_loc, u_scale)
     s_free, log_q_s_free = dist.Normal.draw(noise, (*particles, data.user.length), s_loc, s_scale)
     s, log_det_s = constraints.positive.push(s_free)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_tau_free = (
+            dist.kl_plus_log_prob(
+                tau, dist.LogNormal, (tau_loc, tau_scale), dist.HalfNormal, (1.0,)
+            )
+            + log_det_tau
+        )
+        log_q_v = dist.kl_plus_log_prob(v, dist.Normal, (v_loc, v_scale), dist.Normal, (0.0, 1.0))
+        log_q_u = dist.kl_plus_log_prob(
+            u, dist.Normal, (u_loc, u_scale), dist.Normal, (mu[..., None, :], tau[..., None, :])
+        )
+        log_q_s_free = (
+            dist.kl_plus_log_prob(s, dist.LogNormal, (s_loc, s_scale), dist.LogNormal, (0.0, 1.0))
+            + log_det_s
+        )
     log_q = (
         log_q_mu.sum(-1)
         + log_q_tau_free.sum(-1)
@@ -563,33 +616,39 @@ LINES = (
     (146, 13),
     (147, 2),
     (150, 19),
-    (176, 20),
-    (177, 22),
-    (178, 20),
-    (196, 21),
-    (210, 22),
-    (231, 20),
-    (236, 21),
-    (237, 22),
-    (242, 19),
-    (251, 24),
-    (275, 25),
-    (276, 26),
-    (277, 25),
-    (295, 26),
-    (316, 25),
-    (322, 26),
-    (327, 24),
-    (335, 28),
-    (361, 29),
-    (393, 31),
-    (400, 32),
-    (407, 29),
-    (411, 33),
-    (417, 34),
-    (418, 28),
-    (429, 37),
-    (595, 2),
+    (179, 20),
+    (180, 22),
+    (181, 20),
+    (199, 21),
+    (213, 22),
+    (234, 20),
+    (239, 21),
+    (240, 22),
+    (245, 19),
+    (246, 21),
+    (247, 19),
+    (256, 24),
+    (280, 25),
+    (281, 26),
+    (282, 25),
+    (300, 26),
+    (321, 25),
+    (327, 26),
+    (332, 24),
+    (340, 28),
+    (369, 29),
+    (401, 31),
+    (408, 32),
+    (415, 29),
+    (419, 33),
+    (425, 34),
+    (426, 28),
+    (427, 29),
+    (437, 33),
+    (447, 34),
+    (450, 28),
+    (461, 37),
+    (654, 2),
 )
 
 Users = Model(
@@ -641,7 +700,19 @@ Users = Model(
     source_sha256="c60967ccffd2793272a0e66315c21ec36777260bf662d17aa17fd47bd7661ab8",
     lines=LINES,
 )
-Joint = Guide(name="Joint", function=joint, model=Users)
-LowRank = Guide(name="LowRank", function=low_rank, model=Users)
-Hand = Guide(name="Hand", function=hand, model=Users)
-MeanField = Guide(name="MeanField", function=mean_field, model=Users)
+Joint = Guide(name="Joint", function=joint, model=Users, kl=("v",), marginals=UsersLatents._fields)
+LowRank = Guide(name="LowRank", function=low_rank, model=Users, marginals=UsersLatents._fields)
+Hand = Guide(
+    name="Hand",
+    function=hand,
+    model=Users,
+    kl=UsersLatents._fields,
+    marginals=("mu", "tau", "v", "s"),
+)
+MeanField = Guide(
+    name="MeanField",
+    function=mean_field,
+    model=Users,
+    kl=UsersLatents._fields,
+    marginals=UsersLatents._fields,
+)

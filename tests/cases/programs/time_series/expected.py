@@ -306,4 +306,4 @@ Series = Model(
     source_sha256="6aa3e15b918dd1c6de04e088c4f8de6501549429fc3700b549d3d5d4d9bf8f4c",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Series)
+G = Guide(name="G", function=g, model=Series, marginals=SeriesLatents._fields)

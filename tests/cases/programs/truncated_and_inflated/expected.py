@@ -440,6 +440,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[CutLatents]:
     """Guide G for Cut.
 
@@ -461,6 +462,8 @@ def g(
     G.both_scale: [] positive
     G.twice_loc: [] real
     G.twice_scale: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -537,6 +540,16 @@ def g(
     both, log_det_both = constraints.interval(-1.0, 2.0).push(both_free)
     twice_free, log_q_twice_free = dist.Normal.draw(noise, particles, twice_loc, twice_scale)
     twice, log_det_twice = constraints.interval(0.0, 2.0).push(twice_free)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 1.0)
+        )
+        log_q_rate_free = (
+            dist.kl_plus_log_prob(
+                rate, dist.LogNormal, (rate_loc, rate_scale), dist.Gamma, (2.0, 1.0)
+            )
+            + log_det_rate
+        )
     log_q = (
         log_q_mu
         + log_q_s_free
@@ -604,9 +617,11 @@ LINES = (
     (417, 22),
     (425, 2),
     (437, 26),
-    (468, 27),
-    (540, 26),
-    (612, 2),
+    (471, 27),
+    (543, 26),
+    (544, 27),
+    (553, 26),
+    (627, 2),
 )
 
 Cut = Model(
@@ -669,4 +684,10 @@ Cut = Model(
     source_sha256="d7f998a4aa0adf5ad7e1adaabe146a7020139fdc9358638d3713ce0da9651b06",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Cut)
+G = Guide(
+    name="G",
+    function=g,
+    model=Cut,
+    kl=("mu", "rate"),
+    marginals=("mu", "s", "rate", "gate", "both", "twice"),
+)

@@ -326,6 +326,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[TruncatedLatents]:
     """Guide G for Truncated.
 
@@ -357,6 +358,8 @@ def g(
     G.t_scale: [N] positive, a row for each of obs
     G.u_loc: [N, 2] real, a row for each of obs
     G.u_scale: [N, 2] positive, a row for each of obs
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -481,6 +484,10 @@ def g(
     t, log_det_t = constraints.positive.push(t_free)
     u_free, log_q_u_free = dist.Normal.draw(noise, (*particles, data.obs.length, 2), u_loc, u_scale)
     u, log_det_u = constraints.interval(0.5, 2.0).push(u_free)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         log_q_mu
         + log_q_a_free
@@ -515,6 +522,7 @@ def h(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[TruncatedLatents]:
     """Guide H for Truncated.
 
@@ -539,6 +547,8 @@ def h(
     H.o_scale: [3] positive
     H.k_loc: [] real
     H.k_scale: [] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -625,6 +635,10 @@ def h(
     o, log_det_o = constraints.ordered.push(o_free)
     k_free, log_q_k_free = dist.Normal.draw(noise, particles, k_loc, k_scale)
     k, log_det_k = constraints.positive.push(k_free)
+    if kl:
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         data.obs.scale * log_q_t.sum(-1)
         + data.obs.scale * (log_q_u_free.sum((-2, -1)) - log_det_u.sum((-2, -1)))
@@ -687,16 +701,18 @@ LINES = (
     (309, 18),
     (320, 2),
     (323, 21),
-    (512, 22),
-    (546, 23),
-    (547, 30),
-    (601, 25),
-    (602, 26),
-    (609, 28),
-    (610, 29),
-    (611, 30),
-    (628, 22),
-    (702, 2),
+    (519, 22),
+    (556, 23),
+    (557, 30),
+    (611, 25),
+    (612, 26),
+    (619, 28),
+    (620, 29),
+    (621, 30),
+    (638, 22),
+    (639, 30),
+    (642, 22),
+    (718, 2),
 )
 
 Truncated = Model(
@@ -729,5 +745,17 @@ Truncated = Model(
     source_sha256="32936b5e9a2e93f365ba19dffcde1836aa602e89a5ec47e2896f8d818cda68ee",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Truncated)
-H = Guide(name="H", function=h, model=Truncated)
+G = Guide(
+    name="G",
+    function=g,
+    model=Truncated,
+    kl=("mu",),
+    marginals=("mu", "a", "b", "c", "d", "e", "f", "h", "k", "t", "u"),
+)
+H = Guide(
+    name="H",
+    function=h,
+    model=Truncated,
+    kl=("mu",),
+    marginals=("mu", "a", "b", "d", "e", "f", "h", "k", "t", "u"),
+)

@@ -279,12 +279,15 @@ def robust_hand(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[RobustLatents]:
     """Guide RobustHand for Robust.
 
     Parameters, at the shape in which they are stored:
 
     RobustHand.m: [P] real
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -294,6 +297,10 @@ def robust_hand(
         "RobustHand.m", lambda: data.new_full((P,), 0.0), constraint=constraints.real, event_dim=1
     )
     a, log_q_a = dist.Normal.draw(noise, (*particles, P), m, data.new_full((P,), 0.1))
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(
+            a, dist.Normal, (m, data.new_full((P,), 0.1)), dist.Normal, (0.0, 1.0)
+        )
     log_q = log_q_a.sum(-1)
     return Draw(RobustLatents(a), log_q)
 
@@ -324,11 +331,13 @@ LINES = (
     (188, 24),
     (232, 25),
     (276, 26),
-    (293, 27),
-    (296, 28),
-    (297, 26),
-    (334, 4),
-    (355, 15),
+    (296, 27),
+    (299, 28),
+    (300, 26),
+    (301, 28),
+    (304, 26),
+    (343, 4),
+    (364, 15),
 )
 
 Linear = Model(
@@ -374,6 +383,10 @@ Robust = Model(
     lines=LINES,
 )
 LinearMap = Guide(name="LinearMap", function=linear_map, model=Linear)
-LinearFull = Guide(name="LinearFull", function=linear_full, model=Linear)
-RobustFull = Guide(name="RobustFull", function=robust_full, model=Robust)
-RobustHand = Guide(name="RobustHand", function=robust_hand, model=Robust)
+LinearFull = Guide(
+    name="LinearFull", function=linear_full, model=Linear, marginals=LinearLatents._fields
+)
+RobustFull = Guide(name="RobustFull", function=robust_full, model=Robust, marginals=("a",))
+RobustHand = Guide(
+    name="RobustHand", function=robust_hand, model=Robust, kl=("a",), marginals=("a",)
+)

@@ -314,4 +314,4 @@ Inputs = Model(
     source_sha256="ee596d20cac8b85c1ec9bd226a5bbef0c3e4a16d6c447362153d23b55c66ce4a",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Inputs)
+G = Guide(name="G", function=g, model=Inputs, marginals=InputsLatents._fields)

@@ -158,6 +158,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[DirectionsLatents]:
     """Guide G for Directions.
 
@@ -173,6 +174,8 @@ def g(
     G.s_scale: [] positive
     G.z2_loc: [2, K - 1] real
     G.z2_scale: [2, K - 1] positive
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -229,6 +232,11 @@ def g(
     s, log_det_s = constraints.positive.push(s_free)
     z2_free, log_q_z2_free = dist.Normal.draw(noise, (*particles, 2, K - 1), z2_loc, z2_scale)
     z2, log_det_z2 = constraints.zero_sum.push(z2_free)
+    if kl:
+        log_q_s_free = (
+            dist.kl_plus_log_prob(s, dist.LogNormal, (s_loc, s_scale), dist.HalfNormal, (1.0,))
+            + log_det_s
+        )
     log_q = (
         log_q_z
         + log_q_u
@@ -398,35 +406,37 @@ LINES = (
     (144, 14),
     (152, 2),
     (155, 18),
-    (182, 19),
-    (183, 20),
-    (186, 21),
-    (187, 26),
-    (194, 27),
-    (201, 28),
-    (208, 32),
-    (223, 22),
-    (224, 23),
-    (225, 24),
-    (226, 29),
-    (227, 30),
-    (228, 32),
-    (232, 18),
-    (246, 34),
-    (266, 38),
-    (285, 35),
-    (286, 36),
-    (289, 37),
-    (290, 38),
-    (298, 34),
-    (311, 40),
-    (332, 44),
-    (357, 41),
-    (358, 42),
-    (361, 43),
-    (362, 44),
-    (366, 40),
-    (432, 2),
+    (185, 19),
+    (186, 20),
+    (189, 21),
+    (190, 26),
+    (197, 27),
+    (204, 28),
+    (211, 32),
+    (226, 22),
+    (227, 23),
+    (228, 24),
+    (229, 29),
+    (230, 30),
+    (231, 32),
+    (235, 18),
+    (236, 32),
+    (240, 18),
+    (254, 34),
+    (274, 38),
+    (293, 35),
+    (294, 36),
+    (297, 37),
+    (298, 38),
+    (306, 34),
+    (319, 40),
+    (340, 44),
+    (365, 41),
+    (366, 42),
+    (369, 43),
+    (370, 44),
+    (374, 40),
+    (442, 2),
 )
 
 Directions = Model(
@@ -463,6 +473,6 @@ Directions = Model(
     source_sha256="634ad1a19b965c0b16be0e1b144118d8806556bd3e7fd08010a41f9748bfb505",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Directions)
-Rank = Guide(name="Rank", function=rank, model=Directions)
+G = Guide(name="G", function=g, model=Directions, kl=("s",), marginals=("s",))
+Rank = Guide(name="Rank", function=rank, model=Directions, marginals=("s",))
 Map = Guide(name="Map", function=map_guide, model=Directions)

@@ -155,6 +155,7 @@ def g(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[TuplesLatents]:
     """Guide G for Tuples.
 
@@ -162,6 +163,8 @@ def g(
 
     G.p: [] real
     G.again: a net, hidden1 [2, 2], hidden2 [2, 2], out [1, 2], hidden [1, 2]
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -170,6 +173,8 @@ def g(
     p = param("G.p", lambda: data.new_full((), 1.0), constraint=constraints.real, event_dim=0)
     q_loc, _ = again(p, data.new_tensor(0.0))
     a, log_q_a = dist.Normal.draw(noise, particles, q_loc, 1.0)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(a, dist.Normal, (q_loc, 1.0), dist.Normal, (0.0, 1.0))
     log_q = log_q_a
     return Draw(TuplesLatents(a), log_q)
 
@@ -202,12 +207,14 @@ LINES = (
     (148, 11),
     (149, 3),
     (152, 15),
-    (169, 16),
-    (170, 17),
-    (171, 18),
-    (172, 21),
-    (173, 15),
-    (213, 3),
+    (172, 16),
+    (173, 17),
+    (174, 18),
+    (175, 21),
+    (176, 15),
+    (177, 21),
+    (178, 15),
+    (220, 3),
 )
 
 Tuples = Model(
@@ -235,4 +242,4 @@ Tuples = Model(
     source_sha256="fa49326ec2d7d0ec0af10d985cb384343beac300f602b27958f9626dd34be445",
     lines=LINES,
 )
-G = Guide(name="G", function=g, model=Tuples)
+G = Guide(name="G", function=g, model=Tuples, kl=("a",), marginals=("a",))

@@ -169,6 +169,7 @@ def g1(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[PushedLatents]:
     """Guide G1 for Pushed.
 
@@ -179,6 +180,8 @@ def g1(
     G1.w: [K] real
     G1.ev: [(K * K - K) // 2] real
     G1.pm: [G, K] real, a row for each of group
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -237,6 +240,13 @@ def g1(
         noise, (*particles, G, K - 1), v, data.new_full((K - 1,), 0.2)
     )
     q, log_det_q = constraints.simplex.push(q_free)
+    if kl:
+        log_q_a_free = (
+            dist.kl_plus_log_prob(a, dist.LogNormal, (m, 1.0), dist.Gamma, (2.0, 1.0)) + log_det_a
+        )
+        log_q_g = dist.kl_plus_log_prob(
+            g, dist.Normal, (w, data.new_full((K,), 1.0)), dist.Normal, (0.0, 1.0)
+        )
     log_q = (
         log_q_a_free
         - log_det_a
@@ -295,24 +305,27 @@ LINES = (
     (160, 17),
     (163, 2),
     (166, 19),
-    (188, 20),
-    (189, 21),
-    (192, 22),
-    (193, 23),
-    (199, 34),
-    (206, 24),
-    (208, 25),
-    (210, 26),
-    (214, 27),
-    (221, 28),
-    (225, 29),
-    (227, 30),
-    (228, 31),
-    (230, 32),
-    (232, 35),
-    (236, 36),
-    (240, 19),
-    (318, 2),
+    (191, 20),
+    (192, 21),
+    (195, 22),
+    (196, 23),
+    (202, 34),
+    (209, 24),
+    (211, 25),
+    (213, 26),
+    (217, 27),
+    (224, 28),
+    (228, 29),
+    (230, 30),
+    (231, 31),
+    (233, 32),
+    (235, 35),
+    (239, 36),
+    (243, 19),
+    (244, 24),
+    (247, 30),
+    (250, 19),
+    (331, 2),
 )
 
 Pushed = Model(
@@ -346,4 +359,6 @@ Pushed = Model(
     source_sha256="9fba4e3c5feb5f6520430bf755bd40b11a3bcf535130ff76ec414161bd4d352d",
     lines=LINES,
 )
-G1 = Guide(name="G1", function=g1, model=Pushed)
+G1 = Guide(
+    name="G1", function=g1, model=Pushed, kl=("a", "g"), marginals=("a", "b", "g", "h", "i", "p")
+)
