@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from guidedsl.runtime.checkpoint import read_checkpoint, write_checkpoint
 from guidedsl.runtime.default_store import get_param_store
-from guidedsl.runtime.elbo import ELBO, GuideFunction, Objective, gradients_of
+from guidedsl.runtime.compiled import Compiled, Eager
+from guidedsl.runtime.elbo import ELBO, GuideFunction, Objective
 from guidedsl.runtime.errors import InferenceError, ParamError
 from guidedsl.runtime.model import Guide, LogDensity, Model, find_guide, find_model
 from guidedsl.runtime.noise import Noise
@@ -30,7 +31,8 @@ class SVI:
     `model` and `guide` are a generated module's plain functions or its `Model` and `Guide`. Randomness comes from
     `generator`, from a new one seeded with `seed`, or from torch's global one if neither is given. A loss that is not
     finite raises `InferenceError`, which names the parameter or the `.guide` line, before any parameter has changed.
-    `steps` counts the steps taken, those before a `load` included.
+    `engine` is "eager", or "compiled": loss and gradient as one graph by torch.compile, which takes seconds to make and
+    gives the same losses to rounding; it pays from some thousands of steps on. `steps` counts the steps taken, those before a `load` included.
     """
 
     def __init__(
@@ -43,7 +45,10 @@ class SVI:
         store: ParamStore | None = None,
         generator: torch.Generator | None = None,
         seed: int | None = None,
+        engine: Literal["eager", "compiled"] = "eager",
     ) -> None:
+        if engine not in ("eager", "compiled"):
+            raise InferenceError(f'SVI(engine={engine!r}): "eager" or "compiled"')
         if seed is not None and generator is not None:
             raise InferenceError("SVI takes a generator or a seed, not both")
         self.model = find_model(model)
@@ -58,6 +63,8 @@ class SVI:
         self._version = -1
         self._names: list[str] = []
         self._leaves: list[Tensor] = []
+        kind = Eager if engine == "eager" else Compiled
+        self._evaluate = kind(self.model, self.guide, self.loss, self.store)
 
     def _noise(self, data: Any) -> Noise:
         if self._seed is not None:
@@ -83,8 +90,7 @@ class SVI:
             )
         noise = self._noise(data)
         before = self._noise_state(data.device)
-        batch = data.subsample(noise)
-        objective, value = self.loss(self.model, self.guide, batch, self.store, noise)
+        value, gradients = self._evaluate(data, noise)
         loss = value.item()
         if not math.isfinite(loss):
             self._explain(data, before, loss)
@@ -93,7 +99,6 @@ class SVI:
             self._names, self._leaves = list(leaves), list(leaves.values())
             self._version = self.store.version
         if self._leaves:
-            gradients = gradients_of(objective, self._leaves)
             self.optim.step(self.store, self._names, self._leaves, gradients)
         self.steps += 1
         return loss
