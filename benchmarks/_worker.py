@@ -40,8 +40,7 @@ def ours(work: Any, engine: str) -> tuple[Block, Callable[[], float]]:
     )
 
     def block(steps: int) -> None:
-        for _ in range(steps):
-            svi.step(data)
+        svi.run(data, steps)
 
     return block, lambda: svi.evaluate_loss(data)
 

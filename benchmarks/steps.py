@@ -108,7 +108,10 @@ def show(work: str, rows: list[tuple[str, float, float, float, float]]) -> None:
     peers = [row for row in rows if not row[0].startswith("guidedsl")]
     best = min((step for _, step, *_ in peers), default=None)
     print(f"\n{work}")
-    print(f"{'':<20}{'µs a step':>11}{'best peer / it':>16}{'start s':>9}{'1e3 s':>8}{'1e4 s':>8}{'1e5 s':>8}{'MB':>7}{'loss':>12}")
+    print(
+        f"{'':<20}{'µs a step':>11}{'best peer / it':>16}{'start s':>9}"
+        f"{'1e3 s':>8}{'1e4 s':>8}{'1e5 s':>8}{'MB':>7}{'loss':>12}"
+    )
     for tool, step, start, loss, memory in rows:
         ratio = f"{best / step:.2f}" if best is not None and tool.startswith("guidedsl") else ""
         ends = "".join(f"{start + step * n / 1e6:>8.1f}" for n in (1e3, 1e4, 1e5))

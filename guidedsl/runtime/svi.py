@@ -12,13 +12,14 @@ from torch import Tensor
 
 from guidedsl.runtime.checkpoint import read_checkpoint, write_checkpoint
 from guidedsl.runtime.default_store import get_param_store
-from guidedsl.runtime.compiled import Compiled, Eager
 from guidedsl.runtime.elbo import ELBO, GuideFunction, Objective
+from guidedsl.runtime.engine.block import STEPS, Blocks
+from guidedsl.runtime.engine.evaluate import Compiled, Eager
 from guidedsl.runtime.errors import InferenceError, ParamError
 from guidedsl.runtime.model import Guide, LogDensity, Model, find_guide, find_model
 from guidedsl.runtime.noise import Noise
 from guidedsl.runtime.nonfinite import explain_nonfinite
-from guidedsl.runtime.optim import Optimiser
+from guidedsl.runtime.optim import Adam, Optimiser
 from guidedsl.runtime.param_files import device_of
 from guidedsl.runtime.params import ParamStore
 
@@ -32,7 +33,8 @@ class SVI:
     `generator`, from a new one seeded with `seed`, or from torch's global one if neither is given. A loss that is not
     finite raises `InferenceError`, which names the parameter or the `.guide` line, before any parameter has changed.
     `engine` is "eager", or "compiled": loss and gradient as one graph by torch.compile, which takes seconds to make and
-    gives the same losses to rounding; it pays from some thousands of steps on. `steps` counts the steps taken, those before a `load` included.
+    gives the same losses to rounding. It pays from some thousands of steps on, and most with `run`. `steps` counts the
+    steps taken, those before a `load` included.
     """
 
     def __init__(
@@ -65,6 +67,9 @@ class SVI:
         self._leaves: list[Tensor] = []
         kind = Eager if engine == "eager" else Compiled
         self._evaluate = kind(self.model, self.guide, self.loss, self.store)
+        self._blocks: Blocks | None = None
+        if isinstance(self._evaluate, Compiled) and isinstance(optim, Adam):
+            self._blocks = Blocks(self._evaluate.eager, optim)
 
     def _noise(self, data: Any) -> Noise:
         if self._seed is not None:
@@ -80,6 +85,12 @@ class SVI:
         if self.generator is not None:
             return self.generator.get_state()
         return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+    def _set_noise_state(self, state: torch.Tensor) -> None:
+        if self.generator is not None:
+            self.generator.set_state(state)
+        else:
+            _set_global_state(self._device, state)
 
     def step(self, data: Any) -> float:
         """One step on one draw of rows and latents; the loss before it, for all rows (an unbiased estimate)."""
@@ -102,6 +113,31 @@ class SVI:
             self.optim.step(self.store, self._names, self._leaves, gradients)
         self.steps += 1
         return loss
+
+    def run(self, data: Any, steps: int) -> Tensor:
+        """So many steps; the loss before each, [steps], on the CPU.
+
+        With engine="compiled" and Adam, every hundred steps are one call, on the noise of as many calls of `step`.
+        """
+        losses: list[Tensor] = []
+        left = steps
+        while self._blocks is not None and left >= STEPS:
+            before = self._noise_state(self._noise(data).device)
+            found = self._blocks(data, lambda: self._noise(data))
+            if not bool(found.isfinite().all()):
+                self._set_noise_state(before)
+                break
+            losses.append(found.to("cpu", torch.float64))
+            self.steps += STEPS
+            left -= STEPS
+        evaluate = self._evaluate
+        if isinstance(evaluate, Compiled) and self._blocks is not None:
+            self._evaluate = evaluate.eager  # for the last few steps, or to find what is not finite
+        try:
+            losses += [torch.tensor([self.step(data)], dtype=torch.float64) for _ in range(left)]
+        finally:
+            self._evaluate = evaluate
+        return torch.cat(losses) if losses else torch.zeros(0, dtype=torch.float64)
 
     def evaluate_loss(self, data: Any) -> float:
         """The loss at fresh draws, without a gradient or a step."""
