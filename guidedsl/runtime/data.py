@@ -102,8 +102,18 @@ class Data:
         if self.unread:
             fed = {name: noise.distinct_rows(size, count) for name, size, count in self.minibatched}
             return self.fed(fed).subsample(noise)
-        rows = {name: noise.distinct_rows(size, count) for _, name, size, count in self.batches.rows}
-        return self._with({**self._at(self.batches, rows), "whole": self})
+        return self.at_rows([noise.distinct_rows(size, count) for _, _, size, count in self.batches.rows])
+
+    def at_rows(self, rows: Sequence[Tensor]) -> Self:
+        """The data at these rows of the subsampled plates, in the order of `batches`."""
+        if not rows:
+            return self
+        named = {name: given for (_, name, _, _), given in zip(self.batches.rows, rows, strict=True)}
+        return self._with({**self._at(self.batches, named), "whole": self})
+
+    def with_fields(self, fields: Mapping[str, Tensor]) -> Self:
+        """The data with other tensors, of the same shapes, under these attributes."""
+        return self._with(dict(fields))
 
     @property
     def minibatched(self) -> tuple[tuple[str, int, int], ...]:

@@ -137,7 +137,9 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class _Record:
+class Record:
+    """One draw: which method of `Noise` made it, and what."""
+
     kind: str
     value: Tensor
 
@@ -152,22 +154,22 @@ class RecordedNoise(Noise):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(generator, dtype, device)
-        self._records: list[_Record] = []
+        self.records: list[Record] = []
 
     @property
     def normals(self) -> list[Tensor]:
         """The standard-normal draws, in order."""
-        return [record.value for record in self._records if record.kind == "normal"]
+        return [record.value for record in self.records if record.kind == "normal"]
 
     @property
     def only_normal(self) -> bool:
         """Whether nothing but normals was drawn."""
-        return all(record.kind == "normal" for record in self._records)
+        return all(record.kind == "normal" for record in self.records)
 
     def replay(self, normals: Sequence[Tensor] | None = None) -> ReplayedNoise:
         """A noise that hands back the recorded draws in order, or `normals` (of the same shapes) for its normals."""
         if normals is None:
-            return ReplayedNoise(tuple(self._records), self.dtype, self.device)
+            return ReplayedNoise(tuple(self.records), self.dtype, self.device)
         recorded = self.normals
         if [n.shape for n in normals] != [n.shape for n in recorded]:
             raise ValueError(
@@ -175,11 +177,11 @@ class RecordedNoise(Noise):
                 f"got {[tuple(n.shape) for n in normals]}"
             )
         replaced = iter(normals)
-        records = tuple(_Record(r.kind, next(replaced)) if r.kind == "normal" else r for r in self._records)
+        records = tuple(Record(r.kind, next(replaced)) if r.kind == "normal" else r for r in self.records)
         return ReplayedNoise(records, self.dtype, self.device)
 
     def _keep(self, kind: str, value: Tensor) -> Tensor:
-        self._records.append(_Record(kind, value.detach()))
+        self.records.append(Record(kind, value.detach()))
         return value
 
     def normal(self, shape: Shape) -> Tensor:
@@ -217,7 +219,7 @@ class ReplayedNoise(Noise):
     """
 
     def __init__(
-        self, records: Sequence[_Record], dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+        self, records: Sequence[Record], dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
     ) -> None:
         super().__init__(None, dtype, device)
         self._records = records

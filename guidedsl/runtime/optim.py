@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -95,6 +95,22 @@ def _fused_adam(group: _Group, gradients: list[Tensor], count: int, rate: float)
     except (AttributeError, NotImplementedError, TypeError):
         return False
     return True
+
+
+class FlatAdam(NamedTuple):
+    """The state of Adam over all leaves as vectors [n]: moments, steps taken, and each number's own options.
+
+    `lr` is the learning rate, a scalar in double precision, which `scale` multiplies.
+    """
+
+    first: Tensor
+    second: Tensor
+    counts: Tensor
+    lr: Tensor
+    scale: Tensor
+    beta1: Tensor
+    beta2: Tensor
+    eps: Tensor
 
 
 class Adam:
@@ -199,6 +215,61 @@ class Adam:
                 large = len(group.first) >= FUSED_FROM
                 if not (large and _fused_adam(group, own, count, rate)):
                     _adam(group, own, count, rate)
+
+    # Many steps at once, in a compiled graph
+
+    @property
+    def options(self) -> tuple[object, ...]:
+        """What a compiled graph has written into it."""
+        return self.clip_norm, self.clip_value, self.lr_decay
+
+    def flatten(self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor]) -> FlatAdam:
+        """The state over these leaves, side by side."""
+        check_names("Adam", self.settings, store)
+        rows = []
+        for name, leaf in zip(names, leaves, strict=True):
+            self._moments(name, leaf)
+            own = settings_of("Adam", name, self.settings, ("betas", "eps", "lr"))
+            rate = own_rate(store, name, own)
+            beta1, beta2 = own.get("betas", self.betas)
+            scale = 1.0 if rate is None else rate / self._initial_lr
+            rows.append((float(self._steps[name]), scale, beta1, beta2, own.get("eps", self.eps)))
+
+        def spread(column: int) -> Tensor:
+            return torch.cat(
+                [torch.full_like(leaf, row[column]).reshape(-1) for leaf, row in zip(leaves, rows, strict=True)]
+            )
+
+        first = torch.cat([self._first[name].reshape(-1) for name in names])
+        second = torch.cat([self._second[name].reshape(-1) for name in names])
+        lr = torch.tensor(self.lr, dtype=torch.float64, device=first.device)
+        return FlatAdam(first, second, spread(0), lr, *(spread(column) for column in range(1, 5)))
+
+    def flat_step(
+        self, x: Tensor, gradient: Tensor, first: Tensor, second: Tensor, counts: Tensor, lr: Tensor, state: FlatAdam
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """One step of all numbers [n]: x, both moments, the counts and the learning rate after it."""
+        if self.clip_value is not None:
+            gradient = gradient.clamp(-self.clip_value, self.clip_value)
+        if self.clip_norm is not None:
+            gradient = gradient * (self.clip_norm / torch.linalg.vector_norm(gradient)).clamp(max=1.0)
+        lr = lr * self.lr_decay
+        counts = counts + 1.0
+        first = first + (gradient - first) * (1.0 - state.beta1)
+        second = second * state.beta2 + gradient * gradient * (1.0 - state.beta2)
+        denominator = second.sqrt() * (1.0 - state.beta2**counts).rsqrt() + state.eps
+        rate = lr.to(x.dtype) * state.scale / (1.0 - state.beta1**counts)
+        return x - rate * first / denominator, first, second, counts, lr
+
+    def unflatten(
+        self, names: Sequence[str], leaves: Sequence[Tensor], first: Tensor, second: Tensor, steps: int, lr: float
+    ) -> None:
+        """Takes the state after that many steps of all leaves."""
+        for name, one, two in zip(names, _views(first, leaves), _views(second, leaves), strict=True):
+            self._first[name], self._second[name] = one, two
+            self._steps[name] += steps
+        self.lr = lr
+        self._planned_for = None
 
     def get_state(self) -> dict[str, Any]:
         """Learning rate and moments by parameter name; tensors are copies."""

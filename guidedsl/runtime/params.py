@@ -353,6 +353,15 @@ class ParamStore:
         leaf = tensor if unconstrained is None else unconstrained()
         return next((name for name, entry in self._entries.items() if entry.leaf is leaf), None)
 
+    def with_leaves(self, leaves: Mapping[str, Tensor]) -> ParamStore:
+        """A store that computes with these leaves, and has everything else in common with this one."""
+        other = ParamStore()
+        other.version, other.modules, other.nets = self.version, self.modules, self.nets
+        other._entries = {
+            name: replace(entry, leaf=leaves.get(name, entry.leaf)) for name, entry in self._entries.items()
+        }
+        return other
+
     # State and files
 
     def get_state(self) -> dict[str, Any]:

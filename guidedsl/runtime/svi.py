@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,12 +13,14 @@ from torch import Tensor
 from guidedsl.runtime.annealing import annealed, check_annealing
 from guidedsl.runtime.checkpoint import read_checkpoint, write_checkpoint
 from guidedsl.runtime.default_store import get_param_store
-from guidedsl.runtime.elbo import ELBO, GuideFunction, Objective, gradients_of
+from guidedsl.runtime.elbo import ELBO, GuideFunction, Objective
+from guidedsl.runtime.engine.block import STEPS, Blocks
+from guidedsl.runtime.engine.evaluate import Compiled, Eager
 from guidedsl.runtime.errors import InferenceError, ParamError
 from guidedsl.runtime.model import Guide, LogDensity, Model, find_guide, find_model
 from guidedsl.runtime.noise import Noise
 from guidedsl.runtime.nonfinite import explain_nonfinite
-from guidedsl.runtime.optim import Optimiser
+from guidedsl.runtime.optim import Adam, Optimiser
 from guidedsl.runtime.param_files import device_of
 from guidedsl.runtime.params import ParamStore
 
@@ -31,7 +33,9 @@ class SVI:
     `model` and `guide` are a generated module's plain functions or its `Model` and `Guide`. Randomness comes from
     `generator`, from a new one seeded with `seed`, or from torch's global one if neither is given. A loss that is not
     finite raises `InferenceError`, which names the parameter or the `.guide` line, before any parameter has changed.
-    `steps` counts the steps taken, those before a `load` included. Over the first `kl_annealing` of them the weight of
+    `engine` is "eager", or "compiled": loss and gradient as one graph by torch.compile, which takes seconds to make and
+    gives the same losses to rounding. It pays from some thousands of steps on, and most with `run`. `steps` counts the
+    steps taken, those before a `load` included. Over the first `kl_annealing` of them, eagerly only, the weight of
     KL(q | prior) in the ELBO rises evenly to 1; what `step` returns is the ELBO all the while.
     """
 
@@ -46,7 +50,12 @@ class SVI:
         generator: torch.Generator | None = None,
         seed: int | None = None,
         kl_annealing: int = 0,
+        engine: Literal["eager", "compiled"] = "eager",
     ) -> None:
+        if engine not in ("eager", "compiled"):
+            raise InferenceError(f'SVI(engine={engine!r}): "eager" or "compiled"')
+        if kl_annealing and engine == "compiled":
+            raise InferenceError('SVI(kl_annealing=…): its weight changes at each step; take engine="eager"')
         if seed is not None and generator is not None:
             raise InferenceError("SVI takes a generator or a seed, not both")
         self.model = find_model(model)
@@ -63,6 +72,9 @@ class SVI:
         self._version = -1
         self._names: list[str] = []
         self._leaves: list[Tensor] = []
+        self._eager = Eager(self.model, self.guide, self.loss, self.store)
+        self._evaluate: Eager | Compiled = self._eager if engine == "eager" else Compiled(self._eager)
+        self._blocks = Blocks(self._eager, optim) if engine == "compiled" and isinstance(optim, Adam) else None
 
     def _noise(self, data: Any) -> Noise:
         if self._seed is not None:
@@ -79,18 +91,18 @@ class SVI:
             return self.generator.get_state()
         return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
+    def _set_noise_state(self, state: torch.Tensor) -> None:
+        if self.generator is not None:
+            self.generator.set_state(state)
+        else:
+            _set_global_state(self._device, state)
+
     def step(self, data: Any) -> float:
         """One step on one draw of rows and latents; the loss before it, for all rows (an unbiased estimate)."""
-        if isinstance(self.guide, Guide) and self.guide.laplace is not None:
-            raise InferenceError(
-                f"{self.guide.name} is a Laplace approximation, which is found and not learned: call "
-                f"{self.guide.name}.fit(data). To learn a normal step by step take `auto full_rank`"
-            )
+        self._check_guide()
         noise = self._noise(data)
         before = self._noise_state(data.device)
-        batch = data.subsample(noise)
-        weighted = annealed(self.loss, self.steps, self.kl_annealing)
-        objective, value = weighted(self.model, self.guide, batch, self.store, noise)
+        value, gradients = self._evaluate(data, noise, annealed(self.loss, self.steps, self.kl_annealing))
         loss = value.item()
         if not math.isfinite(loss):
             self._explain(data, before, loss)
@@ -99,10 +111,42 @@ class SVI:
             self._names, self._leaves = list(leaves), list(leaves.values())
             self._version = self.store.version
         if self._leaves:
-            gradients = gradients_of(objective, self._leaves)
             self.optim.step(self.store, self._names, self._leaves, gradients)
         self.steps += 1
         return loss
+
+    def _check_guide(self) -> None:
+        if isinstance(self.guide, Guide) and self.guide.laplace is not None:
+            raise InferenceError(
+                f"{self.guide.name} is a Laplace approximation, which is found and not learned: call "
+                f"{self.guide.name}.fit(data). To learn a normal step by step take `auto full_rank`"
+            )
+
+    def run(self, data: Any, steps: int) -> Tensor:
+        """So many steps; the loss before each, [steps], on the CPU.
+
+        With engine="compiled" and Adam, every hundred steps are one call, on the noise of as many calls of `step`.
+        """
+        self._check_guide()
+        losses: list[Tensor] = []
+        left = steps
+        while self._blocks is not None and left >= STEPS:
+            before = self._noise_state(self._noise(data).device)
+            found = self._blocks(data, lambda: self._noise(data))
+            if not bool(found.isfinite().all()):
+                self._set_noise_state(before)
+                break
+            losses.append(found.to("cpu", torch.float64))
+            self.steps += STEPS
+            left -= STEPS
+        evaluate = self._evaluate
+        if self._blocks is not None:
+            self._evaluate = self._eager  # for the last few steps, or to find what is not finite
+        try:
+            losses += [torch.tensor([self.step(data)], dtype=torch.float64) for _ in range(left)]
+        finally:
+            self._evaluate = evaluate
+        return torch.cat(losses) if losses else torch.zeros(0, dtype=torch.float64)
 
     def evaluate_loss(self, data: Any) -> float:
         """The loss at fresh draws, without a gradient or a step."""
@@ -117,7 +161,7 @@ class SVI:
         noise = data.noise(generator)
 
         def again() -> object:
-            return self.loss(self.model, self.guide, data.subsample(noise), self.store, noise)
+            return self._eager.estimate(data, noise)
 
         raise InferenceError(explain_nonfinite(again, self.model, self.guide, self.store, loss))
 

@@ -247,7 +247,7 @@ def test_particles_do_not_mix(name: str) -> None:
             together = guide(batch, particles=(PARTICLES,), store=store, noise=noise)
             log_p = _density(guide.model, batch, together.latents, store)
             for row in range(PARTICLES):
-                records = [type(r)(r.kind, r.value[row]) for r in noise._records]
+                records = [type(r)(r.kind, r.value[row]) for r in noise.records]
                 replayed = ReplayedNoise(records, data.dtype, data.device)
                 alone = guide(batch, store=store, noise=replayed)
                 assert replayed.exhausted

@@ -1,0 +1,122 @@
+"""One tool on one work, in a process of its own: blocks of steps on demand, so that tools can take turns.
+
+Reads lines from stdin: a number of steps, or `loss`, or nothing to end. Writes one JSON line for each.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+STARTED = time.perf_counter()
+RATE = 0.01
+sys.path.insert(0, str(Path(__file__).parent))
+Block = Callable[[int], None]
+
+
+def ours(work: Any, engine: str) -> tuple[Block, Callable[[], float]]:
+    import torch
+
+    import guidedsl
+    from guidedsl.modules import load_source
+    from guidedsl.source import Source
+
+    torch.set_num_threads(2)
+    module = load_source(Source("bench.guide", work.SPEC), "bench_guide")
+    data = getattr(module, work.MODEL).data(**work.fields(), dtype=torch.float32)
+    svi = guidedsl.SVI(
+        getattr(module, work.MODEL),
+        getattr(module, work.GUIDE),
+        guidedsl.optim.Adam(lr=RATE),
+        store=guidedsl.ParamStore(),
+        seed=0,
+        engine=engine,  # type: ignore[arg-type]
+    )
+
+    def block(steps: int) -> None:
+        svi.run(data, steps)
+
+    return block, lambda: svi.evaluate_loss(data)
+
+
+def pyro(work: Any) -> tuple[Block, Callable[[], float]]:
+    import pyro as library
+    import torch
+    from pyro.infer import SVI, Trace_ELBO
+    from pyro.optim import Adam
+
+    torch.set_num_threads(2)
+    data = {k: torch.as_tensor(v) for k, v in work.fields().items() if hasattr(v, "shape")}
+    model, guide = work.pyro_pair(data)
+    library.enable_validation(False)
+    library.set_rng_seed(0)
+    svi = SVI(model, guide, Adam({"lr": RATE}), Trace_ELBO())
+
+    def block(steps: int) -> None:
+        for _ in range(steps):
+            svi.step()
+
+    return block, lambda: float(svi.evaluate_loss())
+
+
+def numpyro(work: Any, scan: bool) -> tuple[Block, Callable[[], float]]:
+    import jax
+    import jax.numpy as jnp
+    from numpyro.infer import SVI, Trace_ELBO
+    from numpyro.optim import Adam
+
+    data = {k: jnp.asarray(v) for k, v in work.fields().items() if hasattr(v, "shape")}
+    model, guide = work.numpyro_pair(data)
+    svi = SVI(model, guide, Adam(RATE), Trace_ELBO())
+    state = [svi.init(jax.random.PRNGKey(0))]
+    update = jax.jit(svi.update)
+    compiled: dict[int, Any] = {}
+
+    def scanned(steps: int) -> None:
+        if steps not in compiled:
+            compiled[steps] = jax.jit(lambda s: jax.lax.scan(lambda c, _: svi.update(c), s, None, length=steps))
+        state[0], losses = compiled[steps](state[0])
+        losses.block_until_ready()
+
+    def looped(steps: int) -> None:
+        for _ in range(steps):
+            state[0], loss = update(state[0])
+        loss.block_until_ready()
+
+    return (scanned if scan else looped), lambda: float(svi.evaluate(state[0]))
+
+
+TOOLS: dict[str, Callable[[Any], tuple[Block, Callable[[], float]]]] = {
+    "guidedsl eager": lambda work: ours(work, "eager"),
+    "guidedsl compiled": lambda work: ours(work, "compiled"),
+    "Pyro": pyro,
+    "NumPyro update": lambda work: numpyro(work, scan=False),
+    "NumPyro scan": lambda work: numpyro(work, scan=True),
+}
+
+
+def main() -> None:
+    tool, work = sys.argv[1], import_module(f"works.{sys.argv[2]}")
+    block, loss = TOOLS[tool](work)
+    first = int(sys.argv[3])
+    block(first)
+    print(json.dumps({"seconds": time.perf_counter() - STARTED}), flush=True)
+    for line in sys.stdin:
+        if line.strip() == "loss":
+            mean = sum(loss() for _ in range(100)) / 100
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(json.dumps({"loss": mean, "megabytes": memory}), flush=True)
+        elif line.strip():
+            began = time.perf_counter()
+            block(int(line))
+            print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

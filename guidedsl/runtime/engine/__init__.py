@@ -1,0 +1,1 @@
+"""How steps are computed: eagerly, or as compiled graphs, on the same noise."""

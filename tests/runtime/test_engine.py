@@ -1,0 +1,180 @@
+"""Compiled steps against eager ones: the same losses, parameters and errors, on the same draws.
+
+torch.compile is the slow part, so that each test compiles as little as it can.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from guidedsl.modules import load_source
+from guidedsl.runtime.elbo import ELBO
+from guidedsl.runtime.engine.block import STEPS
+from guidedsl.runtime.engine.evaluate import Eager, tensors_of, trace
+from guidedsl.runtime.engine.plan import PlannedNoise, planned
+from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.load import load_fields
+from guidedsl.runtime.noise import Noise
+from guidedsl.runtime.optim import Adam
+from guidedsl.runtime.params import ParamStore
+from guidedsl.runtime.svi import SVI
+from guidedsl.source import Source, read_source
+
+# inductor imports a module of torch's that torch itself calls deprecated
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+
+TESTS = Path(__file__).resolve().parent.parent
+PROGRAMS = TESTS / "cases" / "programs"
+ROWS = """
+model Rows {
+  dim N, P, G
+  latent tau : positive ~ HalfNormal(1)
+  latent beta : real[P] ~ Normal(0, 1)
+  plate group[G] { latent a : real ~ Normal(0, tau) }
+  plate row[N] subsample(8) {
+    data g : index(group)
+    data x : real[P]
+    latent e : real ~ Normal(0, 1)
+    observed y : bool ~ Bernoulli(logits = a[g] + dot(x, beta) + e)
+  }
+}
+guide Local for Rows {
+  param tau_loc : real = 0
+  tau ~ LogNormal(tau_loc, 0.3)
+  param l : real[P] = 0, lr = 0.003
+  param s : positive[P] = 0.1
+  beta ~ Normal(l, s)
+  auto mean_field for rest
+}
+"""
+
+
+def rows(dtype: torch.dtype = torch.float64) -> tuple[ModuleType, Any]:
+    draw = torch.Generator().manual_seed(0)
+    module = load_source(Source("rows.guide", ROWS), "engine_rows")
+    x = torch.randn(40, 3, generator=draw)
+    fields = {"x": x, "g": torch.arange(40) % 4, "y": (x.sum(1) > 0).float(), "G": 4}
+    return module, module.Rows.data(**fields, dtype=dtype)
+
+
+def svi(module: ModuleType, engine: Any, **options: Any) -> SVI:
+    adam = Adam(lr=0.02, lr_decay=0.999, **options)
+    return SVI(module.Rows, module.Local, adam, store=ParamStore(), seed=3, engine=engine)
+
+
+def test_a_compiled_run_has_the_losses_of_an_eager_one() -> None:
+    """Two blocks and a few steps more, with subsampling, gathers, a learning rate of its own, clipping and decay.
+
+    The tolerance is for the rounding of 213 steps that build on each other.
+    """
+    tolerance = 1e-10
+    module, data = rows()
+    steps = 2 * STEPS + 13
+    runs = {engine: svi(module, engine, clip_norm=50.0, clip_value=30.0) for engine in ("eager", "compiled")}
+    losses = {engine: run.run(data, steps) for engine, run in runs.items()}
+    assert losses["eager"].shape == (steps,)
+    torch.testing.assert_close(losses["compiled"], losses["eager"], rtol=tolerance, atol=tolerance)
+    for name, value in runs["eager"].store.items():
+        torch.testing.assert_close(runs["compiled"].store[name], value, rtol=tolerance, atol=tolerance)
+    states = [run.optim.get_state() for run in runs.values()]
+    assert states[0]["steps"] == states[1]["steps"]
+    assert states[0]["lr"] == pytest.approx(states[1]["lr"], rel=1e-9)
+    assert runs["compiled"].steps == steps
+
+
+def test_a_compiled_step_is_an_eager_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nets, whose weights are inputs of the graph; the graph itself stands for what torch.compile makes of it."""
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    path = PROGRAMS / "nets_vae" / "model.guide"
+    module = load_source(read_source(path, path.name), "engine_vae")
+    data = module.VAE.data(**load_fields(path.with_name("data.json")))
+    losses = []
+    for engine in ("eager", "compiled"):
+        torch.manual_seed(0)
+        run = SVI(module.VAE, module.Amortised, Adam(0.01), store=ParamStore(), seed=1, engine=engine)  # type: ignore[arg-type]
+        losses.append([run.step(data) for _ in range(5)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_the_plan_of_a_step_is_what_it_draws() -> None:
+    module, data = rows()
+    store = ParamStore()
+    plan = planned(module.Rows, module.Local, ELBO(), data, store)
+    assert plan.kinds == ("normal",)
+    assert plan.size("normal") == 1 + 3 + 4 + 8
+    source = Noise(torch.Generator().manual_seed(1), data.dtype)
+    numbers = torch.randn(16, generator=torch.Generator().manual_seed(1), dtype=data.dtype)
+    noise = PlannedNoise(plan, source)
+    parts = [noise.normal(shape) for _, shape in plan.draws]
+    assert torch.equal(torch.cat([part.reshape(-1) for part in parts]), numbers)
+    assert noise.normal((2,)).shape == (2,), "what is not planned is drawn on its own"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("particles", [1, 3])
+def test_the_graph_has_the_gradient_of_autograd(particles: int, dtype: torch.dtype) -> None:
+    module, data = rows(dtype)
+    store = ParamStore()
+    eager = Eager(module.Rows, module.Local, ELBO(num_particles=particles), store)
+    generator = torch.Generator().manual_seed(5)
+    plan = eager.plan(data)
+    state = generator.get_state()
+    noise = data.noise(generator)
+    picked = [noise.distinct_rows(size, count) for _, _, size, count in data.batches.rows]
+    inputs = [*store.trainable().values(), *plan.drawn(noise).values(), *picked, *tensors_of(data).values()]
+    value, *gradients = trace(eager, data, inputs)(*inputs)
+    generator.set_state(state)
+    expected = eager(data, data.noise(generator))
+    torch.testing.assert_close(value, expected.value)
+    for found, wanted in zip(gradients, expected.gradients, strict=True):
+        torch.testing.assert_close(found, torch.zeros_like(found) if wanted is None else wanted)
+
+
+GAMMA = """
+model Rate { latent r : positive ~ Gamma(3, 1) }
+guide G for Rate { param a : positive = 2  r ~ Gamma(a, 1) }
+"""
+CHECKED = """
+model Asserted {
+  latent x : real ~ Normal(3, 1)
+  let s : positive = x
+  observed y : real ~ Normal(0, s)
+}
+guide G for Asserted { param m : real = 3  x ~ Normal(m, 0.01) }
+"""
+
+
+@pytest.mark.parametrize(("text", "fields", "said"), [(GAMMA, {}, "gamma"), (CHECKED, {"y": 1.0}, "one graph")])
+def test_what_cannot_be_compiled_says_why(text: str, fields: dict[str, float], said: str) -> None:
+    module = load_source(Source("m.guide", text), "engine_refused")
+    model = module.Rate if "Rate" in text else module.Asserted
+    run = SVI(model, module.G, Adam(0.01), store=ParamStore(), seed=0, engine="compiled")
+    with pytest.raises(InferenceError, match=said) as refused:
+        run.run(model.data(**fields), STEPS)
+    assert 'engine="eager"' in str(refused.value)
+    assert run.steps == 0
+
+
+def test_a_block_that_is_not_finite_is_taken_back_and_explained() -> None:
+    """The error is that of the eager run: at the same step, in the same words, the parameters those before it."""
+    text = """
+    model Edge {
+      latent x : real ~ Normal(0, 1)
+      factor 20 * x + (4 - x) ^ 0.5
+    }
+    guide G for Edge { param m : real = 0  x ~ Normal(m, 0.1) }
+    """
+    module = load_source(Source("edge.guide", text), "engine_edge")
+    seen = []
+    for engine in ("eager", "compiled"):
+        run = SVI(module.Edge, module.G, Adam(0.1), store=ParamStore(), seed=0, engine=engine)  # type: ignore[arg-type]
+        with pytest.raises(InferenceError) as failed:
+            run.run(module.Edge.data(), STEPS)
+        seen.append((str(failed.value), run.steps, run.store["G.m"].item()))
+    assert seen[0] == seen[1]
+    assert 0 < seen[0][1] < STEPS
