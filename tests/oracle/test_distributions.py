@@ -124,7 +124,7 @@ def inverse_wishart(df: Tensor, scale: Tensor) -> Oracle:
 
 
 def fisher(loc: Tensor, concentration: Tensor) -> Oracle:
-    """On the sphere in three dimensions, where the height over loc has an inverse distribution function (Fisher 1953)."""
+    """On the sphere in three dimensions, where heights have an inverse distribution function (Fisher 1953)."""
 
     def density(x: Tensor) -> Tensor:
         norm = concentration.log() - math.log(4.0 * math.pi) - concentration.sinh().log()
