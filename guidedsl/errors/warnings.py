@@ -63,7 +63,7 @@ def read_where_left_out(name: str, when: str, value: str, span: Span, condition:
 
 def rows_alike(name: str, plate: str, param: str, batching: str | None, span: Span, declared: Span) -> Diagnostic:
     """`param` is one of those that the draw of `name` reads, from outside of the plate."""
-    own = f"declare `{param}` in plate `{plate}`: one value a row"
+    own = f"declare in plate `{plate}` what differs from row to row, `{param}` or a param beside it"
     if batching == "minibatch":
         own = "let a net of the row's data say what differs"
     return Diagnostic(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 from collections.abc import Sequence
 
 from lark import Token
@@ -204,6 +203,15 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
         close = _keyword_like(word, accepted if word is token else frozenset())
         if close is not None:
             return f"did you mean `{close}`?"
+    hint = _elsewhere(token, after, last, accepted)
+    if hint is None and position:
+        hint = missing_hint(tokens, position, accepted, start)
+    return hint or _operator_hint(token, last, str(before), accepted, start)
+
+
+def _elsewhere(token: Token, after: Token | None, last: str, accepted: frozenset[str]) -> str | None:
+    """Where a statement that may not stand here does."""
+    text = str(token)
     if token.type == "LATENT" and "AUX" in accepted:
         return "latents are declared in the model; in a guide write `z ~ …` or `aux z : real ~ …`"
     if token.type == "OBSERVED" and "AUX" in accepted:
@@ -223,23 +231,7 @@ def _hint(tokens: Sequence[Token], position: int, accepted: frozenset[str], star
         return f"samples stand in a guide: `guide G for M {{ {text} ~ … }}`"
     if token.type == "RBRACE" and "MODEL" in accepted:
         return "there is a `}` too many"
-    if start.type == "SCAN" and last in ("NAME", "RSQB", "RPAR") and accepted & {"COLON", "EQUAL"}:
-        return _carry_hint(tokens, position, accepted)
-    if start.type == "LET" and text == "," and "EQUAL" in accepted:
-        rest = itertools.takewhile(lambda token: token.type in ("NAME", "COMMA"), tokens[position + 1 :])
-        names = ", ".join((str(before), *(str(token) for token in rest if token.type == "NAME")))
-        return f"names for several values stand in brackets: `let ({names}) = …`"
-    hint = missing_hint(tokens, position, accepted) if position else None
-    return hint or _operator_hint(token, last, str(before), accepted, start)
-
-
-def _carry_hint(tokens: Sequence[Token], position: int, accepted: frozenset[str]) -> str:
-    """What a carry lacks: its type, or what the first step reads."""
-    if "COLON" in accepted:
-        return f"a carry has a type and a first value: `carry ({tokens[position - 1]} : real = 0)`"
-    if tokens[position].type == "TILDE":
-        return "a carry starts from a value: `latent first : real ~ …` above the scan, and `carry (h : real = first)`"
-    return "a carry has a first value, which the first step reads: `carry (h : real = 0)`"
+    return None
 
 
 def _outside_scan(word: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import pyro.distributions as pd
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor
 
 from guidedsl.library.distributions import DISTRIBUTIONS, Distribution, Form
@@ -121,6 +121,23 @@ def inverse_wishart(df: Tensor, scale: Tensor) -> Oracle:
         lambda x: inverse.log_prob(torch.linalg.inv(x)) - (K + 1.0) * torch.logdet(x),
         lambda shape: torch.linalg.inv(inverse.sample(shape)),
     )
+
+
+def fisher(loc: Tensor, concentration: Tensor) -> Oracle:
+    """On the sphere in three dimensions, where heights have an inverse distribution function (Fisher 1953)."""
+
+    def density(x: Tensor) -> Tensor:
+        norm = concentration.log() - math.log(4.0 * math.pi) - concentration.sinh().log()
+        return norm + concentration * (x * loc).sum(-1)
+
+    def draws(shape: tuple[int, ...]) -> Tensor:
+        u = torch.rand((*shape, *concentration.shape), dtype=loc.dtype)
+        height = 1.0 + (u + (1.0 - u) * (-2.0 * concentration).exp()).log() / concentration
+        normal = torch.randn((*u.shape, 3), dtype=loc.dtype)
+        across = torch.nn.functional.normalize(normal - (normal * loc).sum(-1, keepdim=True) * loc, dim=-1)
+        return height[..., None] * loc + (1.0 - height.square()).sqrt()[..., None] * across
+
+    return Oracle(density, draws)
 
 
 def random_walk(scale: Tensor) -> object:
@@ -360,6 +377,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "InverseWishart": lambda df, scale_tril: inverse_wishart(df, scale_tril @ scale_tril.mT),
     "InverseWishartScale": lambda df, scale: inverse_wishart(df, scale),
     "LogisticNormal": pd.LogisticNormal,
+    "VonMisesFisher": fisher,
 }
 
 
@@ -385,6 +403,7 @@ def arguments_of(form: Form, batch: tuple[int, ...], generator: torch.Generator)
         "count": lambda: uniform(3.0, 9.0).floor(),
         "nonnegative": lambda: uniform(0.1, 0.9),
         "real[K]": lambda: uniform(-1.0, 1.0, K),
+        "unit_vector[K]": lambda: torch.nn.functional.normalize(uniform(-1.0, 1.0, K), dim=-1),
         "real[K - 1]": lambda: uniform(-1.0, 1.0, K - 1),
         "positive[K - 1]": lambda: uniform(0.7, 1.5, K - 1),
         "positive[K]": lambda: uniform(0.7, 2.5, K),
@@ -865,3 +884,21 @@ def test_an_excess_is_exponential_at_concentration_0(dtype: torch.dtype, generat
     z = x / 2.0
     torch.testing.assert_close(slope, (z.square() / 2.0 - z).sum(), rtol=1e-4, atol=1e-4)
     assert law.log_mass(1.0, math.inf, 2.0, 0.0) == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 10, 100])
+def test_the_norm_on_spheres_of_all_sizes(size: int) -> None:
+    """Against Bessel functions, from nearly uniform to nearly a point, with its slope -A(κ) = -I_{v+1} / I_v."""
+    kappa = torch.tensor([1e-4, 0.1, 1.0, 7.0, 100.0, 1e4], dtype=torch.float64, requires_grad=True)
+    loc = torch.zeros(size, dtype=torch.float64)
+    loc[0] = 1.0
+    ours = distributions.VonMisesFisher.log_prob(loc.expand(6, size), loc, kappa)
+    k, v = kappa.detach().numpy(), size / 2.0 - 1.0
+    log_bessel = torch.as_tensor(special.ive(v, k)).log() + kappa.detach()
+    exact = v * kappa.detach().log() - size / 2.0 * math.log(2.0 * math.pi) - log_bessel + kappa.detach()
+    known = exact.isfinite()
+    torch.testing.assert_close(ours.detach()[known], exact[known], rtol=1e-10, atol=1e-10)
+    slope = torch.autograd.grad(ours.sum(), kappa)[0]
+    ratio = torch.as_tensor(special.ive(v + 1.0, k) / special.ive(v, k))
+    torch.testing.assert_close(slope[known], (1.0 - ratio)[known], rtol=1e-6, atol=1e-9)
+    assert int(known.sum()) >= 4

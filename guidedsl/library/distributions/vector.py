@@ -106,6 +106,15 @@ ROWS: tuple[Distribution, ...] = (
         pyro="ProjectedNormal",
     ),
     Distribution(
+        name="VonMisesFisher",
+        forms=(form("VonMisesFisher", loc="unit_vector[K]", concentration="positive"),),
+        support="unit_vector[K]",
+        reparameterised=False,
+        has_mass=False,
+        doc="Directions around loc: density on the sphere proportional to exp(concentration * dot(loc, x)).",
+        pyro="",
+    ),
+    Distribution(
         name="ZeroSumNormal",
         forms=(
             form("ZeroSumNormal", scale="positive"),

@@ -40,6 +40,7 @@ from guidedsl.runtime.distributions.composite import (
 )
 from guidedsl.runtime.distributions.constrained_vectors import (
     ProjectedNormal,
+    VonMisesFisher,
     ZeroSumNormal,
     ZeroSumNormalLoc,
 )
@@ -227,6 +228,7 @@ __all__ = [
     "TruncatedNormal",
     "Uniform",
     "VonMises",
+    "VonMisesFisher",
     "Weibull",
     "Wishart",
     "WishartCovariance",

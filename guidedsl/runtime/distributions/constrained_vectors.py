@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.distributions.special import LOG_SQRT_2PI, Value, log
+from guidedsl.runtime.distributions.special import LOG_PI, LOG_SQRT_2PI, Value, log
 from guidedsl.runtime.noise import Noise, Shape
 
 _STEP = 0.4
@@ -45,6 +47,62 @@ def _log_radial(t: Tensor, size: int) -> Tensor:
         r = u.exp()
     terms = size * u + r * t[..., None] - 0.5 * r.square()
     return terms.logsumexp(-1) + step.log()
+
+
+class VonMisesFisher:
+    """On the sphere: density proportional to exp(concentration * loc · x), with respect to its surface."""
+
+    @staticmethod
+    def log_prob(x: Tensor, loc: Tensor, concentration: Value) -> Tensor:
+        kappa = torch.as_tensor(concentration, dtype=loc.dtype, device=loc.device)
+        return kappa * ((x * loc).sum(-1) - 1.0) - _log_cap(kappa, x.shape[-1])
+
+    @staticmethod
+    def draw(noise: Noise, shape: Shape, loc: Tensor, concentration: Value) -> tuple[Tensor, Tensor]:
+        """The angle to `loc` by rejection (Wood 1994), the rest uniform; no gradient through x."""
+        *batch, size = shape
+        free = size - 1
+        with torch.no_grad():
+            zero = torch.zeros(tuple(batch), dtype=torch.float64, device=noise.device)
+            kappa = zero + concentration
+            b = free / (2.0 * kappa + (4.0 * kappa.square() + free**2).sqrt())
+            centre = (1.0 - b) / (1.0 + b)
+            peak = kappa * centre + free * (1.0 - centre.square()).log()
+            along, waiting = zero, torch.ones_like(zero, dtype=torch.bool)
+            while bool(waiting.any()):
+                left, right = (noise.gamma(0.5 * free, batch).double() for _ in range(2))
+                z = left / (left + right)
+                w = (1.0 - (1.0 + b) * z) / (1.0 - (1.0 - b) * z)
+                accepted = waiting & (
+                    kappa * w + free * (1.0 - centre * w).log() - peak >= noise.uniform(batch).double().log()
+                )
+                along = torch.where(accepted, w, along)
+                waiting = waiting & ~accepted
+            normal = noise.normal(shape)
+            across = torch.nn.functional.normalize(normal - (normal * loc).sum(-1, keepdim=True) * loc, dim=-1)
+            aside = (1.0 - along.square()).clamp(min=0.0).sqrt()
+            x = along[..., None].to(noise.dtype) * loc + aside[..., None].to(noise.dtype) * across
+            x = torch.nn.functional.normalize(x, dim=-1)
+        return x, VonMisesFisher.log_prob(x, loc, concentration)
+
+
+def _log_cap(kappa: Tensor, size: int) -> Tensor:
+    """log ∫ exp(κ (loc · x - 1)) over the unit sphere in `size` dimensions, at least 2.
+
+    With loc · x = tanh(u) it is the surface of the sphere of one dimension less times ∫ exp(κ (tanh(u) - 1))
+    sech(u)^(size - 1) du, an integrand that is analytic and falls off at both ends: trapezoids, as in `_log_radial`.
+    """
+    free = size - 1
+    with torch.no_grad():
+        root = (4.0 * kappa.square() + free**2).sqrt()
+        short = (free + free**2 / (root + 2.0 * kappa)) / (free + root)  # 1 - tanh(u) where the integrand is largest
+        reach, step = 40.0 / free + 9.0 / math.sqrt(free), 0.15 * math.sqrt(2.0 / size)
+        nodes = torch.arange(-reach, reach, step, dtype=kappa.dtype, device=kappa.device)
+        u = 0.5 * ((2.0 - short) / short).log()[..., None] + nodes
+        fall = 2.0 * (-2.0 * u).sigmoid()  # 1 - tanh(u)
+        log_sech = math.log(2.0) - u.abs() - (-2.0 * u.abs()).exp().log1p()
+    surface = math.log(2.0) + 0.5 * free * LOG_PI - math.lgamma(0.5 * free)
+    return (free * log_sech - kappa[..., None] * fall).logsumexp(-1) + (math.log(step) + surface)
 
 
 class ZeroSumNormal:
