@@ -38,6 +38,7 @@ def metadata(
     fields = [_field(field, terms.get(field.name), emitter) for field in model.fields]
     fields += [_derived_field(let) for let in model.derived]
     finite = {**_finite(model), **optional}
+    compared = model.interface and model.framework is not None
     rows = [
         f'name="{model.name}"',
         f"data_type={data_class}",
@@ -46,7 +47,7 @@ def metadata(
         f"dims=({_items(_dim(dim) for dim in model.dims)})",
         f"plates=({_items(_plate(plate) for plate in model.plates)})",
         f"fields=({_items(fields)})",
-        f"sites=({_items(_latent_site(z, finite.get(z.name), emitter) for z in model.latents)})",
+        f"sites=({_items(_latent_site(z, finite.get(z.name), emitter, compared) for z in model.latents)})",
     ]
     if quantities is not None:
         rows.append(f"quantities={quantities}")
@@ -154,8 +155,11 @@ def _derived_field(let: ir.Let) -> str:
     )
 
 
-def _latent_site(latent: ir.Latent, classes: ir.Classes | None, emitter: Emitter) -> str:
+def _latent_site(latent: ir.Latent, classes: ir.Classes | None, emitter: Emitter, compared: bool) -> str:
+    """`compared`: with the site of the same name in a library's model."""
     site = _site(latent, latent.type.event, latent.type.support, emitter)
+    if compared and not _literal(latent):
+        site = f"{site.removesuffix(')')}, moving=True)"
     if classes is None:
         return site
     low = f", low={classes.low}" if classes.low else ""
@@ -163,17 +167,20 @@ def _latent_site(latent: ir.Latent, classes: ir.Classes | None, emitter: Emitter
 
 
 def _site(value: ir.Latent | ir.Let, event: tuple[Size, ...], support: Support | None, emitter: Emitter) -> str:
-    bounds = value.bounds
     constraint = "constraints.real"
-    literal = all(b is None or b.type.value is not None for b in (bounds.low, bounds.high))
-    if support is not None and literal:
-        constraint = emitter.constraint(support, bounds, None)
+    if support is not None and _literal(value):
+        constraint = emitter.constraint(support, value.bounds, None)
     written = value.written or value.plates
     order = _order(written, value.plates)
     return (
         f'Site("{value.name}", plates={_strings(written)}, event={_strings(_axis(size) for size in event)}, '
         f"constraint={constraint}{f', {order}' if order else ''})"
     )
+
+
+def _literal(value: ir.Latent | ir.Let) -> bool:
+    """Whether the bounds of a type are numbers."""
+    return all(bound is None or bound.type.value is not None for bound in (value.bounds.low, value.bounds.high))
 
 
 def _axis(size: Size) -> str:

@@ -117,7 +117,8 @@ class Field:
 class Site:
     """A latent or a quantity (a `let`) of the model: axes as in `Field`, after the particle axes.
 
-    `classes` (a size string) and `low` are how many values a latent has that a guide may sum out, and the least.
+    `classes` (a size string) and `low` are how many values a latent has that a guide may sum out, and the least. Where
+    `moving`, its bounds are made of data or latents, and `constraint` says nothing of them.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Site:
     order: tuple[int, ...] | None = None
     classes: str | None = None
     low: int = 0
+    moving: bool = False
 
     @property
     def steps(self) -> tuple[str, ...]:

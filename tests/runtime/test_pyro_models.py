@@ -498,6 +498,47 @@ def test_the_summary_has_the_probabilities_of_classes(interface: Make) -> None:
     assert "P(c = …)" in str(module.G.fit(data, steps=2).summary())
 
 
+SAMPLED = """
+model M {head} {{
+  dim N
+  latent mu : real {mu}
+  plate rows[N] {{
+    latent   c : index(2) {c}
+    latent   b : bool {b}
+    observed y : count {y}
+  }}
+}}
+guide G for M {{
+  auto mean_field for mu
+  plate rows {{
+    c ~ Categorical([0.4, 0.6])  # allow W604
+    b ~ Bernoulli(0.3)           # allow W604
+  }}
+}}
+"""
+
+
+def sampled(y: Any) -> None:
+    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+    rates = torch.stack([mu.exp(), 2 * mu.exp()])
+    with pyro.plate("rows", len(y)):
+        c = pyro.sample("c", dist.Categorical(torch.tensor([0.3, 0.7])))
+        b = pyro.sample("b", dist.Bernoulli(torch.sigmoid(mu)))
+        pyro.sample("y", dist.Poisson(rates[c] + b), obs=y)
+
+
+def test_discrete_latents_that_the_guide_samples(interface: Make) -> None:
+    """Positions arrive as integers, so that the model can index with them."""
+    law = {"mu": "~ Normal(0, 1)", "c": "~ Categorical([0.3, 0.7])", "b": "~ Bernoulli(inv_logit(mu))"}
+    law |= {"y": "~ Poisson(exp(mu) * (1 + c) + b)", "head": ""}
+    bare = dict.fromkeys(law, "") | {"head": 'from pyro "NAME"'}
+    module, written = interface(sampled, SAMPLED.format(**bare)), build(SAMPLED.format(**law))
+    data, other = module.M.data(y=[1, 0, 3]), written.M.data(y=[1, 0, 3])
+    draw = written.G(other, particles=(6,), store=guidedsl.ParamStore())
+    ours = module.M(data, module.MLatents(*draw.latents))
+    torch.testing.assert_close(ours, written.M(other, draw.latents), rtol=1e-6, atol=1e-6)  # 0.3 in single precision
+
+
 # What is refused
 
 
@@ -530,6 +571,14 @@ def unexplained(sigma: Any, y: Any) -> None:
         pyro.sample("y", dist.Normal(theta.sum(0), sigma), obs=y)
 
 
+def uneven(sigma: Any, y: Any) -> None:
+    """Bounds that differ from row to row."""
+    mu, tau = pyro.sample("mu", dist.Normal(0.0, 5.0)), pyro.sample("tau", dist.HalfCauchy(5.0))
+    with pyro.plate("schools", len(y)):
+        theta = pyro.sample("theta", dist.Uniform(torch.zeros(4), sigma))
+        pyro.sample("y", dist.Normal(theta * mu, tau), obs=y)
+
+
 def raises(sigma: Any, y: Any) -> None:
     pyro.sample("mu", dist.Normal(0.0, 5.0))
     raise KeyError("schools")
@@ -556,6 +605,7 @@ HERE = Path(__file__).name
         (loops, {}, "plate schools is a loop in .*, with a site of its own for each row"),
         (stretched, {}, r"observes `y` of shape \[\] under a distribution of shape \[4\]"),
         (unexplained, {}, r"`theta` has a batch dim -2 of size 2 in .* that is of no plate"),
+        (uneven, {}, r"`theta` is real here, and .* has it on Interval\(lower_bound=tensor"),
         (raises, {}, rf"Schools: .*, .*{HERE}:\d+: KeyError: 'schools'"),
         (3, {}, "which is 3: it must be a function"),
         (Whole, {}, "which is a class: name an instance of it"),
@@ -568,6 +618,11 @@ def test_a_difference_is_one_error_that_names_both_lines(
     data = module.Schools.data({**DATA, "sd": DATA["sigma"], "J": 4})
     with pytest.raises(GuidedslError, match=message):
         module.G.fit(data, steps=1)
+
+
+def test_bounds_of_data_are_not_compared(interface: Make) -> None:
+    module = interface(uneven, declared({"theta : real": "theta : interval(0, sigma)"}))
+    assert math.isfinite(module.G.fit(module.Schools.data(DATA), steps=2).elbo)
 
 
 def test_a_density_that_is_not_finite_names_its_site(interface: Make) -> None:

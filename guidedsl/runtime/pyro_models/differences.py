@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from guidedsl.runtime.constraints import Constraint
 from guidedsl.runtime.metadata import Field, PlateSpec, Site, attribute_of
 from guidedsl.runtime.model import Model
 from guidedsl.runtime.pyro_models.importing import Signature
@@ -112,20 +113,25 @@ class _Comparison:
             )
             return
         yield from self._same_axes(site, found)
+        if site.moving:
+            return
+        if found[0].constraint is None:
+            yield self._unknown(site, found[0])
+            return
         mine = hull(site.constraint, positions(site.classes, site.low, self.dims))
-        theirs = hull(found[0].constraint) if found[0].constraint is not None else None
+        theirs = hull(found[0].constraint)
         if mine is not None and theirs is not None and not mine.same(theirs):
             yield self._support(site, found[0], "latent")
 
     def _observed(self, field: Field, found: list[SeenSite]) -> Iterable[Difference]:
         yield from self._same_axes(field, found[:1] if field.name in self.seen.sites else [])
-        if not found or found[0].constraint is None or not hasattr(field.constraint, "bounds"):
+        if not found or found[0].constraint is None or not isinstance(field.constraint, Constraint):
             return
         end = None
         if field.index_of is not None:
             target = next((p.size for p in self.model.plates if p.name == field.index_of), field.index_of)
             end = 0, evaluate(target, self.dims) - 1
-        mine, theirs = hull(field.constraint, end), hull(found[0].constraint)  # type: ignore[arg-type]
+        mine, theirs = hull(field.constraint, end), hull(found[0].constraint)
         if mine is not None and theirs is not None and not theirs.within(mine):
             yield self._support(field, found[0], "observed")
 
@@ -142,6 +148,19 @@ class _Comparison:
             found.place,
             f"{wider}declare `{what} {declared.name} : {type_text(found.constraint, declared.event)}`, "
             "or mend the distribution",
+        )
+
+    def _unknown(self, site: Site, found: SeenSite) -> Difference:
+        return Difference(
+            "support",
+            site.name,
+            f"`{site.name}` is {self._declared_type(site)} here, and {self.model.origin} has it on {found.support}, "
+            "which is no type with numbers for bounds",
+            f"declared {self._declared_type(site)}",
+            "its support",
+            found.place,
+            "make sites of it that have one support each, or declare bounds of data, `interval(low, high)`, which are "
+            "not compared",
         )
 
     def _declared_type(self, declared: Site | Field) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -140,9 +139,3 @@ def _read(value: object) -> object:
     except (TypeError, ValueError, RuntimeError):
         return value
     return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
-
-
-def search_in(folder: str) -> None:
-    """Modules are looked for in this folder first, as `python script.py` does."""
-    if folder not in sys.path:
-        sys.path.insert(0, folder)

@@ -44,6 +44,8 @@ def _constraint(support: Any) -> Constraint | None:
         case "_IntegerInterval" if low is not None:
             # How many there may be at most is each row's own business, as with a Binomial's total.
             return _whole(low, math.inf if high is None else high)
+        case "_Multinomial":
+            return constraints.count
         case "_IntegerGreaterThan" if low is not None:
             return _whole(low, math.inf)
     return as_constraint(support)
