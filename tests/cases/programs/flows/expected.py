@@ -221,7 +221,7 @@ def affine(
     Affine.z_on_mu: [N] real, a row for each of row
     Affine.z_on_s: [N] real, a row for each of row
     Affine.flow.…: loc and scale, [2] each, and the weights of the nets (affine)
-    Affine.flow3.…: loc and scale, [(K * K + K) // 2] each, and the weights of the nets (coupling)
+    Affine.flow2.…: loc and scale, [(K * K + K) // 2] each, and the weights of the nets (coupling)
     """
     if noise is None:
         noise = data.noise()
@@ -277,10 +277,10 @@ def affine(
         (s[..., None] * data.new_full((K,), 1.0))[..., None, :],
     )
     w, log_q_w = dist.Point.draw(noise, (*particles, 3), w_map)
-    joint_flow3 = flow(
-        "Affine.flow3", "coupling", (K * K + K) // 2, data, store, transforms=3, hidden=4
+    joint_flow2 = flow(
+        "Affine.flow2", "coupling", (K * K + K) // 2, data, store, transforms=3, hidden=4
     )
-    L_free, log_q_L = joint_flow3.draw(noise, particles)
+    L_free, log_q_L = joint_flow2.draw(noise, particles)
     L, log_det_L = constraints.lower_cholesky.push(L_free)
     z, log_q_z = dist.Normal.draw(
         noise,
