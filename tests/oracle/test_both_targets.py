@@ -63,6 +63,12 @@ def test_programs_agree(path: Path, name: str, dtype: torch.dtype) -> None:
     assert next((found for found in seeds if found != "far out"), "far out") == "agree"
 
 
+def test_a_simplex_of_a_computed_size_starts_uniform() -> None:
+    text = "model M { dim K = 2 latent a : index(K) ~ Categorical(full(K, 1 / K)) latent c : simplex[K + 1] ~ Dirichlet(1) }"
+    text += " guide G for M { param w : simplex[K + 1] a ~ Categorical(full(K, 1 / K)) c ~ Dirichlet(10 * w) }"
+    assert outcomes(text, {}, 0) == {"G": "agree"}
+
+
 def test_most_programs_can_be_expressed(capsys: pytest.CaptureFixture[str]) -> None:
     refused = {
         f"{path.parent.name}: {both_of(path)[name].refused}" for path, name in CASES if both_of(path)[name].refused
