@@ -287,7 +287,7 @@ class Emitter:
             case "lags":
                 return Code(function.code.format(x=self.emit(expr.arguments[0]).text, sizes=self.size(expr.sizes[0])))
             case _:
-                x = self.emit(expr.arguments[0])
+                x = self._computed(expr.arguments[0], self.emit(expr.arguments[0]))
                 event = len(expr.arguments[0].type.event)
                 over = str(expr.axis) if expr.axis is not None else axes(event)
                 level = ATOM if function.code.startswith("{x}.") else COMPARE
@@ -418,7 +418,8 @@ class Emitter:
 
     def _free(self, expr: ir.Free) -> Code:
         latent = expr.latent
-        constraint = self.constraint(latent.type.support, latent.bounds, None, latent.plates)
+        rank = len(expr.base.type.event)
+        constraint = self.constraint(latent.type.support, latent.bounds, None, latent.plates, rank)
         coordinates = f"{constraint}.free({self.emit(expr.base).text})"
         rank = len(free_shape(latent.type.support, latent.type.event) or ())
         if rank == 1:

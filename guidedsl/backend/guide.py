@@ -233,6 +233,8 @@ class _Writer:
         log_q = "_" if draw.latent is None else self.names.fresh(f"log_q_{value}")
         event = draw.dist.type.event
         _sample(value, log_q, draw.dist, draw.plates, event, emitter, Place(body, line))
+        if draw.dist.row.tabulated and draw.type.support.target is None:
+            body.append(Statement(f"{value} = {value}.to(data.dtype)", line))  # a number, not a position
         terms = [summed(Code(log_q), plates + len(event) - draw.dist.own)]
         self.densities[draw.name] = log_q, None
         if pushed:

@@ -41,7 +41,9 @@ def expand_auto(
     family, options, latents = auto
     suffix = "" if number == 1 else str(number)
     if family.expand is None:
-        _flow(node, guide, latents, options, f"flow{suffix}")
+        # Flows are counted by themselves, so that they keep their names where other autos are written out.
+        before = sum(isinstance(one, ir.JointDraw) and isinstance(one.dist, ir.Flow) for one in guide.statements)
+        _flow(node, guide, latents, options, f"flow{before + 1 if before else ''}")
         return None
     prefix = f"joint{suffix}"
     known = _described(latents, guide, enclosing)

@@ -15,7 +15,7 @@ from lark import Token, Tree
 
 from guidedsl.diagnostics import CompileError
 from guidedsl.source import Source
-from guidedsl.syntax.parser import grammar, parse
+from guidedsl.syntax.parser import parse, syntax_tree
 from guidedsl.syntax.tokens import Lexeme, lexemes
 
 WIDTH = 100
@@ -102,7 +102,7 @@ def _file(source: Source, tokens: list[Lexeme]) -> tuple[_Statement, ...]:
                 return _Statement(tuple(tokens[first : position + 1]), body, tokens[behind - 1])
         return _Statement(tuple(tokens[first:behind]))
 
-    return tuple(statement(child) for child in _trees(grammar().parse(source.text)))
+    return tuple(statement(child) for child in _trees(syntax_tree(source)))
 
 
 def _trees(node: Tree[Token]) -> list[Tree[Token]]:

@@ -104,6 +104,18 @@ def parse(source: Source) -> Parsed:
     return _Parser(source).run()
 
 
+def syntax_tree(source: Source) -> Tree[Token]:
+    """The grammar's own tree of a file without mistakes."""
+    parser = _Parser(source)
+    parser.run()
+    interactive = grammar().parse_interactive("")
+    result = None
+    for token in parser.tokens:
+        result = interactive.feed_token(token)
+    assert isinstance(result, Tree)
+    return result
+
+
 class _Parser:
     def __init__(self, source: Source) -> None:
         self.source = source

@@ -55,7 +55,7 @@ def losses(module: ModuleType, name: str, data: dict[str, object], particles: tu
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.large_base_example],
 )
-@given(program=programs())
+@given(program=programs(kept=True))
 def test_random_programs(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source("fuzz.guide", program.text)
     checked = check(source)

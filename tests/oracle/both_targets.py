@@ -37,13 +37,16 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Relative to the sum of the absolute values of the terms, and to the gradient's norm: what rounding may do."""
 ROUGH = {
     "VonMises": {torch.float64: 1e-7, torch.float32: 1e-4},
-    "ProjectedNormal": {torch.float64: 1e-7, torch.float32: 3e-2},
+    "ProjectedNormal": {torch.float64: 1e-6, torch.float32: 3e-2},
     "ContinuousBernoulli": {torch.float64: 1e-10, torch.float32: 3e-4},
 }
 """Families that torch or Pyro computes less exactly: by a polynomial for the Bessel function, by differences of nearly
 equal numbers (0.6 % off in single precision at a location of 3), by a series near one half."""
 INVERTED = {torch.float64: 1e-9, torch.float32: 2e-3}
 """A draw `via` a type is scored in Pyro at the inverse of its value, which near an end has lost digits."""
+FARTHEST = {torch.float64: 8.0, torch.float32: 3.0}
+"""The farthest unconstrained coordinates that are compared: further out bijections are clamped, and inverses lose all
+digits."""
 PARTICLES = 2
 T = TypeVar("T")
 
@@ -129,8 +132,8 @@ def precision(dtype: torch.dtype) -> Iterator[None]:
     torch.set_default_dtype(before)
 
 
-def compare(both: Both, guide: Guide, fields: Mapping[str, object], dtype: torch.dtype, seed: int = 0) -> bool:
-    """Compares a guide on both targets. False where the ELBO is not finite, so that gradients say nothing.
+def compare(both: Both, guide: Guide, fields: Mapping[str, object], dtype: torch.dtype, seed: int = 0) -> str:
+    """Compares a guide on both targets: `agree`, or `far out` or `not finite` where the numbers say nothing.
 
     Raises `Differs` where they do not agree or where Pyro fails.
     """
@@ -142,28 +145,29 @@ def compare(both: Both, guide: Guide, fields: Mapping[str, object], dtype: torch
         assert function is not None
         theirs = _named("arguments", lambda: theirs_of(model, function, guide, data, fields))
         ours = run_ours(both.ours, guide, data, seed)
+        _named("step", lambda: step_alone(theirs, ours))
+        many = run_ours(both.ours, guide, data, seed, (PARTICLES,))
+        if max(ours.farthest, many.farthest) > FARTHEST[dtype]:
+            return "far out"
         replayed = _named("replay", lambda: replay(theirs, ours))
         compare_values(ours.latents, replayed.values, tolerance, "the latent")
         compare_elbo(ours, replayed, tolerance)
-        finite = bool(ours.elbo.isfinite())
-        if finite:
-            compare_gradients(ours, replayed, tolerance)
         compare_inits(guide, data, replayed, tolerance)
         if ours.normals is not None:
             drawn = _named("draws", lambda: own_draws(theirs, ours))
             compare_values(ours.latents, drawn, tolerance, "Pyro's own draw of")
-        _particles(both, guide, data, theirs, seed, tolerance)
-        _named("step", lambda: step_alone(theirs, ours))
-    return finite
+        _particles(guide, theirs, many, tolerance)
+        if not bool(ours.elbo.isfinite()):
+            return "not finite"
+        compare_gradients(ours, replayed, tolerance)
+    return "agree"
 
 
-def _particles(both: Both, guide: Guide, data: object, theirs: Theirs, seed: int, tolerance: float) -> None:
+def _particles(guide: Guide, theirs: Theirs, many: Ours, tolerance: float) -> None:
     """Particles side by side, in an axis left of all plates, as Pyro vectorizes them."""
-    many: Ours = run_ours(both.ours, guide, data, seed, (PARTICLES,))
-    nesting = len(guide.model.plates)
-    wide = _named("particles", lambda: replay(theirs, many, PARTICLES, nesting))
+    wide = _named("particles", lambda: replay(theirs, many, PARTICLES, len(guide.model.plates)))
     compare_values(many.latents, wide.values, tolerance, "among particles, the latent")
-    compare_elbo(many, wide, tolerance)
+    compare_elbo(many, wide, tolerance, "among particles, ")
 
 
 def _named(part: str, run: Callable[[], T]) -> T:

@@ -128,7 +128,9 @@ class PyroEmitter(Emitter):
         return pyro_picked(self, expr)
 
     def _computed(self, expr: ir.Expr, code: Code) -> Code:
-        return code
+        if expr.type.support.target is None or expr.type.number:
+            return code
+        return Code(f"{code.at(ATOM)}.to(torch.get_default_dtype())")
 
     def _dot(self, left: ir.Expr, right: ir.Expr, plates: Sequence[str]) -> Code:
         x, y = self.aligned(left, plates, 1), self.aligned(right, plates, 1)

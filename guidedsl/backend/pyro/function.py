@@ -85,6 +85,12 @@ class FunctionWriter:
     def add(self, code: str, span: Span, plates: Iterable[str] = ()) -> None:
         self.lines.append((self._ordered(plates), Statement(code, span.line)))
 
+    def sampled(self, name: str, code: str, dist: ir.Dist, type: ir.Type, span: Span, plates: Iterable[str]) -> None:
+        """Add a site. Numbers that Pyro draws as positions become numbers."""
+        self.add(f"{name} = {code}", span, plates)
+        if dist.row.tabulated and type.support.target is None:
+            self.add(f"{name} = {name}.to(torch.get_default_dtype())", span, plates)
+
     def _ordered(self, plates: Iterable[str]) -> tuple[str, ...]:
         wanted = set(plates)
         return tuple(plate.name for plate in self.model.plates if plate.name in wanted)

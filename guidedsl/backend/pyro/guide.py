@@ -107,9 +107,10 @@ class _GuideWriter(FunctionWriter):
         name = local_name(draw.name)
         if draw.latent is None:
             site = self.names.fresh(f"aux_{draw.name}")
-            self.add(f'{name} = pyro.sample("{site}", {text}{_UNCOUNTED}, {_AUXILIARY})', draw.span, plates)
+            code = f'pyro.sample("{site}", {text}{_UNCOUNTED}, {_AUXILIARY})'
+            self.sampled(name, code, draw.dist, draw.type, draw.span, plates)
         elif draw.via is None or draw.via[0] == s.support("real"):
-            self.add(f'{name} = pyro.sample("{draw.name}", {text})', draw.span, plates)
+            self.sampled(name, f'pyro.sample("{draw.name}", {text})', draw.dist, draw.type, draw.span, plates)
         elif has_bijection(draw.via[0]):
             text = self.transformed(draw, text, plates, len(draw.type.event), emitter)
             self.add(f'{name} = pyro.sample("{draw.name}", {text})', draw.span, plates)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pyro
+import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,12 @@ from guidedsl.runtime.functions import gather
 def indicator(condition: Tensor | bool) -> Tensor:
     """A comparison as 0 and 1."""
     return torch.as_tensor(condition).to(torch.get_default_dtype())
+
+
+def mixture(weights: dist.Categorical, law: dist.TorchDistribution) -> dist.MixtureSameFamily:
+    """A mixture whose weights have batch axes that its components lack: Pyro goes by those of the components."""
+    batch = torch.broadcast_shapes(weights.batch_shape, law.batch_shape[:-1])
+    return dist.MixtureSameFamily(weights.expand(batch), law.expand((*batch, law.batch_shape[-1])))
 
 
 def one_axis(x: Tensor, rank: int, indices: tuple[Tensor | int, ...]) -> tuple[Tensor, Tensor]:

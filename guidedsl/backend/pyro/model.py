@@ -120,11 +120,13 @@ class _ModelWriter(FunctionWriter):
         batch += len(emitter.steps_of(term.plates))
         if batch:
             code = Code(f"{code.text}.to_event({batch})")
+        plates = self._known_plates(term.plates)
         if latent is not None:
-            text = f'{local_name(term.name)} = pyro.sample("{term.name}", {code.text})'
+            text = f'pyro.sample("{term.name}", {code.text})'
+            self.sampled(local_name(term.name), text, term.dist, latent.type, term.span, plates)
         else:
             text = f'pyro.sample("{term.name}", {code.text}, obs={emitter.field(term.name)})'
-        self.add(text, term.span, self._known_plates(term.plates))
+            self.add(text, term.span, plates)
 
     def _weighed(self, term: ir.Term, emitter: PyroEmitter) -> None:
         """The density of a site as a factor."""

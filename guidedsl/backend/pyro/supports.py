@@ -91,7 +91,8 @@ def default_value(
         case "int" if low is not None:
             return low
         case "simplex":
-            return Code(f"torch.full(({emitter.size(event[-1])},), 1.0 / {emitter.size(event[-1])})")
+            size = emitter.size(event[-1])
+            return Code(f"torch.full(({size},), 1.0 / {f'({size})' if ' ' in size else size})")
         case "ordered":
             return Code(f"torch.arange(0.0, {emitter.size(event[-1])})")
         case "positive_ordered":

@@ -105,5 +105,6 @@ ROWS: tuple[Distribution, ...] = (
         has_mass=False,
         doc="A Bernoulli made continuous; the lower the temperature, the nearer to it.",
         pyro="RelaxedBernoulli",
+        pyro_single="temperature",
     ),
 )

@@ -143,7 +143,11 @@ ROWS: tuple[Distribution, ...] = (
     ),
     Distribution(
         name="OrderedLogistic",
-        forms=(form("OrderedLogistic", predictor="real", cutpoints="ordered[K]"),),
+        forms=(
+            form("OrderedLogistic", predictor="real", cutpoints="ordered[K]").in_pyro(
+                "OrderedLogistic(torch.as_tensor({predictor}), {cutpoints})"
+            ),
+        ),
         support="int(0, K)",
         reparameterised=False,
         has_mass=False,

@@ -77,7 +77,7 @@ class OrderedLogistic:
     def draw(noise: Noise, shape: Shape, predictor: Value, cutpoints: Tensor) -> tuple[Tensor, Tensor]:
         log_probs = OrderedLogistic.log_table(predictor, cutpoints)
         x = noise.categorical(shape, logits=log_probs)
-        return x, pick(log_probs, x)
+        return x.to(log_probs.dtype), pick(log_probs, x)
 
     @staticmethod
     def log_table(predictor: Value, cutpoints: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class OrderedProbit:
     def draw(noise: Noise, shape: Shape, predictor: Value, cutpoints: Tensor) -> tuple[Tensor, Tensor]:
         log_probs = OrderedProbit._log_probs(predictor, cutpoints)
         x = noise.categorical(shape, logits=log_probs)
-        return x, pick(log_probs, x)
+        return x.to(log_probs.dtype), pick(log_probs, x)
 
     @staticmethod
     def _log_probs(predictor: Value, cutpoints: Tensor) -> Tensor:

@@ -432,7 +432,7 @@ def rows(
     Rows.q_loc: [K] real
     Rows.q_scale: [K] positive
     Rows.q_tril: [K, K] unit_lower_cholesky
-    Rows.flow3.…: loc and scale, [2 * K + 1] each, and the weights of the nets (affine)
+    Rows.flow.…: loc and scale, [2 * K + 1] each, and the weights of the nets (affine)
     """
     if noise is None:
         noise = data.noise()
@@ -539,8 +539,8 @@ def rows(
     t_free, c_free = joint_free2.split([(K * K - K) // 2, 1], -1)
     t, log_det_t = constraints.unit_lower_cholesky.push(t_free)
     c, log_det_c = constraints.corr_cholesky.push(c_free)
-    joint_flow3 = flow("Rows.flow3", "affine", 2 * K + 1, data, store, transforms=1, hidden=8)
-    joint_free3, log_q_joint3 = joint_flow3.draw(noise, particles)
+    joint_flow = flow("Rows.flow", "affine", 2 * K + 1, data, store, transforms=1, hidden=8)
+    joint_free3, log_q_joint3 = joint_flow.draw(noise, particles)
     p_free, C_free = joint_free3.split([2 * K - 2, 3], -1)
     p, log_det_p = constraints.simplex.push(p_free.unflatten(-1, (2, K - 1)))
     C, log_det_C = constraints.cov.push(C_free)

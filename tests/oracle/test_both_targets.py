@@ -1,0 +1,88 @@
+"""The Pyro target against the torch target: every program of the corpus and of the examples, and random ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from fuzz.differential import GOOD, outcomes, program
+from oracle.both_targets import Both, compare, guide_by_guide
+
+from guidedsl.backend import render
+from guidedsl.runtime.load import load_fields
+from guidedsl.source import read_source
+from guidedsl.syntax.parser import parse
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+EXAMPLES = int(os.environ.get("GUIDEDSL_FUZZ_PROGRAMS", "50"))
+FILES = sorted((*(ROOT / "tests" / "cases" / "programs").glob("*/model.guide"), *(ROOT / "examples").glob("*/*.guide")))
+ONLY_LAID_OUT = {"many_sites"}
+"""Whose Pyro guide takes half a minute."""
+
+
+def data_of(path: Path) -> Path | None:
+    """The data file beside a program: of its name, or `data.json`, or the only one."""
+    found = [path.with_suffix(".json"), path.with_name("data.json"), *sorted(path.parent.glob("*.json"))]
+    return next((one for one in found if one.is_file()), None)
+
+
+CASES = [
+    (path, guide.name.text)
+    for path in FILES
+    if data_of(path) is not None and path.parent.name not in ONLY_LAID_OUT
+    for guide in parse(read_source(path, path.name)).file.guides
+]
+
+
+@cache
+def both_of(path: Path) -> dict[str, Both]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(render, "format_python", lambda python: python)  # its layout takes a second a module
+        return dict(guide_by_guide(read_source(path, path.name)))
+
+
+@cache
+def fields_of(path: Path) -> Mapping[str, object]:
+    found = data_of(path)
+    assert found is not None
+    return load_fields(found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize(("path", "name"), CASES, ids=[f"{path.parent.name}-{name}" for path, name in CASES])
+def test_programs_agree(path: Path, name: str, dtype: torch.dtype) -> None:
+    both = both_of(path)[name]
+    if both.theirs is None:
+        assert both.refused
+        return
+    seeds = (compare(both, both.guide(name), fields_of(path), dtype, seed) for seed in range(20))
+    assert next((found for found in seeds if found != "far out"), "far out") == "agree"
+
+
+def test_a_simplex_of_a_computed_size_starts_uniform() -> None:
+    text = "model M { dim K = 2 latent a : index(K) ~ Categorical(full(K, 1 / K)) latent c : simplex[K + 1] ~ Dirichlet(1) }"
+    text += " guide G for M { param w : simplex[K + 1] a ~ Categorical(full(K, 1 / K)) c ~ Dirichlet(10 * w) }"
+    assert outcomes(text, {}, 0) == {"G": "agree"}
+
+
+def test_most_programs_can_be_expressed(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = {
+        f"{path.parent.name}: {both_of(path)[name].refused}" for path, name in CASES if both_of(path)[name].refused
+    }
+    with capsys.disabled():
+        print(
+            f"\n{len(refused)} of {len({path for path, _ in CASES})} programs are refused by the Pyro target, in whole or part"
+        )
+    assert len(refused) < len(CASES) / 3
+
+
+@pytest.mark.parametrize("seed", range(EXAMPLES))
+def test_random_programs_agree(seed: int) -> None:
+    """A failure is shrunk by `python -m fuzz.differential 1 --first SEED --shrink`."""
+    found = program(seed)
+    became = outcomes(found.text, found.data, seed)
+    assert set(became.values()) <= GOOD, f"{became}\n{found.text}"
