@@ -333,6 +333,7 @@ def test_a_normal_pushed_onto_positive_numbers(prior: str) -> None:
         ("latent a : positive ~ HalfCauchy(1)", "auto mean_field for rest", ()),
         ("latent a : real ~ StudentT(3, 0, 1)", "auto mean_field for rest", ()),
         ("latent a : unit ~ Beta(2, 2)", "auto mean_field for rest", ()),
+        ("latent a : nonnegative ~ Exponential(2)", "auto mean_field for rest", ("a",)),
         ("latent a : unit ~ Beta(2, 2)", "a ~ Beta(1, 3)", ("a",)),
         ("latent a : unit ~ Uniform(0, 1)", "a ~ Beta(1, 3)", ("a",)),
         ("latent a : unit ~ Uniform(0, 1)", "auto mean_field for rest", ()),
