@@ -227,6 +227,7 @@ def sampled(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[MixtureLatents]:
     """Guide Sampled for Mixture.
 
@@ -242,6 +243,8 @@ def sampled(
     Sampled.mu_scale: [K] positive, a row for each of cluster
     Sampled.beta_loc: [K, N] real, a row for each of cluster and obs
     Sampled.beta_scale: [K, N] positive, a row for each of cluster and obs
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -252,7 +255,7 @@ def sampled(
     r = param(
         "Sampled.r", lambda: data.new_full((), 2.0), constraint=constraints.positive, event_dim=0
     )
-    kl = param(
+    kl_ = param(
         "Sampled.kl", lambda: data.new_full((K,), 0.0), constraint=constraints.real, event_dim=1
     )
     logits = param(
@@ -306,9 +309,9 @@ def sampled(
     n, log_q_n = dist.Poisson.draw(noise, particles, r)
     m, log_q_m = dist.Binomial.draw(noise, particles, 4.0, p)
     g, log_q_g = dist.Geometric.draw(noise, particles, p)
-    k, log_q_k = dist.CategoricalLogits.draw(noise, particles, kl)
+    k, log_q_k = dist.CategoricalLogits.draw(noise, particles, kl_)
     u, log_q_u = dist.DiscreteUniform.draw(noise, particles, 0.0, 5.0)
-    i, log_q_i = dist.CategoricalLogits.draw(noise, particles, kl)
+    i, log_q_i = dist.CategoricalLogits.draw(noise, particles, kl_)
     i = i.to(data.dtype)
     o, log_q_o = dist.OrderedLogistic.draw(
         noise, (*particles, 2), data.new_full((2,), 0.1), data.new_tensor([-1.0, 1.0])
@@ -322,6 +325,37 @@ def sampled(
     w, log_det_w = constraints.simplex.push(w_free)
     mu, log_q_mu = dist.Normal.draw(noise, (*particles, K), mu_loc, mu_scale)
     beta, log_q_beta = dist.Normal.draw(noise, (*particles, K, N), beta_loc, beta_scale)
+    score = (
+        log_q_on
+        + log_q_n
+        + log_q_m
+        + log_q_g
+        + log_q_k
+        + log_q_u
+        + log_q_i
+        + log_q_o.sum(-1)
+        + log_q_h.sum(-1)
+        + log_q_z.sum(-1)
+    )
+    if kl:
+        log_q_on = dist.kl_plus_log_prob(on, dist.Bernoulli, (p,), dist.Bernoulli, (0.5,))
+        log_q_n = dist.kl_plus_log_prob(n, dist.Poisson, (r,), dist.Poisson, (2.0,))
+        log_q_g = dist.kl_plus_log_prob(g, dist.Geometric, (p,), dist.Geometric, (0.5,))
+        log_q_k = dist.kl_plus_log_prob(k, dist.CategoricalLogits, (kl_,), dist.Categorical, (w,))
+        log_q_i = dist.kl_plus_log_prob(i, dist.CategoricalLogits, (kl_,), dist.Categorical, (w,))
+        log_q_z = dist.kl_plus_log_prob(
+            z, dist.CategoricalLogits, (logits,), dist.Categorical, (w[..., None, :],)
+        )
+        log_q_mu = dist.kl_plus_log_prob(
+            mu, dist.Normal, (mu_loc, mu_scale), dist.Normal, (0.0, 3.0)
+        )
+        log_q_beta = dist.kl_plus_log_prob(
+            beta,
+            dist.Normal,
+            (beta_loc, beta_scale),
+            dist.Normal,
+            ((mu + (0.1 * k.to(data.dtype))[..., None])[..., None], 1.0),
+        )
     log_q = (
         log_q_on
         + log_q_n
@@ -337,18 +371,6 @@ def sampled(
         - log_det_w
         + log_q_mu.sum(-1)
         + log_q_beta.sum((-2, -1))
-    )
-    score = (
-        log_q_on
-        + log_q_n
-        + log_q_m
-        + log_q_g
-        + log_q_k
-        + log_q_u
-        + log_q_i
-        + log_q_o.sum(-1)
-        + log_q_h.sum(-1)
-        + log_q_z.sum(-1)
     )
     return Draw(MixtureLatents(w, on, n, m, g, k, u, i, o, h, mu, z, beta), log_q, score)
 
@@ -393,24 +415,32 @@ LINES = (
     (214, 23),
     (221, 2),
     (224, 28),
-    (251, 29),
-    (252, 30),
-    (255, 31),
-    (258, 42),
-    (265, 45),
-    (305, 32),
-    (306, 33),
-    (307, 34),
-    (308, 35),
-    (309, 36),
-    (310, 37),
-    (311, 38),
-    (313, 39),
-    (317, 40),
-    (320, 43),
-    (321, 45),
-    (325, 28),
-    (416, 2),
+    (254, 29),
+    (255, 30),
+    (258, 31),
+    (261, 42),
+    (268, 45),
+    (308, 32),
+    (309, 33),
+    (310, 34),
+    (311, 35),
+    (312, 36),
+    (313, 37),
+    (314, 38),
+    (316, 39),
+    (320, 40),
+    (323, 43),
+    (324, 45),
+    (328, 28),
+    (341, 32),
+    (342, 33),
+    (343, 35),
+    (344, 36),
+    (345, 38),
+    (346, 43),
+    (349, 45),
+    (359, 28),
+    (446, 2),
 )
 
 Mixture = Model(
@@ -456,4 +486,10 @@ Mixture = Model(
     source_sha256="1781c4d22bfa9623d44c95af083935f59720e789774bfba79b7e763898d78607",
     lines=LINES,
 )
-Sampled = Guide(name="Sampled", function=sampled, model=Mixture)
+Sampled = Guide(
+    name="Sampled",
+    function=sampled,
+    model=Mixture,
+    kl=("on", "n", "g", "k", "i", "mu", "z", "beta"),
+    marginals=("mu", "beta"),
+)

@@ -139,6 +139,7 @@ def spline(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[CurveLatents]:
     """Guide Spline for Curve.
 
@@ -149,6 +150,8 @@ def spline(
     Spline.z_loc: [N] real, a row for each of row
     Spline.z_scale: [N] positive, a row for each of row
     Spline.flow.…: loc and scale, [G * K + 4] each, and the weights of the nets (spline)
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -192,6 +195,10 @@ def spline(
     L_free, log_q_L_free = dist.Normal.draw(noise, (*particles, (K * K + K) // 2), L_loc, L_scale)
     L, log_det_L = constraints.lower_cholesky.push(L_free)
     z, log_q_z = dist.Normal.draw(noise, (*particles, data.row.length), z_loc, z_scale)
+    if kl:
+        log_q_z = dist.kl_plus_log_prob(
+            z, dist.Normal, (z_loc, z_scale), dist.Normal, (mu[..., None], s[..., None])
+        )
     log_q = (
         log_q_joint
         - log_det_s
@@ -209,6 +216,7 @@ def affine(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[CurveLatents]:
     """Guide Affine for Curve.
 
@@ -222,6 +230,8 @@ def affine(
     Affine.z_on_s: [N] real, a row for each of row
     Affine.flow.…: loc and scale, [2] each, and the weights of the nets (affine)
     Affine.flow2.…: loc and scale, [(K * K + K) // 2] each, and the weights of the nets (coupling)
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -290,6 +300,29 @@ def affine(
         + z_on_s * constraints.positive.free(s)[..., None][..., 0][..., None],
         z_scale,
     )
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(
+            a,
+            dist.Normal,
+            (
+                (a_loc + mu[..., None])[..., None, :],
+                (s[..., None] * data.new_full((K,), 1.0))[..., None, :],
+            ),
+            dist.MultivariateNormal,
+            ((mu[..., None] * data.new_full((K,), 1.0))[..., None, :], data.new_eye(K)),
+        )[..., None]
+        log_q_z = dist.kl_plus_log_prob(
+            z,
+            dist.Normal,
+            (
+                z_loc
+                + z_on_mu * mu[..., None]
+                + z_on_s * constraints.positive.free(s)[..., None][..., 0][..., None],
+                z_scale,
+            ),
+            dist.Normal,
+            (mu[..., None], s[..., None]),
+        )
     log_q = (
         log_q_joint
         - log_det_s
@@ -308,6 +341,7 @@ def one(
     particles: tuple[int, ...] = (),
     store: ParamStore | None = None,
     noise: Noise | None = None,
+    kl: bool = False,
 ) -> Draw[CurveLatents]:
     """Guide One for Curve.
 
@@ -323,6 +357,8 @@ def one(
     One.z_scale: [N] positive, a row for each of row
     One.flow.…: loc and scale, [1] each, and the weights of the nets (coupling)
     One.flow2.…: loc and scale, [1] each, and the weights of the nets (spline)
+
+    With `kl`, log q has KL(q | p) + log p for each latent where that has a closed form.
     """
     if noise is None:
         noise = data.noise()
@@ -391,6 +427,17 @@ def one(
     L, log_det_L = constraints.lower_cholesky.push(L_free)
     a, log_q_a = dist.Normal.draw(noise, (*particles, G, K), a_loc, a_scale)
     z, log_q_z = dist.Normal.draw(noise, (*particles, data.row.length), z_loc, z_scale)
+    if kl:
+        log_q_a = dist.kl_plus_log_prob(
+            a,
+            dist.Normal,
+            (a_loc, a_scale),
+            dist.MultivariateNormal,
+            ((mu[..., None] * data.new_full((K,), 1.0))[..., None, :], data.new_eye(K)),
+        )[..., None]
+        log_q_z = dist.kl_plus_log_prob(
+            z, dist.Normal, (z_loc, z_scale), dist.Normal, (mu[..., None], s[..., None])
+        )
     log_q = (
         log_q_mu
         + log_q_s
@@ -427,27 +474,34 @@ LINES = (
     (132, 11),
     (133, 2),
     (136, 15),
-    (159, 17),
-    (185, 16),
-    (192, 17),
-    (195, 15),
-    (206, 19),
-    (232, 20),
-    (235, 23),
-    (241, 25),
-    (269, 21),
-    (273, 22),
-    (279, 23),
-    (280, 24),
-    (285, 25),
-    (293, 19),
-    (305, 27),
-    (333, 30),
-    (382, 28),
-    (385, 29),
-    (388, 30),
-    (394, 27),
-    (453, 2),
+    (162, 17),
+    (188, 16),
+    (195, 17),
+    (198, 15),
+    (199, 17),
+    (202, 15),
+    (213, 19),
+    (242, 20),
+    (245, 23),
+    (251, 25),
+    (279, 21),
+    (283, 22),
+    (289, 23),
+    (290, 24),
+    (295, 25),
+    (303, 19),
+    (304, 22),
+    (314, 25),
+    (326, 19),
+    (338, 27),
+    (369, 30),
+    (418, 28),
+    (421, 29),
+    (424, 30),
+    (430, 27),
+    (431, 30),
+    (441, 27),
+    (507, 2),
 )
 
 Curve = Model(
@@ -480,6 +534,6 @@ Curve = Model(
     source_sha256="d548635cdb0aa22f8a9dc15218ea032e5ef3292c80031f1840597d640ee94b6c",
     lines=LINES,
 )
-Spline = Guide(name="Spline", function=spline, model=Curve)
-Affine = Guide(name="Affine", function=affine, model=Curve)
-One = Guide(name="One", function=one, model=Curve)
+Spline = Guide(name="Spline", function=spline, model=Curve, kl=("z",), marginals=("z",))
+Affine = Guide(name="Affine", function=affine, model=Curve, kl=("a", "z"))
+One = Guide(name="One", function=one, model=Curve, kl=("a", "z"), marginals=("a", "z"))
