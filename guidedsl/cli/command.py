@@ -14,7 +14,6 @@ from guidedsl.cli.session import Session
 from guidedsl.errors import closest
 
 COMMANDS = (
-    "init",
     "build",
     "check",
     "fmt",
@@ -23,6 +22,7 @@ COMMANDS = (
     "graph",
     "explain",
     "diff",
+    "init",
     "fit",
     "predict",
     "compare",

@@ -435,7 +435,7 @@ def test_draws_that_cannot_be_scored_again_are_refused(name: str) -> None:
     assert refused
 
 
-OF_OTHERS = ("interface", "nets_passed")
+OF_OTHERS = ("interface", "interface_summed", "nets_passed")
 """Programs with a density or a net that the caller brings."""
 SCORED = sorted({path.parent.name for path in PROGRAMS.glob("*/data.json")} - {*NOT_SCORED, *OF_OTHERS})
 

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,14 @@ def guidedsl(*args: str) -> tuple[int, str, str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, whose modules no other test has imported."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory, whose modules no other test imports."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in (*NAMES, "mine", "broken"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return tmp_path
+    before = set(sys.modules)
+    yield tmp_path
+    for name in {*NAMES, "mine", "ratings"} - before:
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -168,8 +170,7 @@ def test_with_data_needs_a_pyro_model(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("guide", ["Structured", "MeanField"])
-def test_the_example_of_a_pyro_model(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, guide: str) -> None:
-    monkeypatch.delitem(sys.modules, "ratings", raising=False)
+def test_the_example_of_a_pyro_model(root: Path, folder: Path, guide: str) -> None:
     shutil.copytree(root / "examples" / "ratings", folder, dirs_exist_ok=True)
     code, out, err = guidedsl("check", "ratings.guide", "--with-data", "data.json")
     assert (code, err) == (0, "")

@@ -56,11 +56,13 @@ def _compared(case: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatc
     module = next((CASES / case).glob("*.py.txt"))
     shutil.copy(module, folder / module.name.removesuffix(".txt"))
     monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(sys.modules, module.name.partition(".")[0], raising=False)
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     checked = check(split(_source(case, name))[1])
     assert not checked.diagnostics
-    return differences_of(checked, checked.program.models[0], str(CASES / case / "data.json"))
+    try:
+        return differences_of(checked, checked.program.models[0], str(CASES / case / "data.json"))
+    finally:
+        sys.modules.pop(module.name.partition(".")[0], None)
 
 
 @pytest.mark.parametrize("case", WITH_DATA)
