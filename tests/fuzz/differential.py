@@ -1,4 +1,4 @@
-"""Random programs on both targets. `python -m fuzz.differential 1000` counts what they have, and shrinks what differs."""
+"""Random programs on both targets. `python -m fuzz.differential 1000 --shrink` counts what they have."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from fuzz.strategy import Program, programs
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
 from guidedsl.backend import render
@@ -53,6 +53,7 @@ def losses(module: ModuleType, name: str, data: dict[str, object], particles: tu
     max_examples=EXAMPLES,
     derandomize=True,
     deadline=None,
+    phases=(Phase.explicit, Phase.generate),  # `fuzz.shrink` makes smaller programs of a text, and sooner
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.large_base_example],
 )
 @given(program=programs(kept=True))

@@ -78,8 +78,10 @@ def compiled(source: Source) -> Both:
     try:
         program = compile_source(source, "pyro")
     except CompileError as error:
-        refused = tuple(dict.fromkeys(d.message for d in error.diagnostics if d.severity == "error"))
-        assert all(d.code.startswith("E7") for d in error.diagnostics if d.severity == "error"), refused
+        found = [d for d in error.diagnostics if d.severity == "error"]
+        if any(not d.code.startswith("E7") for d in found):
+            raise
+        refused = tuple(dict.fromkeys(d.message for d in found))
         return Both(source.text, ours, None, {}, refused)
     return Both(source.text, ours, run_module(program.python, "both_theirs"), _names(program))
 

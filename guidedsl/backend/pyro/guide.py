@@ -107,8 +107,8 @@ class _GuideWriter(FunctionWriter):
         name = local_name(draw.name)
         if draw.latent is None:
             site = self.names.fresh(f"aux_{draw.name}")
-            code = f'pyro.sample("{site}", {text}{_UNCOUNTED}, {_AUXILIARY})'
-            self.sampled(name, code, draw.dist, draw.type, draw.span, plates)
+            site_text = f'pyro.sample("{site}", {text}{_UNCOUNTED}, {_AUXILIARY})'
+            self.sampled(name, site_text, draw.dist, draw.type, draw.span, plates)
         elif draw.via is None or draw.via[0] == s.support("real"):
             self.sampled(name, f'pyro.sample("{draw.name}", {text})', draw.dist, draw.type, draw.span, plates)
         elif has_bijection(draw.via[0]):

@@ -17,7 +17,7 @@ def indicator(condition: Tensor | bool) -> Tensor:
     return torch.as_tensor(condition).to(torch.get_default_dtype())
 
 
-def mixture(weights: dist.Categorical, law: dist.TorchDistribution) -> dist.MixtureSameFamily:
+def mixture(weights: dist.TorchDistribution, law: dist.TorchDistribution) -> dist.MixtureSameFamily:
     """A mixture whose weights have batch axes that its components lack: Pyro goes by those of the components."""
     batch = torch.broadcast_shapes(weights.batch_shape, law.batch_shape[:-1])
     return dist.MixtureSameFamily(weights.expand(batch), law.expand((*batch, law.batch_shape[-1])))

@@ -110,8 +110,7 @@ class Families:
     def _letters(self, row: Distribution, event: Event) -> dict[str, str]:
         """The dims that a family's letters stand for: its own are the last of the event."""
         notation = over(row)
-        letters = dict(zip(notation.dims, event[len(event) - len(notation.dims) :], strict=True))
-        return letters
+        return dict(zip(notation.dims, event[len(event) - len(notation.dims) :], strict=True))
 
     def argument(self, argument: Argument, letters: dict[str, str], batch: Event, inside: Plates) -> str:
         """An expression of an argument's type; a letter that nothing binds is some dim."""

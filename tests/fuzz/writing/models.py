@@ -302,7 +302,7 @@ class ModelWriter:
         self.scope.put(plates, f"factor -sum(square({name}))")
 
     def _discrete(self, kind: str, plates: Plates) -> None:
-        """A class, a count or a whole number. Vectors that add up to a total have no other law, so they are not here."""
+        """A class, a count or a whole number; no vectors that add up to a total, which have no other law."""
         rows = [row for row in rows_over(kind) if row.sums_to is None]
         row = self.scope.family(rows)
         if kind == "count" and self.choices.chance(20):
