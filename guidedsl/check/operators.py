@@ -105,6 +105,8 @@ class Operators:
         head = left.terms if isinstance(left, ir.Chain) and _same_level(left, operator) else (first,)
         kind = arithmetic_kind(left, operator, right)
         support = s.elementwise(range) if kind is None else s.support(kind)
+        if support.structured and range.within(support.range):
+            support = replace(support, range=range)
         return ir.Chain((*head, (operator, right)), replace(combined, support=support, value=value))
 
     def combine(self, left: Type, right: Type, left_span: Span, right_span: Span) -> Type | None:

@@ -130,8 +130,10 @@ def precision(dtype: torch.dtype) -> Iterator[None]:
     torch.set_default_dtype(dtype)
     pyro.enable_validation(True)
     pyro.clear_param_store()
-    yield
-    torch.set_default_dtype(before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def compare(both: Both, guide: Guide, fields: Mapping[str, object], dtype: torch.dtype, seed: int = 0) -> str:

@@ -36,6 +36,9 @@ INITS = {
     "real[K, R]": "[[0.3, -0.2], [0.4, 0.1], [-0.6, 0.5]]",
     "lower_cholesky[K]": "[[1.1, 0, 0], [0.3, 0.8, 0], [-0.2, 0.4, 1.3]]",
     "unit_lower_cholesky[K]": "[[1, 0, 0], [0.3, 1, 0], [-0.2, 0.4, 1]]",
+    "nonnegative": "0.4",
+    "real[K - 1]": "[0.3, -0.2]",
+    "positive[K - 1]": "[0.8, 1.3]",
     "cov[K]": "[[1.3, 0.2, 0.1], [0.2, 1.1, -0.3], [0.1, -0.3, 0.9]]",
 }
 NUMBERS = {"low": ("-1.5", "-2"), "high": ("1.5", "2")}
@@ -52,6 +55,7 @@ NOT_IN_A_GUIDE = {
     "Binomial", "BinomialLogits", "BetaBinomial", "NegativeBinomial", "NegativeBinomialLogits", "Multinomial",
     "MultinomialLogits", "Hypergeometric", "DirichletMultinomial", "DiscreteUniform", "BetaNegativeBinomial",
     "ZeroInflatedNegativeBinomial", "ZeroInflatedNegativeBinomialLogits", "Wishart", "WishartCovariance",
+    "InverseWishart", "InverseWishartScale", "VonMisesFisher",
 }  # fmt: skip
 """Those whose arguments are whole numbers, or more than their types say: a program of their own each."""
 
@@ -115,7 +119,7 @@ def test_gradient_by_finite_differences(row: Distribution, form: Form) -> None:
         return
     module, data, store = setting(row, form)
     noise = record(module, data, store, zlib.crc32(form.runtime.encode()))
-    kinds = {item.kind for item in noise._records}
+    kinds = {item.kind for item in noise.records}
     if "gamma" in kinds:
         return
     loss = guidedsl.ELBO(num_particles=5)

@@ -88,6 +88,7 @@ NO_KERNEL = "torch has no meta kernel of a gamma's or a binomial's draw"
 ELSEWHERE = {
     "flows": "zuko validates",
     "interface": "the density is a Pyro model",
+    "interface_summed": "the density is a Pyro model",
     "bounded_families": NO_KERNEL,
     "discrete_latents": NO_KERNEL,
     "functions_elementwise": NO_KERNEL,
@@ -102,9 +103,6 @@ WAITS = {
     "lets": "a let of an asserted type",
     "matrix_families": "a let of an asserted type",
     "ordinal": "a let of an asserted type",
-    "param_options": "a let of an asserted type",
-    "types_in_plates": "a let of an asserted type",
-    "types_structured": "a let of an asserted type",
     "one_based": "an index that is one number",
     "types_data": "an index that is one number",
     "scan_statements": "an index that is one number",

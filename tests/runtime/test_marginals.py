@@ -58,7 +58,7 @@ WITH_MASS = [
 
 @pytest.mark.parametrize("row", WITH_MASS, ids=[row.name for row in WITH_MASS])
 def test_every_family_with_a_distribution_function(row: Any) -> None:
-    values = {"real": "0.4", "positive": "1.7", "unit": "0.3"}
+    values = {"real": "0.4", "positive": "1.7", "unit": "0.3", "nonnegative": "0.2"}
     for form in row.forms:
         arguments = ", ".join(f"{a.name} = {values[a.type]}" for a in form.arguments)
         prior = {"real": "Normal(0, 1)", "positive": "Gamma(2, 1)", "unit": "Beta(2, 2)"}[row.support]

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from guidedsl.library import supports as s
 from guidedsl.library.functions import FUNCTIONS
 from guidedsl.library.supports import KINDS, Range, Support
+from guidedsl.pipeline import check
 from guidedsl.sizes import Size
+from guidedsl.source import Source
 
 # Halves, quarters and whole numbers: sums and products of these are exact.
 _ENDS = (-s.INF, -4.0, -2.0, -1.5, -1.0, -0.25, 0.0, 0.25, 1.0, 1.5, 2.0, 4.0, s.INF)
@@ -223,3 +225,9 @@ def test_free_coordinates_are_counted() -> None:
         assert s.free_shape(s.support(kind), event) == free, kind
     assert s.free_shape(s.support("count"), ()) is None
     assert s.free_size(s.support("simplex"), (t, k)).value({"T": 3, "K": 5}) == 12
+
+
+def test_a_scaled_structured_value_keeps_its_range() -> None:
+    """A positive number times the identity is a covariance, and still no entry of it is below zero."""
+    text = "model M { dim K = 3 latent p : simplex[K, K] ~ Dirichlet(ones(K) + 4 * eye(K)) }"
+    assert check(Source("m.guide", text)).diagnostics == ()

@@ -37,10 +37,6 @@ def pyro_distribution(
                 weights = f"fn.expand({weights}, {shape})"
             logits = "logits=" if dist.form.values[0].name == "logits" else ""
             parts = pyro_distribution(emitter, dist.parts[0], plates, batch + 1, dist.parts[0].type.event)
-            chosen, law = dist.arguments[0].type, dist.parts[0].type
-            varies = chosen.stage is Stage.LATENT and law.stage is not Stage.LATENT
-            if set(chosen.plates) <= set(law.plates) and not varies:
-                return Code(f"dist.MixtureSameFamily(dist.Categorical({logits}{weights}), {parts.text})")
             return Code(f"fn.mixture(dist.Categorical({logits}{weights}), {parts.text})")
         case "zero_inflated":
             gate = emitter.arguments(dist, plates, batch)[0]

@@ -58,9 +58,14 @@ class PyroRows(_Rows):
         if len(present) == 1 and self._in_place(present[0], left):
             slot = self.layout.slots[present[0][0]]
             return indexed(code, [self._row(indices[0], ()), *["0"] * (slot - 1), *[":"] * events])
+        numbers = all(index.type.number for index in indices)
+        if numbers and not left and base.type.stage < Stage.LATENT and not self.layout.steps_of(plates):
+            at = {self.layout.slots[plate]: self._row(index, ()) for plate, index in present}
+            batch = [at.get(slot, "0") for slot in range(self.layout.depth(plates), 0, -1)]
+            return indexed(code, [*batch, *[":"] * events])
         for count, (plate, _) in enumerate(reversed(present)):
             code = self._unplated(code, plate, plates, events + count)
-        if all(index.type.number for index in indices):
+        if numbers:
             return indexed(code, [*(self._row(index, ()) for index in indices), *[":"] * events])
         read = {plate for index in indices for plate in index.type.plates}
         rows = ", ".join(self._index(index, tuple(self.plates)) for index in indices)

@@ -184,7 +184,11 @@ ROWS: tuple[Distribution, ...] = (
     ),
     Distribution(
         name="GeneralizedPareto",
-        forms=(form("GeneralizedPareto", scale="positive", concentration="nonnegative"),),
+        forms=(
+            form("GeneralizedPareto", scale="positive", concentration="nonnegative").in_pyro(
+                "GeneralizedPareto(0.0, {scale}, {concentration})"
+            ),
+        ),
         support="positive",
         reparameterised=True,
         has_mass=True,

@@ -13,7 +13,13 @@ from guidedsl.library import supports as s
 from guidedsl.library.distributions import DISTRIBUTIONS, Argument, Distribution, Form
 from guidedsl.library.supports import KINDS
 
-ROWS = [row for row in DISTRIBUTIONS.values() if row.rule is None and not row.guide_only]
+
+def _plain_sizes(row: Distribution) -> bool:
+    """Whether the sizes of its arguments are letters, not arithmetic on them as in `real[K - 1]`."""
+    return not any("-" in argument.type.partition("[")[2] for form in row.forms for argument in form.arguments)
+
+
+ROWS = [row for row in DISTRIBUTIONS.values() if row.rule is None and not row.guide_only and _plain_sizes(row)]
 COMPOSITE = {row.rule: row.name for row in DISTRIBUTIONS.values() if row.rule is not None}
 TOTALS = (3, 5, 6, 7)
 """Counts as arguments, in order: what is drawn is less than what it is drawn from."""
