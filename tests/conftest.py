@@ -19,6 +19,13 @@ hypothesis.settings.register_profile("guidedsl", deadline=None, derandomize=CI, 
 hypothesis.settings.load_profile("guidedsl")
 
 
+@pytest.fixture(autouse=True)
+def unformatted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules that are only run need no layout, which takes black longer than anything else takes the compiler."""
+    if request.path.parent.name in ("oracle", "runtime"):
+        monkeypatch.setattr("guidedsl.backend.render.format_python", lambda python: python)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""

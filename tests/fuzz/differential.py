@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from unittest import mock
 
 import torch
@@ -29,21 +29,23 @@ def program(seed: int) -> Program:
     return seeded(seed, pyro=seed % 4 != 0)
 
 
-def outcomes(text: str, data: Mapping[str, object], seed: int, only: str = "") -> dict[str, str]:
+def outcomes(
+    text: str, data: Mapping[str, object], seed: int, only: str = "", dtypes: Sequence[torch.dtype] = DTYPES
+) -> dict[str, str]:
     """What became of each guide: agree, far out, not finite, refused; else how the targets differ."""
     found: dict[str, str] = {}
     with mock.patch.object(render, "format_python", lambda python: python):
         for name, both in guide_by_guide(Source("fuzz.guide", text)):
             if only in ("", name):
-                found[name] = _outcome(both, name, data, seed)
+                found[name] = _outcome(both, name, data, seed, dtypes)
     return found
 
 
-def _outcome(both: Both, name: str, data: Mapping[str, object], seed: int) -> str:
+def _outcome(both: Both, name: str, data: Mapping[str, object], seed: int, dtypes: Sequence[torch.dtype]) -> str:
     if both.theirs is None:
         return "refused"
     found = "agree"
-    for dtype in DTYPES:
+    for dtype in dtypes:
         try:
             found = compare(both, both.guide(name), data, dtype, seed)
         except Differs as error:

@@ -68,13 +68,13 @@ def svi(module: ModuleType, engine: Any, **options: Any) -> SVI:
 
 
 def test_a_compiled_run_has_the_losses_of_an_eager_one() -> None:
-    """Two blocks and a few steps more, with subsampling, gathers, a learning rate of its own, clipping and decay.
+    """A block and a few steps more, with subsampling, gathers, a learning rate of its own, clipping and decay.
 
-    The tolerance is for the rounding of 213 steps that build on each other.
+    The tolerance is for the rounding of 113 steps that build on each other.
     """
     tolerance = 1e-10
     module, data = rows()
-    steps = 2 * STEPS + 13
+    steps = STEPS + 13
     runs = {engine: svi(module, engine, clip_norm=50.0, clip_value=30.0) for engine in ("eager", "compiled")}
     losses = {engine: run.run(data, steps) for engine, run in runs.items()}
     assert losses["eager"].shape == (steps,)

@@ -14,12 +14,13 @@ from guidedsl.library.distributions import DISTRIBUTIONS, Argument, Distribution
 from guidedsl.library.supports import KINDS
 
 
-def _plain_sizes(row: Distribution) -> bool:
-    """Whether the sizes of its arguments are letters, not arithmetic on them as in `real[K - 1]`."""
-    return not any("-" in argument.type.partition("[")[2] for form in row.forms for argument in form.arguments)
+def _plain(row: Distribution) -> bool:
+    """Whether params may be its arguments as they are: no direction, which has no bijection, and no `real[K - 1]`."""
+    types = [argument.type for form in row.forms for argument in form.arguments]
+    return not any("unit_vector" in type or "-" in type.partition("[")[2] for type in types)
 
 
-ROWS = [row for row in DISTRIBUTIONS.values() if row.rule is None and not row.guide_only and _plain_sizes(row)]
+ROWS = [row for row in DISTRIBUTIONS.values() if row.rule is None and not row.guide_only and _plain(row)]
 COMPOSITE = {row.rule: row.name for row in DISTRIBUTIONS.values() if row.rule is not None}
 TOTALS = (3, 5, 6, 7)
 """Counts as arguments, in order: what is drawn is less than what it is drawn from."""
