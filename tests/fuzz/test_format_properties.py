@@ -152,7 +152,7 @@ def pieces(text: str) -> list[Piece]:
     return found
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(programs())
 def test_formatting_changes_white_space_only(text: str) -> None:
     assert not parse(Source("test", text)).diagnostics
