@@ -19,7 +19,7 @@ from guidedsl.runtime import ParamStore
 from guidedsl.source import Source
 from guidedsl.syntax.expand import expand_source
 
-EXAMPLES = int(os.environ.get("GUIDEDSL_FUZZ_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("GUIDEDSL_FUZZ_EXAMPLES", "20"))
 
 
 def load(text: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

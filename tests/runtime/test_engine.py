@@ -71,7 +71,8 @@ def svi(module: ModuleType, engine: Any, **options: Any) -> SVI:
 def test_a_compiled_run_has_the_losses_of_an_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block and a few steps more, with subsampling, gathers, a learning rate of its own, clipping and decay.
 
-    The graph is traced and run as it is; what inductor makes of one is tested below, on a smaller model. The tolerance is for the rounding of 113 steps that build on each other.
+    The graph is traced and run as it is; what inductor makes of one is tested below, on a smaller model. The tolerance
+    is for the rounding of 113 steps that build on each other.
     """
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     tolerance = 1e-10
