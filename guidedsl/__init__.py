@@ -5,6 +5,7 @@ The names below load torch on first use only, so that the compiler's commands st
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from guidedsl.runtime.svi import SVI
 
 __version__ = "0.1.0"
+
+# Read once, when torch is loaded. OpenMP's threads wait for one another by spinning, for milliseconds unless told
+# otherwise: two programs on the same cores then keep each other from work, and both take twenty times as long.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __all__ = [
     "ELBO",
