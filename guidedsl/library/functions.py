@@ -247,7 +247,7 @@ _SIGNED: tuple[_Signed, ...] = (
     ("diagonal", ("real[A, A]",), "real[A]", "{0}.diagonal(dim1=-2, dim2=-1)", "the diagonal of a matrix"),
     ("trace", ("real[A, A]",), "real", "{0}.diagonal(dim1=-2, dim2=-1).sum(-1)", "sum of the diagonal"),
     ("transpose", ("real[A, B]",), "real[B, A]", "{0}.mT", "rows and columns swapped"),
-    ("cholesky", ("cov[A]",), "lower_cholesky[A]", "torch.linalg.cholesky({0})", "the lower-triangular factor"),
+    ("cholesky", ("cov[A]",), "lower_cholesky[A]", "fn.cholesky({0})", "the lower-triangular factor"),
     ("inverse", ("cov[A]",), "cov[A]", "torch.linalg.inv({0})", "the inverse of a positive definite matrix"),
     ("inverse", ("real[A, A]",), "real[A, A]", "torch.linalg.inv({0})", "the inverse of a matrix"),
     ("solve", ("real[A, A]", "real[A]"), "real[A]", "fn.solve({0}, {1})", "x in M x = b"),

@@ -16,6 +16,7 @@ from guidedsl.runtime.constraint_base import (
     tolerance,
 )
 from guidedsl.runtime.errors import ParamError
+from guidedsl.runtime.factors import cholesky
 
 
 class _Triangular(Structured):
@@ -150,7 +151,7 @@ class Corr(CorrCholesky):
         return factor @ factor.mT, log_det + (powers * log_diagonal).sum(-1)
 
     def free(self, value: Tensor) -> Tensor:
-        return super().free(_cholesky(value))
+        return super().free(cholesky(value))
 
 
 class Cov(_Triangular):
@@ -176,7 +177,7 @@ class Cov(_Triangular):
         return factor @ factor.mT, log_det
 
     def free(self, value: Tensor) -> Tensor:
-        entries, on_diagonal = self._packed(_cholesky(value))
+        entries, on_diagonal = self._packed(cholesky(value))
         return torch.where(on_diagonal, entries.where(on_diagonal, 1.0).log(), entries)
 
 
@@ -197,11 +198,3 @@ def _is_positive_definite(value: Tensor) -> Tensor:
     symmetric = ((scaled - scaled.mT).abs() <= allowed).all(-1).all(-1)
     eigenvalues: Tensor = torch.linalg.eigvalsh(scaled)
     return usable & symmetric & (eigenvalues[..., 0] >= -allowed)
-
-
-def _cholesky(value: Tensor) -> Tensor:
-    """The Cholesky factor, NaN where there is none."""
-    result = torch.linalg.cholesky_ex(value)
-    factor: Tensor = result.L
-    failed: Tensor = result.info
-    return factor.masked_fill((failed != 0)[..., None, None], math.nan)

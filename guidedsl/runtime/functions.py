@@ -11,6 +11,7 @@ from torch import Tensor
 
 from guidedsl.runtime.constraint_base import Constraint
 from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.factors import cholesky as cholesky
 from guidedsl.runtime.faults import fault
 from guidedsl.runtime.kernels import dot_product as dot_product
 from guidedsl.runtime.kernels import exp_quad as exp_quad

@@ -58,7 +58,9 @@ class _Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         outputs = _floating(result)
-        if outputs and not all(bool(tensor.isfinite().all()) for tensor in outputs):
+        if func is torch.linalg.cholesky_ex and bool(result.info.any()):
+            self._note_no_factor(_floating(args))
+        elif outputs and not all(bool(tensor.isfinite().all()) for tensor in outputs):
             self._note(func, outputs, _floating(args) + _floating(kwargs))
         return result
 
@@ -73,6 +75,13 @@ class _Watch(TorchFunctionMode):
         elif self.infinity is None and all(bool(tensor.isfinite().all()) for tensor in inputs):
             negative = any(bool((tensor == -torch.inf).any()) for tensor in outputs)
             self.infinity = _Culprit(line, name, "-inf" if negative else "inf")
+
+    def _note_no_factor(self, inputs: list[Tensor]) -> None:
+        """`cholesky` fills in NaN next."""
+        line = self._generated_line()
+        finite = all(bool(tensor.isfinite().all()) for tensor in inputs)
+        if line is not None and self.nan is None and finite:
+            self.nan = _Culprit(line, "cholesky", "no factor")
 
     def _generated_line(self) -> int | None:
         frame = sys._getframe(2)
@@ -119,6 +128,8 @@ def _describe(culprit: _Culprit, model: Model) -> str:
     site = _site_of(model.filename, culprit.line, known)
     place = model.place(culprit.line) or f"{model.filename}:{culprit.line}"
     at = f"at site `{site}`, " if site else ""
+    if culprit.result == "no factor":
+        return f"{place}: {at}a matrix is not positive definite in this precision, so it has no Cholesky factor"
     return f"{place}: {at}`{culprit.operation}` gives {culprit.result} from finite inputs"
 
 
@@ -157,6 +168,11 @@ def explain_nonfinite(
     culprit = watch.nan or watch.infinity
     if culprit is None:
         return f"the loss is {loss}, but no single operation of {owner.name} makes it so; the parameters are finite"
+    if culprit.result == "no factor":
+        return (
+            f"{_describe(culprit, owner)}, and the loss is {loss}; add something to its diagonal (`add_diag`), take "
+            "float64, or keep the values there apart by a better initial value or a smaller learning rate"
+        )
     zero = "where a value is none that its distribution gives, such as a count above a latent total, the density is 0; "
     return (
         f"{_describe(culprit, owner)}, so the loss is {loss}; {zero if culprit is watch.infinity else ''}"

@@ -12,6 +12,7 @@ from typing import TypeVar
 import pyro
 import torch
 from oracle.pyro_replay import (
+    INVALID,
     Differs,
     Ours,
     Theirs,
@@ -149,11 +150,16 @@ def compare(both: Both, guide: Guide, fields: Mapping[str, object], dtype: torch
         assert function is not None
         theirs = _named("arguments", lambda: theirs_of(model, function, guide, data, fields))
         ours = run_ours(both.ours, guide, data, seed)
-        _named("step", lambda: step_alone(theirs, ours))
         many = run_ours(both.ours, guide, data, seed, (PARTICLES,))
         if max(ours.farthest, many.farthest) > FARTHEST[dtype]:
             return "far out"
-        replayed = _named("replay", lambda: replay(theirs, ours))
+        _named("step", lambda: step_alone(theirs, ours))
+        try:
+            replayed = _named("replay", lambda: replay(theirs, ours))
+        except Differs as error:
+            if INVALID in str(error) and not bool(ours.elbo.isfinite()):
+                return "not finite"  # Pyro says so of an argument, before there is a number
+            raise
         compare_values(ours.latents, replayed.values, tolerance, "the latent")
         compare_elbo(ours, replayed, tolerance)
         compare_inits(guide, data, replayed, tolerance)

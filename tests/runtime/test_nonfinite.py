@@ -8,10 +8,12 @@ import pytest
 import torch
 from runtime.handwritten import eight_schools_guide as schools
 
+from guidedsl.modules import load_source
 from guidedsl.runtime import ParamStore, optim
 from guidedsl.runtime.elbo import ELBO
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.svi import SVI
+from guidedsl.source import Source
 
 Y = [28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0]
 SIGMA = [15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0]
@@ -65,3 +67,26 @@ def test_no_parameter_moves() -> None:
 def test_fit_says_so_too() -> None:
     with pytest.raises(InferenceError, match=r"eight_schools\.guide:5: at site `mu`"):
         schools.MeanField.fit(schools_data(), store=stored(mu_loc=1e200), steps=100)
+
+
+PROCESS = """
+model Process {
+  dim N
+  data x : real[N]
+  latent rho : real ~ Normal(0, 1)
+  let S : cov[N] = exp_quad(x, 1, exp(rho))
+  latent f : real[N] ~ MultivariateNormal(loc = zeros(N), covariance = S)
+}
+guide Wide for Process {
+  param rho_loc : real = 6
+  rho ~ Normal(rho_loc, 0.1)
+  auto mean_field for rest
+}
+"""
+
+
+def test_a_matrix_that_cannot_be_factorised() -> None:
+    module = load_source(Source("process.guide", PROCESS))
+    data = module.Process.data(x=torch.linspace(0, 1, 12), dtype=torch.float32)
+    with pytest.raises(InferenceError, match=r"^process\.guide:7: at site `f`, a matrix is not positive definite"):
+        SVI(module.Process, module.Wide, optim.Adam(), store=ParamStore(), seed=0).step(data)

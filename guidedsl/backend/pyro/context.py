@@ -19,7 +19,7 @@ from guidedsl.backend.pyro.model import model_function
 from guidedsl.diagnostics import Diagnostic
 
 _CALL = re.compile(r"\bfn\.(\w+)")
-_SOURCES = ("backend/pyro/helpers.py", "runtime/functions.py", "runtime/kernels.py")
+_SOURCES = ("backend/pyro/helpers.py", "runtime/functions.py", "runtime/factors.py", "runtime/kernels.py")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from guidedsl.runtime.distributions import categorical, continuous, discrete, mu
 from guidedsl.runtime.distributions.bounded import Beta, BetaMean, LogitNormal, Uniform
 from guidedsl.runtime.distributions.multivariate import log_diagonal_sum
 from guidedsl.runtime.distributions.special import LOG_2, LOG_PI, LOG_SQRT_2PI, Value, lgamma, log, xlog1py
+from guidedsl.runtime.factors import cholesky
 
 EULER = 0.5772156649015329
 
@@ -230,7 +231,7 @@ def _unit(loc: Tensor, scale: Tensor, unit_tril: Tensor) -> _MultivariateNormal:
 
 
 def _precision(loc: Tensor, precision: Tensor) -> _MultivariateNormal:
-    tril = torch.linalg.cholesky(precision)
+    tril = cholesky(precision)
     eye = torch.eye(tril.shape[-1], dtype=tril.dtype, device=tril.device)
     return _MultivariateNormal(loc, torch.linalg.solve_triangular(tril.mT, eye, upper=True), -log_diagonal_sum(tril))
 
@@ -271,9 +272,7 @@ _LAWS: dict[type, Callable[..., _Law]] = {
     categorical.OneHotCategorical: _OneHot,
     categorical.OneHotCategoricalLogits: lambda logits: _OneHot(logits.softmax(-1)),
     multivariate.MultivariateNormal: _multivariate,
-    multivariate.MultivariateNormalCovariance: lambda loc, covariance: _multivariate(
-        loc, torch.linalg.cholesky(covariance)
-    ),
+    multivariate.MultivariateNormalCovariance: lambda loc, covariance: _multivariate(loc, cholesky(covariance)),
     multivariate.MultivariateNormalPrecision: _precision,
     multivariate.MultivariateNormalUnit: _unit,
     multivariate.LowRankMultivariateNormal: _low_rank,
@@ -340,7 +339,7 @@ def _unit_prior(q: Any, loc: Value, scale: Tensor, unit_tril: Tensor) -> Tensor:
 
 
 def _precision_prior(q: Any, loc: Value, precision: Tensor) -> Tensor:
-    tril = torch.linalg.cholesky(precision)
+    tril = cholesky(precision)
     return _gaussian(q, lambda columns: tril.mT @ columns, -log_diagonal_sum(tril), loc)
 
 
@@ -414,9 +413,7 @@ _MEAN_LOG_DENSITIES: dict[type, Callable[..., Tensor]] = {
     categorical.OneHotCategorical: lambda q, probs: _classes(q, probs.log()),
     categorical.OneHotCategoricalLogits: lambda q, logits: _classes(q, logits.log_softmax(-1)),
     multivariate.MultivariateNormal: _tril_prior,
-    multivariate.MultivariateNormalCovariance: lambda q, loc, covariance: _tril_prior(
-        q, loc, torch.linalg.cholesky(covariance)
-    ),
+    multivariate.MultivariateNormalCovariance: lambda q, loc, covariance: _tril_prior(q, loc, cholesky(covariance)),
     multivariate.MultivariateNormalPrecision: _precision_prior,
     multivariate.MultivariateNormalUnit: _unit_prior,
     multivariate.GaussianRandomWalk: _walk_prior,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from guidedsl.runtime.distributions.multivariate import log_diagonal_sum
 from guidedsl.runtime.distributions.special import LOG_2, LOG_PI, Value, lgamma
+from guidedsl.runtime.factors import cholesky
 from guidedsl.runtime.noise import Noise, Shape
 
 
@@ -75,7 +76,7 @@ class LKJ:
 
     @staticmethod
     def log_prob(x: Tensor, concentration: Value) -> Tensor:
-        log_det = 2.0 * log_diagonal_sum(torch.linalg.cholesky(x))
+        log_det = 2.0 * log_diagonal_sum(cholesky(x))
         return (concentration - 1.0) * log_det - _lkj_log_norm(concentration, x.shape[-1])
 
     @staticmethod
@@ -90,7 +91,7 @@ class Wishart:
 
     @staticmethod
     def log_prob(x: Tensor, df: Value, scale_tril: Tensor) -> Tensor:
-        tril = torch.linalg.cholesky(x)
+        tril = cholesky(x)
         standard = torch.linalg.solve_triangular(scale_tril, tril, upper=False)
         trace = standard.square().sum((-2, -1))
         return _wishart_log_density(log_diagonal_sum(tril), trace, log_diagonal_sum(scale_tril), df, x.shape[-1])
@@ -127,11 +128,11 @@ class WishartCovariance:
 
     @staticmethod
     def log_prob(x: Tensor, df: Value, covariance: Tensor) -> Tensor:
-        return Wishart.log_prob(x, df, torch.linalg.cholesky(covariance))
+        return Wishart.log_prob(x, df, cholesky(covariance))
 
     @staticmethod
     def draw(noise: Noise, shape: Shape, df: Value, covariance: Tensor) -> tuple[Tensor, Tensor]:
-        return Wishart.draw(noise, shape, df, torch.linalg.cholesky(covariance))
+        return Wishart.draw(noise, shape, df, cholesky(covariance))
 
 
 class InverseWishart:
@@ -139,7 +140,7 @@ class InverseWishart:
 
     @staticmethod
     def log_prob(x: Tensor, df: Value, scale_tril: Tensor) -> Tensor:
-        tril = torch.linalg.cholesky(x)
+        tril = cholesky(x)
         standard = torch.linalg.solve_triangular(tril, scale_tril, upper=False)
         trace = standard.square().sum((-2, -1))
         return _inverse_log_density(log_diagonal_sum(tril), trace, log_diagonal_sum(scale_tril), df, x.shape[-1])
@@ -166,8 +167,8 @@ class InverseWishartScale:
 
     @staticmethod
     def log_prob(x: Tensor, df: Value, scale: Tensor) -> Tensor:
-        return InverseWishart.log_prob(x, df, torch.linalg.cholesky(scale))
+        return InverseWishart.log_prob(x, df, cholesky(scale))
 
     @staticmethod
     def draw(noise: Noise, shape: Shape, df: Value, scale: Tensor) -> tuple[Tensor, Tensor]:
-        return InverseWishart.draw(noise, shape, df, torch.linalg.cholesky(scale))
+        return InverseWishart.draw(noise, shape, df, cholesky(scale))

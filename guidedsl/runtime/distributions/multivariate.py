@@ -8,6 +8,7 @@ from torch import Tensor
 
 from guidedsl.runtime.distributions.continuous import student_log_norm
 from guidedsl.runtime.distributions.special import LOG_SQRT_2PI, Value, affine, log, standardise
+from guidedsl.runtime.factors import cholesky
 from guidedsl.runtime.noise import Noise, Shape
 
 
@@ -63,11 +64,11 @@ class MultivariateNormalCovariance:
 
     @staticmethod
     def log_prob(x: Tensor, loc: Value, covariance: Tensor) -> Tensor:
-        return MultivariateNormal.log_prob(x, loc, torch.linalg.cholesky(covariance))
+        return MultivariateNormal.log_prob(x, loc, cholesky(covariance))
 
     @staticmethod
     def draw(noise: Noise, shape: Shape, loc: Value, covariance: Tensor) -> tuple[Tensor, Tensor]:
-        return MultivariateNormal.draw(noise, shape, loc, torch.linalg.cholesky(covariance))
+        return MultivariateNormal.draw(noise, shape, loc, cholesky(covariance))
 
 
 class MultivariateNormalPrecision:
@@ -75,12 +76,12 @@ class MultivariateNormalPrecision:
 
     @staticmethod
     def log_prob(x: Tensor, loc: Value, precision: Tensor) -> Tensor:
-        tril = torch.linalg.cholesky(precision)
+        tril = cholesky(precision)
         return half_squares(matvec(tril.mT, x - loc), -log_diagonal_sum(tril))
 
     @staticmethod
     def draw(noise: Noise, shape: Shape, loc: Value, precision: Tensor) -> tuple[Tensor, Tensor]:
-        tril = torch.linalg.cholesky(precision)
+        tril = cholesky(precision)
         eps = noise.normal(shape)
         moved = torch.linalg.solve_triangular(tril.mT, eps[..., None], upper=True).squeeze(-1)
         return moved + loc, half_squares(eps, -log_diagonal_sum(tril))

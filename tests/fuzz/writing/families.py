@@ -111,6 +111,8 @@ class Families:
                 arguments[argument.name] = self.expressions.pick(*CONSTANTS[argument.type])
             else:
                 arguments[argument.name] = self.argument(argument, letters, batch, inside)
+        if row.name == "ProjectedNormal":  # Pyro's density cancels opposite to a long loc
+            arguments["loc"] = f"tanh({arguments['loc']})"
         self.used.append(row.name)
         return f"{row.name}({self._written(row, form, arguments)})"
 

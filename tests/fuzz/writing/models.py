@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import torch
@@ -476,6 +477,7 @@ class ModelWriter:
         value = Value(flag, plates, of_event, "bool", DATA, stored=True, tame=True)
         self._write(value, f"data {flag} : bool{brackets(of_event)}")
         self.scope.give(name, missing(values, there))
+        self.scope.gaps.add(name)
         return f" when {flag}" if self.choices.chance(70) else f" when {flag} > 0.5"
 
     # The rest
@@ -489,6 +491,8 @@ class ModelWriter:
         with self.scope.up_to(latest):
             text = self.expressions.of(kind, event, plates, depth=2, exact=True)
         stage, self.scope.touched = self.scope.touched, before
+        if stage == DATA and self.scope.gaps.intersection(re.findall(r"\w+", text)):
+            return  # a let of data alone is checked, and what is missing has no value
         name = self.scope.name("l")
         written = f" : {typed(kind, event)}" if KINDS[kind].rank or self.choices.chance(30) else ""
         self._write(Value(name, plates, event, kind, stage, stored=stage == DATA), f"let {name}{written} = {text}")

@@ -93,6 +93,8 @@ class Scope:
     values: list[Value] = field(default_factory=list)
     latents: list[Latent] = field(default_factory=list)
     data: dict[str, object] = field(default_factory=dict)
+    gaps: set[str] = field(default_factory=set)
+    """The observed values that are NaN in places."""
     lines: list[str] = field(default_factory=list)
     names: int = 0
     latest: int = LATENT

@@ -91,11 +91,11 @@ def algebra(
         + torch.logdet(data.S)
         - torch.logdet(k)
         - 0.1 * torch.square(fn.solve(data.S, v)).sum(-1)
-        - 0.1 * torch.square(fn.solve_lower(torch.linalg.cholesky(k), w)).sum(-1)
+        - 0.1 * torch.square(fn.solve_lower(fn.cholesky(k), w)).sum(-1)
     )
     log_p = log_p + dist.MultivariateNormalCovariance.log_prob(
         data.y,
-        fn.solve_lower(torch.linalg.cholesky(data.S), data.x)
+        fn.solve_lower(fn.cholesky(data.S), data.x)
         + fn.matvec(torch.linalg.inv(data.S), v)[..., None, :],
         k[..., None, :, :],
     ).sum(-1)
@@ -138,7 +138,7 @@ def algebra_simulate(
     y = dist.MultivariateNormalCovariance.draw(
         noise,
         (*particles, N, K),
-        fn.solve_lower(torch.linalg.cholesky(data.S), data.x)
+        fn.solve_lower(fn.cholesky(data.S), data.x)
         + fn.matvec(torch.linalg.inv(data.S), v)[..., None, :],
         k[..., None, :, :],
     )[0]
@@ -154,7 +154,7 @@ def algebra_log_likelihood(
     k = fn.add_diag(fn.exp_quad(data.t, scale, 1.5), 0.1 + scale)
     log_p_y = dist.MultivariateNormalCovariance.log_prob(
         data.y,
-        fn.solve_lower(torch.linalg.cholesky(data.S), data.x)
+        fn.solve_lower(fn.cholesky(data.S), data.x)
         + fn.matvec(torch.linalg.inv(data.S), v)[..., None, :],
         k[..., None, :, :],
     )

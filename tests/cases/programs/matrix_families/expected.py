@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from guidedsl.runtime import (
@@ -79,7 +78,7 @@ def matrices(
     log_p = dist.LKJCholesky.log_prob(R, 2.0)
     log_p = log_p + dist.LKJ.log_prob(C, 1.0)
     log_p = log_p + dist.WishartCovariance.log_prob(W, K + 1, data.eye_cov)
-    log_p = log_p + dist.Wishart.log_prob(W2, K + 2, torch.linalg.cholesky(W))
+    log_p = log_p + dist.Wishart.log_prob(W2, K + 2, fn.cholesky(W))
     log_p = log_p + dist.HalfNormal.log_prob(tau, 1.0).sum(-1)
     L = fn.checked(tau[..., None] * R, constraints.lower_cholesky, "L")
     log_p = log_p + dist.MultivariateNormal.log_prob(
@@ -129,7 +128,7 @@ def matrices_simulate(
     W2 = (
         given["W2"]
         if "W2" in given
-        else dist.Wishart.draw(noise, (*particles, K, K), K + 2, torch.linalg.cholesky(W))[0]
+        else dist.Wishart.draw(noise, (*particles, K, K), K + 2, fn.cholesky(W))[0]
     )
     tau = given["tau"] if "tau" in given else dist.HalfNormal.draw(noise, (*particles, K), 1.0)[0]
     L = fn.checked(tau[..., None] * R, constraints.lower_cholesky, "L")
@@ -284,50 +283,50 @@ def each(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (73, 2),
-    (79, 5),
-    (80, 6),
-    (81, 7),
-    (82, 8),
-    (83, 9),
-    (84, 10),
-    (85, 12),
-    (88, 13),
-    (91, 14),
-    (94, 15),
-    (97, 2),
-    (105, 10),
-    (106, 2),
-    (122, 5),
-    (123, 6),
-    (124, 7),
-    (129, 8),
-    (134, 9),
-    (135, 10),
-    (136, 12),
-    (143, 13),
-    (146, 14),
-    (147, 15),
-    (148, 2),
-    (156, 13),
-    (159, 14),
-    (160, 15),
-    (161, 2),
-    (164, 19),
-    (195, 20),
-    (198, 21),
-    (199, 22),
-    (223, 25),
-    (232, 26),
-    (253, 22),
-    (257, 23),
-    (258, 24),
-    (259, 25),
-    (261, 26),
-    (264, 19),
-    (265, 25),
-    (271, 19),
-    (333, 2),
+    (72, 2),
+    (78, 5),
+    (79, 6),
+    (80, 7),
+    (81, 8),
+    (82, 9),
+    (83, 10),
+    (84, 12),
+    (87, 13),
+    (90, 14),
+    (93, 15),
+    (96, 2),
+    (104, 10),
+    (105, 2),
+    (121, 5),
+    (122, 6),
+    (123, 7),
+    (128, 8),
+    (133, 9),
+    (134, 10),
+    (135, 12),
+    (142, 13),
+    (145, 14),
+    (146, 15),
+    (147, 2),
+    (155, 13),
+    (158, 14),
+    (159, 15),
+    (160, 2),
+    (163, 19),
+    (194, 20),
+    (197, 21),
+    (198, 22),
+    (222, 25),
+    (231, 26),
+    (252, 22),
+    (256, 23),
+    (257, 24),
+    (258, 25),
+    (260, 26),
+    (263, 19),
+    (264, 25),
+    (270, 19),
+    (332, 2),
 )
 
 Matrices = Model(

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from guidedsl.runtime import (
@@ -206,7 +205,7 @@ def g(
         event_dim=2,
     )
     total = j + k
-    chol = torch.linalg.cholesky(total)
+    chol = fn.cholesky(total)
     mean_of = c + f + g + h + p[..., 0, :] + p[..., 1, :] + fn.matvec(i, b) + fn.matvec(l, d)
     z, log_q_z = dist.MultivariateNormal.draw(noise, (*particles, 3), mean_of, chol)
     t, log_q_t = dist.LogNormal.draw(
@@ -232,44 +231,44 @@ def g(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (53, 2),
-    (56, 3),
-    (57, 4),
-    (58, 5),
-    (59, 2),
-    (73, 3),
-    (74, 4),
-    (75, 5),
-    (76, 2),
-    (84, 5),
-    (85, 2),
-    (88, 7),
-    (122, 8),
-    (128, 9),
-    (135, 10),
-    (142, 11),
-    (150, 12),
-    (156, 13),
-    (159, 14),
-    (165, 15),
-    (171, 16),
-    (177, 17),
-    (183, 18),
-    (189, 19),
-    (195, 20),
-    (198, 21),
-    (199, 22),
-    (202, 23),
-    (208, 24),
-    (209, 25),
-    (210, 26),
-    (211, 27),
-    (212, 28),
-    (218, 7),
-    (219, 27),
-    (222, 28),
-    (229, 7),
-    (275, 2),
+    (52, 2),
+    (55, 3),
+    (56, 4),
+    (57, 5),
+    (58, 2),
+    (72, 3),
+    (73, 4),
+    (74, 5),
+    (75, 2),
+    (83, 5),
+    (84, 2),
+    (87, 7),
+    (121, 8),
+    (127, 9),
+    (134, 10),
+    (141, 11),
+    (149, 12),
+    (155, 13),
+    (158, 14),
+    (164, 15),
+    (170, 16),
+    (176, 17),
+    (182, 18),
+    (188, 19),
+    (194, 20),
+    (197, 21),
+    (198, 22),
+    (201, 23),
+    (207, 24),
+    (208, 25),
+    (209, 26),
+    (210, 27),
+    (211, 28),
+    (217, 7),
+    (218, 27),
+    (221, 28),
+    (228, 7),
+    (274, 2),
 )
 
 Simple = Model(

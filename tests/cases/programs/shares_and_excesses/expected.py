@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from guidedsl.runtime import (
@@ -93,7 +92,7 @@ def families(
         share, data.new_full((K - 1,), 0.0), data.new_full((K - 1,), 1.0)
     )
     log_p = log_p + dist.InverseWishartScale.log_prob(C, D + 2, data.eye_cov)
-    log_p = log_p + dist.InverseWishart.log_prob(C2, D + 3, torch.linalg.cholesky(C))
+    log_p = log_p + dist.InverseWishart.log_prob(C2, D + 3, fn.cholesky(C))
     log_p = log_p + dist.ProjectedNormal.log_prob(axis, data.new_full((3,), 0.0))
     log_p = log_p + dist.LogisticNormal.log_prob(
         part, data.new_full((K - 1,), -0.2), data.new_full((K - 1,), 0.7)
@@ -148,7 +147,7 @@ def families_simulate(
     C2 = (
         given["C2"]
         if "C2" in given
-        else dist.InverseWishart.draw(noise, (*particles, D, D), D + 3, torch.linalg.cholesky(C))[0]
+        else dist.InverseWishart.draw(noise, (*particles, D, D), D + 3, fn.cholesky(C))[0]
     )
     axis = (
         given["axis"]
@@ -481,64 +480,64 @@ def auto(
 
 # (line here, line of model.guide), each until the next: errors name the line of the source.
 LINES = (
-    (83, 3),
-    (90, 6),
-    (91, 7),
-    (92, 8),
-    (95, 9),
-    (96, 10),
-    (97, 11),
-    (98, 13),
-    (101, 14),
-    (104, 15),
-    (107, 16),
-    (111, 17),
-    (114, 18),
-    (117, 3),
-    (134, 6),
-    (135, 7),
-    (136, 8),
-    (143, 9),
-    (148, 10),
-    (153, 11),
-    (158, 13),
-    (165, 14),
-    (168, 15),
-    (169, 16),
-    (177, 17),
-    (180, 18),
-    (183, 3),
-    (205, 14),
-    (206, 15),
-    (207, 16),
-    (210, 17),
-    (211, 18),
-    (214, 3),
-    (223, 22),
-    (253, 23),
-    (268, 24),
-    (269, 25),
-    (272, 27),
-    (273, 30),
-    (279, 33),
-    (286, 23),
-    (290, 26),
-    (291, 28),
-    (292, 29),
-    (293, 31),
-    (294, 34),
-    (295, 22),
-    (296, 23),
-    (308, 22),
-    (322, 38),
-    (356, 39),
-    (362, 41),
-    (430, 40),
-    (433, 41),
-    (451, 38),
-    (452, 41),
-    (464, 38),
-    (544, 3),
+    (82, 3),
+    (89, 6),
+    (90, 7),
+    (91, 8),
+    (94, 9),
+    (95, 10),
+    (96, 11),
+    (97, 13),
+    (100, 14),
+    (103, 15),
+    (106, 16),
+    (110, 17),
+    (113, 18),
+    (116, 3),
+    (133, 6),
+    (134, 7),
+    (135, 8),
+    (142, 9),
+    (147, 10),
+    (152, 11),
+    (157, 13),
+    (164, 14),
+    (167, 15),
+    (168, 16),
+    (176, 17),
+    (179, 18),
+    (182, 3),
+    (204, 14),
+    (205, 15),
+    (206, 16),
+    (209, 17),
+    (210, 18),
+    (213, 3),
+    (222, 22),
+    (252, 23),
+    (267, 24),
+    (268, 25),
+    (271, 27),
+    (272, 30),
+    (278, 33),
+    (285, 23),
+    (289, 26),
+    (290, 28),
+    (291, 29),
+    (292, 31),
+    (293, 34),
+    (294, 22),
+    (295, 23),
+    (307, 22),
+    (321, 38),
+    (355, 39),
+    (361, 41),
+    (429, 40),
+    (432, 41),
+    (450, 38),
+    (451, 41),
+    (463, 38),
+    (543, 3),
 )
 
 Families = Model(
