@@ -19,6 +19,12 @@ hypothesis.settings.register_profile("guidedsl", deadline=None, derandomize=CI, 
 hypothesis.settings.load_profile("guidedsl")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def compiled_here(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compiled steps are kept in a folder of this run."""
+    os.environ["GUIDEDSL_CACHE"] = str(tmp_path_factory.getbasetemp() / "compiled")
+
+
 @pytest.fixture(autouse=True)
 def unformatted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Modules that are only run need no layout, which takes black longer than anything else takes the compiler."""

@@ -52,6 +52,13 @@ CHECKPOINT = "checkpoint.safetensors"
 @click.option(
     "--kl-annealing", metavar="N", type=Number(0), default=0, help="Let the weight of the KL rise over N steps."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "compiled"]),
+    default="auto",
+    show_default=True,
+    help="What takes Adam's steps: torch, or C loops made of the whole step.",
+)
 @click.option("--plot", metavar="FILE", help="Draw the ELBO's way and the densities: .png, .pdf, .svg.")
 @no_extern_option()
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -179,6 +186,7 @@ def _fit(guide: Guide, data: Any, progress: bool, options: dict[str, Any]) -> Fi
             tolerance=options["tolerance"],
             num_particles=options["particles"],
             kl_annealing=options["kl_annealing"],
+            engine=options["engine"],
             progress=progress,
             checkpoint=options["checkpoint"],
             resume=options["resume"],

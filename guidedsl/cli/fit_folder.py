@@ -56,6 +56,7 @@ def save(folder: Path, fit: Fit, summary: Summary, file: str, options: Mapping[s
             "tolerance": options["tolerance"],
             "particles": options["particles"],
             "kl_annealing": options["kl_annealing"],
+            "engine": options["engine"],
             "device": str(fit.data.device),
             "dtype": str(fit.data.dtype).removeprefix("torch."),
         },

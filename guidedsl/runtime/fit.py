@@ -18,7 +18,7 @@ from guidedsl.runtime.diagnostics import khat_line, log_weights, pareto_k, stats
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.feed import Bind, Feed, elbo_of_a_pass, fed_note, fed_plates, feed_of, unknown_options
 from guidedsl.runtime.fit_checkpoint import FitCheckpoint, check_every
-from guidedsl.runtime.fit_run import FitOptions, Run, check_start, program_of
+from guidedsl.runtime.fit_run import Engine, FitOptions, Run, check_start, program_of
 from guidedsl.runtime.marginals import Quantiles, marginal_quantiles
 from guidedsl.runtime.metadata import attribute_of
 from guidedsl.runtime.model import Guide, find_guide
@@ -230,6 +230,7 @@ def fit(
     tolerance: float = 0.05,
     num_particles: int | None = None,
     kl_annealing: int = 0,
+    engine: Engine = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     progress: bool | None = None,
@@ -254,6 +255,10 @@ def fit(
     Over the first `kl_annealing` steps the weight of KL(q | prior) rises to 1, so that nets learn to use their latents
     before the prior pulls on these; it is the ELBO that is reported and judged.
 
+    `engine` is what takes Adam's steps: "eager" is torch, operation by operation; "compiled" is C loops made of the
+    whole step, with the same losses to rounding, and an error where that cannot be; "auto" is compiled where it can be
+    and pays.
+
     A model with a minibatched plate is fed in batches: of bound data every row once an epoch, or what an iterable of
     mappings (or bound data) gives, gone through again and again, with the sizes of dims that a batch does not tell:
     `fit(loader, N=60_000)`. Where such data is small and in memory, all rows are taken at once like any other's.
@@ -263,7 +268,7 @@ def fit(
     off, bit for bit. Raises `InferenceError` for the checkpoint of another fit, `ParamError` for a damaged one, both
     with nothing changed. A Laplace approximation is quickly begun anew, and has none.
     """
-    options = FitOptions(seed, steps, lr, tolerance, num_particles, kl_annealing)
+    options = FitOptions(seed, steps, lr, tolerance, num_particles, kl_annealing, engine)
     found = _fitted(guide, options, checkpoint_every, sizes)
     source = feed_of(found, data, Bind(found.model, sizes, dtype, device))
     feed = source if isinstance(source, Feed) else None

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from guidedsl.runtime import deterministic
 from guidedsl.runtime.annealing import check_annealing
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from guidedsl.runtime.data import Data
 
 
+Engine = Literal["auto", "eager", "compiled"]
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """What a caller of `fit` asks for, as far as the result depends on it."""
@@ -38,6 +41,7 @@ class FitOptions:
     tolerance: float
     num_particles: int | None
     kl_annealing: int
+    engine: Engine = "auto"
 
     @property
     def stochastic(self) -> bool:
@@ -56,6 +60,8 @@ class FitOptions:
             )
         if self.num_particles is not None and self.num_particles < 1:
             raise InferenceError(f"fit(num_particles={self.num_particles}): at least one is needed")
+        if self.engine not in get_args(Engine):
+            raise InferenceError(f"fit(engine={self.engine!r}): one of {', '.join(map(repr, get_args(Engine)))}")
         check_annealing("fit", self.kl_annealing, ELBO(), guide.model)
         if self.steps is not None and 4 * self.kl_annealing > 3 * self.steps:
             raise InferenceError(

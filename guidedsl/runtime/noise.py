@@ -40,6 +40,21 @@ class Noise:
         self._tiny = float(finfo.tiny)
         self._half_eps = float(finfo.eps) / 2.0
 
+    def get_state(self) -> Tensor:
+        """Where the generator is."""
+        if self.generator is not None:
+            return self.generator.get_state()
+        return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
+
+    def set_state(self, state: Tensor) -> None:
+        """Puts the generator where it was."""
+        if self.generator is not None:
+            self.generator.set_state(state)
+        elif self.device.type == "cuda":
+            torch.cuda.set_rng_state(state, self.device)
+        else:
+            torch.set_rng_state(state)
+
     def full(self, value: Tensor | float, shape: Shape | None) -> Tensor:
         """`value` as a tensor of `shape` (its own if None), of this noise's dtype and device."""
         if isinstance(value, Tensor):
@@ -49,21 +64,30 @@ class Noise:
 
     # Draws that everything else is made of; a recording keeps these.
 
+    def fill(self, kind: str, room: Tensor) -> Tensor:
+        """Draws of a kind, "normal", "uniform" or "exponential", into a tensor, which is returned."""
+        if kind == "normal":
+            return room.normal_(generator=self.generator)
+        if kind == "exponential":
+            return room.exponential_(1.0, generator=self.generator)
+        room.uniform_(self._half_eps, 1.0, generator=self.generator)
+        # float16 and bfloat16 may round up to 1
+        return room if self.dtype.itemsize >= 4 else room.clamp_(max=1.0 - self._half_eps)
+
+    def _room(self, shape: Shape) -> Tensor:
+        return torch.empty(tuple(shape), dtype=self.dtype, device=self.device)
+
     def normal(self, shape: Shape) -> Tensor:
         """Standard normal, `shape`."""
-        return torch.randn(tuple(shape), generator=self.generator, dtype=self.dtype, device=self.device)
+        return self.fill("normal", self._room(shape))
 
     def uniform(self, shape: Shape) -> Tensor:
         """Uniform on the open interval (0, 1), `shape`; never nearer to an end than half an epsilon."""
-        u = torch.empty(tuple(shape), dtype=self.dtype, device=self.device)
-        u.uniform_(self._half_eps, 1.0, generator=self.generator)
-        # float16 and bfloat16 may round up to 1
-        return u if self.dtype.itemsize >= 4 else u.clamp_(max=1.0 - self._half_eps)
+        return self.fill("uniform", self._room(shape))
 
     def exponential(self, shape: Shape) -> Tensor:
         """Standard exponential, `shape`, positive."""
-        e = torch.empty(tuple(shape), dtype=self.dtype, device=self.device)
-        return e.exponential_(1.0, generator=self.generator)
+        return self.fill("exponential", self._room(shape))
 
     def gamma(self, concentration: Tensor | float, shape: Shape | None = None) -> Tensor:
         """Gamma(concentration, 1), `shape` (by default the concentration's), positive.

@@ -97,16 +97,26 @@ def _fused_adam(group: _Group, gradients: list[Tensor], count: int, rate: float)
     return True
 
 
+class LeafOptions(NamedTuple):
+    """A leaf's numbers, steps taken, factor of the learning rate, and own options of Adam."""
+
+    size: int
+    taken: float
+    scale: float
+    beta1: float
+    beta2: float
+    eps: float
+
+
 class FlatAdam(NamedTuple):
     """The state of Adam over all leaves as vectors [n]: moments, steps taken, and each number's own options.
 
-    `lr` is the learning rate, a scalar in double precision, which `scale` multiplies.
+    `scale` multiplies the learning rate.
     """
 
     first: Tensor
     second: Tensor
     counts: Tensor
-    lr: Tensor
     scale: Tensor
     beta1: Tensor
     beta2: Tensor
@@ -221,45 +231,61 @@ class Adam:
     @property
     def options(self) -> tuple[object, ...]:
         """What a compiled graph has written into it."""
-        return self.clip_norm, self.clip_value, self.lr_decay
+        return self.clip_norm, self.clip_value
 
-    def flatten(self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor]) -> FlatAdam:
-        """The state over these leaves, side by side."""
+    def rates(self, steps: int) -> list[float]:
+        """The learning rates of the next steps."""
+        found, rate = [], self.lr
+        for _ in range(steps):
+            rate *= self.lr_decay
+            found.append(rate)
+        return found
+
+    def leaf_options(self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor]) -> list[LeafOptions]:
+        """What a step of each leaf depends on, besides its moments, which are made where they are new."""
         check_names("Adam", self.settings, store)
-        rows = []
+        found = []
         for name, leaf in zip(names, leaves, strict=True):
             self._moments(name, leaf)
             own = settings_of("Adam", name, self.settings, ("betas", "eps", "lr"))
             rate = own_rate(store, name, own)
             beta1, beta2 = own.get("betas", self.betas)
             scale = 1.0 if rate is None else rate / self._initial_lr
-            rows.append((float(self._steps[name]), scale, beta1, beta2, own.get("eps", self.eps)))
+            taken = float(self._steps[name])
+            found.append(LeafOptions(leaf.numel(), taken, scale, beta1, beta2, own.get("eps", self.eps)))
+        return found
+
+    def flat_moments(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Copies of both moments of these leaves, [n] each."""
+        first, second = (
+            torch.cat([moments[name].reshape(-1) for name in names]) for moments in (self._first, self._second)
+        )
+        return first, second
+
+    def flatten(self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor]) -> FlatAdam:
+        """The state over these leaves, side by side."""
+        options = self.leaf_options(store, names, leaves)
+        first, second = self.flat_moments(names)
 
         def spread(column: int) -> Tensor:
-            return torch.cat(
-                [torch.full_like(leaf, row[column]).reshape(-1) for leaf, row in zip(leaves, rows, strict=True)]
-            )
+            return torch.cat([first.new_full((one.size,), one[column]) for one in options])
 
-        first = torch.cat([self._first[name].reshape(-1) for name in names])
-        second = torch.cat([self._second[name].reshape(-1) for name in names])
-        lr = torch.tensor(self.lr, dtype=torch.float64, device=first.device)
-        return FlatAdam(first, second, spread(0), lr, *(spread(column) for column in range(1, 5)))
+        return FlatAdam(first, second, *(spread(column) for column in range(1, 6)))
 
     def flat_step(
         self, x: Tensor, gradient: Tensor, first: Tensor, second: Tensor, counts: Tensor, lr: Tensor, state: FlatAdam
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """One step of all numbers [n]: x, both moments, the counts and the learning rate after it."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One step of all numbers [n] at a learning rate: x, both moments and the counts after it."""
         if self.clip_value is not None:
             gradient = gradient.clamp(-self.clip_value, self.clip_value)
         if self.clip_norm is not None:
             gradient = gradient * (self.clip_norm / torch.linalg.vector_norm(gradient)).clamp(max=1.0)
-        lr = lr * self.lr_decay
         counts = counts + 1.0
         first = first + (gradient - first) * (1.0 - state.beta1)
         second = second * state.beta2 + gradient * gradient * (1.0 - state.beta2)
         denominator = second.sqrt() * (1.0 - state.beta2**counts).rsqrt() + state.eps
         rate = lr.to(x.dtype) * state.scale / (1.0 - state.beta1**counts)
-        return x - rate * first / denominator, first, second, counts, lr
+        return x - rate * first / denominator, first, second, counts
 
     def unflatten(
         self, names: Sequence[str], leaves: Sequence[Tensor], first: Tensor, second: Tensor, steps: int, lr: float

@@ -12,6 +12,10 @@ from torch import Tensor
 from guidedsl.runtime.annealing import annealed
 from guidedsl.runtime.deterministic import Outcome
 from guidedsl.runtime.elbo import ELBO, gradients_of
+from guidedsl.runtime.engine.block import Blocks
+from guidedsl.runtime.engine.evaluate import Eager
+from guidedsl.runtime.engine.native.values import NotNative
+from guidedsl.runtime.engine.plan import PlannedNoise
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.fixed_noise import FlatParameters, more_than_a_normal
 from guidedsl.runtime.journal import Tree, on_device
@@ -34,6 +38,10 @@ NET_PARTICLES = 1
 FLOW_PARTICLES = 16
 """The layers of a flow over some latents cost next to nothing more for many draws than for one."""
 MOST_SKIPPED_IN_A_ROW = 20
+BLOCK = 100
+"""Steps that compiled loops take in one call; calls end at multiples of it in a window, resumed or not."""
+WORTH_COMPILING = 2000
+"""Given steps from which the seconds of compilation are won back."""
 
 
 def _coordinates(guide: Guide, data: Any) -> int:
@@ -82,30 +90,81 @@ class StochasticFit:
         usual = (NET_PARTICLES if store.modules else FLOW_PARTICLES) if self.by_loss else PARTICLES
         self.loss = ELBO(num_particles=usual if options.num_particles is None else options.num_particles)
         self.adam = Adam(lr=NET_LR if store.modules else FIRST_LR)
+        self._eager = Eager(guide.model, guide, self.loss, store)
+        self._blocks = self._compiled()
         self.steps = 0
         self.skipped = 0
         self._skipped_in_a_row = 0
         self.history: list[tuple[int, float]] = []
         self._saved: Mapping[str, Any] | None = None
 
+    def _compiled(self) -> Blocks | None:
+        """What takes many steps in one call, where that is wanted and can be."""
+        options = self.options
+        if options.engine == "eager":
+            return None
+        if options.engine == "auto" and options.steps is not None and options.steps < WORTH_COMPILING:
+            return None
+        blocks = Blocks(self._eager, self.adam, native_only=True)
+        try:
+            if self.feed is not None:
+                raise NotNative("data that is fed in batches")
+            if options.kl_annealing:
+                raise NotNative("a weight that is annealed")
+            blocks.takes(self.data, 1)
+        except (NotNative, InferenceError) as error:
+            if options.engine == "compiled":
+                raise InferenceError(f'fit(engine="compiled"): {error} cannot be compiled; take "auto"') from None
+            return None
+        return blocks
+
+    @property
+    def engine(self) -> str:
+        """What takes the steps."""
+        return "eager" if self._blocks is None else "compiled"
+
+    def _take(self, schedule: Schedule, window: Window, unjudged: int) -> None:
+        """The next steps: some in one call, or one by itself where they cannot, or where one is not finite."""
+        if self._blocks is not None:
+            most = min(BLOCK - window.taken % BLOCK, window.length - window.taken)
+            rates = [schedule.rate(self.steps + n) for n in range(self._blocks.takes(self.data, most))]
+            iterates = torch.empty(len(rates), len(self.flat), dtype=self.data.dtype)
+            found = self._blocks(self.data, self.data.noise(self.generator), rates, iterates).tolist()
+            for loss in found:
+                self._taken(loss)
+            window.add_many(iterates[: len(found)], found)
+            if len(found) == len(rates):
+                self._skipped_in_a_row = 0
+                return
+        self.adam.set_lr(schedule.rate(self.steps))
+        loss = self._step()
+        if self.steps > unjudged:
+            window.add(self.flat.read(), loss)
+
+    def _taken(self, loss: float) -> None:
+        """Counts a step."""
+        self.steps += 1
+        if self.steps % 10 == 0:
+            self.history.append((self.steps, loss))
+            self.report(self.steps, loss)
+
     def _step(self) -> float:
         """One step; returns the loss before it. A step that is not finite is skipped and counted."""
         noise = self.source.noise(self.generator)
         batch = self.source.subsample(noise)
         state = self.generator.get_state()
+        if self.feed is None:
+            noise = PlannedNoise(self._eager.plan(self.data), noise)
         weighted = annealed(self.loss, self.steps, self.options.kl_annealing)
         objective, value = weighted(self.guide.model, self.guide, batch, self.store, noise)
         gradients = gradients_of(objective, self.flat.leaves)
         loss, finite = _read(value, gradients)
-        self.steps += 1
         if finite:
             self.adam.step(self.store, self.names, self.flat.leaves, gradients)
             self._skipped_in_a_row = 0
         else:
             self._skip(batch, state, loss)
-        if self.steps % 10 == 0:
-            self.history.append((self.steps, loss))
-            self.report(self.steps, loss)
+        self._taken(loss)
         return loss
 
     def _skip(self, batch: Any, state: Tensor, loss: float) -> None:
@@ -120,6 +179,8 @@ class StochasticFit:
             )
         self.generator.set_state(state)
         noise = self.data.noise(self.generator)
+        if self.feed is None:
+            noise = PlannedNoise(self._eager.plan(self.data), noise)
 
         def again() -> object:
             return self.loss(self.guide.model, self.guide, batch, self.store, noise)
@@ -153,10 +214,7 @@ class StochasticFit:
 
         while True:
             while not window.full:
-                self.adam.set_lr(schedule.rate(self.steps))
-                loss = self._step()
-                if self.steps > unjudged:
-                    window.add(self.flat.read(), loss)
+                self._take(schedule, window, unjudged)
                 self._keep(state)
             verdict = schedule.ended(window, self.flat.write)
             if verdict is not None:
@@ -170,12 +228,18 @@ class StochasticFit:
         sizes = {name: list(leaf.shape) for name, leaf in self.store.trainable().items()}
         if state["parameters"] != sizes:
             raise InferenceError("the checkpoint has other parameters: pass the nets that the fit was begun with")
+        if state["engine"] != self.engine:
+            raise InferenceError(
+                f"the checkpoint is of a fit whose steps were {state['engine']}, and here they are {self.engine}: a C "
+                f'compiler is there or is not. engine="{state["engine"]}" from the start fits alike everywhere'
+            )
         self._saved = state
 
     def _state(self, schedule: Schedule, window: Window) -> Tree:
         """All that the rest of the fit follows from."""
         return {
             "parameters": {name: list(leaf.shape) for name, leaf in self.store.trainable().items()},
+            "engine": self.engine,
             "x": self.flat.read(),
             "adam": self.adam.get_state(),
             "generator": self.generator.get_state(),

@@ -14,7 +14,7 @@ from guidedsl.runtime.annealing import annealed, check_annealing
 from guidedsl.runtime.checkpoint import read_checkpoint, write_checkpoint
 from guidedsl.runtime.default_store import get_param_store
 from guidedsl.runtime.elbo import ELBO, GuideFunction, Objective
-from guidedsl.runtime.engine.block import STEPS, Blocks
+from guidedsl.runtime.engine.block import Blocks
 from guidedsl.runtime.engine.evaluate import Compiled, Eager
 from guidedsl.runtime.errors import InferenceError, ParamError
 from guidedsl.runtime.model import Guide, LogDensity, Model, find_guide, find_model
@@ -91,18 +91,16 @@ class SVI:
             return self.generator.get_state()
         return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
-    def _set_noise_state(self, state: torch.Tensor) -> None:
-        if self.generator is not None:
-            self.generator.set_state(state)
-        else:
-            _set_global_state(self._device, state)
-
     def step(self, data: Any) -> float:
         """One step on one draw of rows and latents; the loss before it, for all rows (an unbiased estimate)."""
         self._check_guide()
+        found = self._block(data, 1)
+        return self._single(data, self._evaluate) if found is None else float(found[0])
+
+    def _single(self, data: Any, evaluate: Eager | Compiled) -> float:
         noise = self._noise(data)
         before = self._noise_state(data.device)
-        value, gradients = self._evaluate(data, noise, annealed(self.loss, self.steps, self.kl_annealing))
+        value, gradients = evaluate(data, noise, annealed(self.loss, self.steps, self.kl_annealing))
         loss = value.item()
         if not math.isfinite(loss):
             self._explain(data, before, loss)
@@ -130,23 +128,27 @@ class SVI:
         self._check_guide()
         losses: list[Tensor] = []
         left = steps
-        while self._blocks is not None and left >= STEPS:
-            before = self._noise_state(self._noise(data).device)
-            found = self._blocks(data, lambda: self._noise(data))
-            if not bool(found.isfinite().all()):
-                self._set_noise_state(before)
-                break
-            losses.append(found.to("cpu", torch.float64))
-            self.steps += STEPS
-            left -= STEPS
-        evaluate = self._evaluate
-        if self._blocks is not None:
-            self._evaluate = self._eager  # for the last few steps, or to find what is not finite
-        try:
-            losses += [torch.tensor([self.step(data)], dtype=torch.float64) for _ in range(left)]
-        finally:
-            self._evaluate = evaluate
+        while left:
+            taken = self._block(data, left)
+            if taken is None:
+                # Eagerly, for a graph of a single step takes as long to make as one of many.
+                losses.append(torch.tensor([self._single(data, self._eager)], dtype=torch.float64))
+            else:
+                losses.append(taken)
+            left -= len(losses[-1])
         return torch.cat(losses) if losses else torch.zeros(0, dtype=torch.float64)
+
+    def _block(self, data: Any, steps: int) -> Tensor | None:
+        """The losses of a block of at most so many steps; None where one step has to be taken on its own."""
+        if self._blocks is None or not isinstance(self.optim, Adam):
+            return None
+        noise = self._noise(data)
+        count = self._blocks.takes(data, steps)
+        found = self._blocks(data, noise, self.optim.rates(count)) if count else None
+        if found is None or not len(found):
+            return None
+        self.steps += len(found)
+        return found.to("cpu", torch.float64)
 
     def evaluate_loss(self, data: Any) -> float:
         """The loss at fresh draws, without a gradient or a step."""

@@ -59,6 +59,16 @@ class Window:
             self._losses[half].append(loss)
         self.taken += 1
 
+    def add_many(self, xs: Tensor, losses: list[float]) -> None:
+        """Takes the iterates [steps, n] of several steps, and the loss on the way to each."""
+        first = max(0, min(len(losses), self.length // 2 - self.taken))
+        offsets = xs - self._start
+        for half, some in ((0, slice(0, first)), (1, slice(first, len(losses)))):
+            self._sums[half] += offsets[some].sum(0)
+            self._squares[half] += offsets[some].square().sum(0)
+            self._losses[half].extend(loss for loss in losses[some] if math.isfinite(loss))
+        self.taken += len(losses)
+
     @property
     def full(self) -> bool:
         """Whether all its steps were taken."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from guidedsl.pipeline import compile_source
 from guidedsl.runtime import ParamStore, deterministic, elbo, fixed_noise, schedules, stochastic
+from guidedsl.runtime.engine.block import Blocks
 from guidedsl.runtime.errors import GuidedslError, InferenceError, ParamError
 from guidedsl.runtime.feed import BatchFeed, Bind
 from guidedsl.runtime.fit import Fit
@@ -145,8 +146,10 @@ FITS: dict[str, Callable[..., Fit]] = {
     "fixed noise": fit_schools,
     "enumerated": fit_summed,
     "given steps": lambda **options: fit_effects(steps=150, **options),
-    "by posterior": fit_effects,
-    "by loss": lambda **options: built.Flow.fit(built.Pair.data(), seed=1, **options),
+    "by posterior": lambda **options: fit_effects(engine="eager", **options),
+    "by loss": lambda **options: built.Flow.fit(built.Pair.data(), seed=1, engine="eager", **options),
+    "compiled, given steps": lambda **options: fit_effects(steps=150, engine="compiled", **options),
+    "compiled, by posterior": lambda **options: fit_effects(engine="compiled", **options),
     "fed rows, nets": lambda **options: built.Amortised.fit(line(), seed=1, steps=120, **options),
     "fed batches": lambda **options: built.Plain.fit(Loader(line().y), N=30, seed=1, steps=120, **options),
     "passed nets": lambda **options: built.Passed.fit(
@@ -164,17 +167,26 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kill_after(evaluations: int, kill: Callable[[], None]) -> None:
-    """Has `kill` called at the start of an evaluation of a loss or its gradient."""
+    """Has `kill` called at the start of an evaluation of a loss or its gradient, or of a block of them."""
     left = evaluations
     real = elbo.gradients_of
 
     def counted(*arguments: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            kill()
+        count(1)
         return real(*arguments)
 
+    def count(steps: int) -> None:
+        nonlocal left
+        left -= steps
+        if left < 0:
+            kill()
+
+    class Counted(Blocks):
+        def __call__(self, data: Any, noise: Any, rates: Any, iterates: Any = None) -> Tensor:
+            count(len(rates))
+            return super().__call__(data, noise, rates, iterates)
+
+    stochastic.Blocks = Counted  # type: ignore[misc]
     fixed_noise.gradients_of = stochastic.gradients_of = counted  # type: ignore[attr-defined]
 
 
@@ -187,6 +199,8 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     for module in (fixed_noise, stochastic):
         monkeypatch.setattr(module, "gradients_of", elbo.gradients_of)
+    monkeypatch.setattr(stochastic, "Blocks", Blocks)
+    monkeypatch.setattr(stochastic, "BLOCK", 20)
     return lambda evaluations: kill_after(evaluations, raising)
 
 

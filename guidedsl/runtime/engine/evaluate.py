@@ -86,8 +86,11 @@ class Compiled:
         return Evaluation(value, gradients)
 
 
-def trace(eager: Eager, data: Any, inputs: Sequence[Tensor]) -> Graph:
-    """Loss and gradients as a graph of (leaves..., a step's numbers by kind..., rows..., data...)."""
+def trace(eager: Eager, data: Any, inputs: Sequence[Tensor], in_core: bool = False) -> Graph:
+    """Loss and gradients as a graph of (leaves..., a step's numbers by kind..., rows..., data...).
+
+    With `in_core` it is in torch's core operators, of which there are few.
+    """
     from torch.fx.experimental.proxy_tensor import make_fx
 
     plan = eager.plan(data)
@@ -97,12 +100,22 @@ def trace(eager: Eager, data: Any, inputs: Sequence[Tensor]) -> Graph:
             'take engine="eager"'
         )
     try:
-        graph: Graph = make_fx(_step(eager, plan, data))(*(tensor.detach() for tensor in inputs))
+        table = core_operators() if in_core else None
+        step = make_fx(_step(eager, plan, data), decomposition_table=table)
+        graph: Graph = step(*(tensor.detach() for tensor in inputs))
     except Exception as error:  # whatever tracing cannot follow
         raise InferenceError(
             f"this program cannot be compiled into one graph ({type(error).__name__}: {error}); take " 'engine="eager"'
         ) from error
     return graph
+
+
+def core_operators() -> Any:
+    from torch._decomp import core_aten_decompositions, get_decompositions
+
+    aten = torch.ops.aten
+    more = [aten._softmax, aten._log_softmax, aten._softmax_backward_data, aten._log_softmax_backward_data]
+    return {**core_aten_decompositions(), **get_decompositions(more)}
 
 
 def _step(eager: Eager, plan: NoisePlan, data: Any) -> Graph:

@@ -1,0 +1,134 @@
+"""Blocks of steps as a C function."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guidedsl.runtime.engine.native.build import built
+from guidedsl.runtime.engine.native.index import offset
+from guidedsl.runtime.engine.native.loops import Loops
+from guidedsl.runtime.engine.native.lower import Lowered
+from guidedsl.runtime.engine.native.source import source
+from guidedsl.runtime.engine.native.values import NotNative, Stored, Value, view
+from guidedsl.runtime.optim import Adam, LeafOptions
+
+LARGEST_WORK = 30_000_000
+"""Elements that loops run over in a step, from which several threads do more than one function can."""
+
+
+@dataclass
+class NativeSteps:
+    """Many steps as one call of C. `text` is its source."""
+
+    text: str
+    function: Any
+    room: Tensor
+    constants: list[Tensor]
+    size: int
+    dtype: torch.dtype
+
+    def __call__(
+        self,
+        adam: Adam,
+        leaves: Sequence[LeafOptions],
+        x: Tensor,
+        first: Tensor,
+        second: Tensor,
+        stepped: Sequence[Tensor],
+        fields: Sequence[Tensor],
+        rates: Tensor,
+        iterates: Tensor | None,
+    ) -> Tensor:
+        """The losses, [steps taken]: all, or those before a loss or a gradient that is not finite.
+
+        `x` and both moments [n] are changed in place, by that many steps. `stepped` are the numbers and rows of each
+        step, `rates` [steps] the learning rates; `iterates` [steps, n] takes the parameters after each.
+        """
+        given = [*stepped, *self.constants, *(tensor.contiguous() for tensor in fields)]
+        pointers = (ctypes.c_void_p * len(given))(*(tensor.data_ptr() for tensor in given))
+        segments = _segments(leaves)
+        flat = (ctypes.c_double * (6 * len(segments)))(*(number for segment in segments for number in segment))
+        losses = torch.empty(len(rates), dtype=torch.float64)
+        gradient = torch.empty_like(x)
+        taken: int = self.function(
+            ctypes.c_long(len(rates)),
+            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, first, second, gradient, rates)),
+            ctypes.c_double(adam.clip_value or 0.0),
+            ctypes.c_double(adam.clip_norm or 0.0),
+            ctypes.c_long(len(segments)),
+            flat,
+            pointers,
+            ctypes.c_void_p(self.room.data_ptr()),
+            ctypes.c_void_p(losses.data_ptr()),
+            ctypes.c_void_p(None if iterates is None else iterates.data_ptr()),
+        )
+        return losses[:taken]
+
+
+def _segments(leaves: Sequence[LeafOptions]) -> list[tuple[float, ...]]:
+    """Where leaves of equal options end, and those options."""
+    found: list[tuple[float, ...]] = []
+    end = 0
+    for leaf in leaves:
+        end += leaf.size
+        own = tuple(leaf[1:])
+        if found and found[-1][1:] == own:
+            found.pop()
+        found.append((float(end), *own))
+    return found
+
+
+def native_steps(
+    graph: torch.fx.GraphModule,
+    leaves: Sequence[Tensor],
+    numbers: Sequence[Tensor],
+    rows: Sequence[Tensor],
+    fields: Sequence[Tensor],
+) -> NativeSteps:
+    """The function of a graph of (leaves, a step's numbers, its rows, data).
+
+    Raises NotNative where the graph has what loops are not written for, or no compiler is there.
+    """
+    if not leaves:
+        raise NotNative("nothing to learn")
+    dtype = leaves[0].dtype
+    if any(leaf.dtype is not dtype or leaf.device.type != "cpu" for leaf in leaves) or not dtype.is_floating_point:
+        raise NotNative("parameters of several types, or not on the CPU")
+    size = sum(leaf.numel() for leaf in leaves)
+    x = Stored((size,), dtype, "x")
+    inputs: list[Value] = []
+    start = 0
+    for leaf in leaves:
+        inputs.append(_part(x, start, tuple(leaf.shape)))
+        start += leaf.numel()
+    stepped = [Stored(tuple(one.shape), one.dtype, f"n{n}") for n, one in enumerate((*numbers, *rows))]
+    known = [Stored(tuple(one.shape), one.dtype, f"d{n}") for n, one in enumerate(fields)]
+    lowered = Lowered(graph, [*inputs, *stepped, *known])
+    constants = [Stored(tuple(one.shape), one.dtype, name) for name, one in lowered.constants.items()]
+    targets = ["&loss"]
+    start = 0
+    for leaf in leaves:
+        targets.append(f"(g + {start})")
+        start += leaf.numel()
+    loops = Loops(lowered.program, list(zip(lowered.outputs, targets, strict=True)))
+    work = sum(math.prod(statement.space) for statement in loops.statements)
+    if work > LARGEST_WORK:
+        raise NotNative("long loops, which several threads run faster")
+    lengths = [(one, math.prod(one.shape)) for one in stepped]
+    text, room = source(loops, dtype, size, lengths, [*constants, *known])
+    function = built(text).steps
+    function.restype = ctypes.c_long
+    return NativeSteps(
+        text, function, torch.empty(max(room, 64), dtype=torch.uint8), list(lowered.constants.values()), size, dtype
+    )
+
+
+def _part(x: Stored, start: int, shape: tuple[int, ...]) -> Value:
+    return view(x, shape, lambda at: (offset(at, shape) + start,))

@@ -1,0 +1,178 @@
+"""What a program in loops is made of: values that are read where they lie, and values that a loop computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import torch
+
+from guidedsl.runtime.engine.native.index import Position, Shape
+
+C_TYPES = {
+    torch.float32: "float",
+    torch.float64: "double",
+    torch.int64: "long",
+    torch.int32: "int",
+    torch.bool: "bool",
+}
+
+
+class NotNative(Exception):
+    """The program has an operation that loops are not written for."""
+
+
+def c_type(dtype: torch.dtype) -> str:
+    """Raises NotNative for a type that no loop computes with."""
+    if dtype not in C_TYPES:
+        raise NotNative(f"numbers of type {dtype}")
+    return C_TYPES[dtype]
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor of the program."""
+
+    shape: Shape
+    dtype: torch.dtype
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+
+Read = Callable[[Value, Position], str]
+"""The C text of an element of a value."""
+
+
+@dataclass(eq=False)
+class Literal(Value):
+    """The same number everywhere."""
+
+    number: float | int | bool
+
+
+@dataclass(eq=False)
+class Stored(Value):
+    """A contiguous array that is there before the loops run; `name` is its pointer."""
+
+    name: str
+
+
+@dataclass(eq=False)
+class Seen(Value):
+    """Other values, looked at in another way: `element` reads one of them, or chooses between them."""
+
+    element: Callable[[Position, Read], str]
+
+
+@dataclass(eq=False)
+class Computed(Value):
+    """A value that a loop computes: `element` is the C text at a position of the loop.
+
+    `space` is the shape that the loop runs over. Where that is not the value's own, the value is a reduction: `kept`
+    are the axes of `space` that it has, and `combine` is how an element joins what was found before. `order` is the
+    order of the loops, outermost first, of a loop that no other may join.
+    """
+
+    space: Shape
+    element: Callable[[Position, Read], str]
+    combine: str = ""
+    kept: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
+    number: int = 0
+
+
+@dataclass(eq=False)
+class Scattered(Value):
+    """A copy of `base` to whose elements at `place(position)` the `element`s over `space` are added, or set."""
+
+    base: Value
+    space: Shape
+    place: Callable[[Position, Read], Position]
+    element: Callable[[Position, Read], str]
+    adds: bool
+    number: int = 0
+
+
+@dataclass(eq=False)
+class Called(Value):
+    """A value that a C function makes of arrays, matrix by matrix; `call` is its text, with {0}, {1} … and {out}."""
+
+    arrays: list[Value]
+    call: str
+    number: int = 0
+    space: Shape = ()
+
+
+@dataclass
+class Program:
+    """Values to compute, in an order that respects what they read, and what comes out of them."""
+
+    statements: list[Computed | Scattered | Called] = field(default_factory=list)
+
+    def compute(
+        self,
+        shape: Shape,
+        dtype: torch.dtype,
+        element: Callable[[Position, Read], str],
+        space: Shape | None = None,
+        *,
+        combine: str = "",
+        kept: tuple[int, ...] = (),
+        order: tuple[int, ...] = (),
+    ) -> Computed:
+        """A new value."""
+        c_type(dtype)
+        value = Computed(shape, dtype, shape if space is None else space, element, combine, kept, order)
+        self._add(value)
+        return value
+
+    def scatter(
+        self,
+        base: Value,
+        space: Shape,
+        place: Callable[[Position, Read], Position],
+        element: Callable[[Position, Read], str],
+        adds: bool,
+    ) -> Scattered:
+        """A new value."""
+        value = Scattered(base.shape, base.dtype, base, space, place, element, adds)
+        self._add(value)
+        return value
+
+    def call(self, shape: Shape, dtype: torch.dtype, arrays: list[Value], call: str) -> Called:
+        """A new value."""
+        value = Called(shape, dtype, arrays, call, space=shape)
+        self._add(value)
+        return value
+
+    def _add(self, value: Computed | Scattered | Called) -> None:
+        value.number = len(self.statements)
+        self.statements.append(value)
+
+
+def cast(text: str, have: torch.dtype, want: torch.dtype) -> str:
+    """The same number as another type."""
+    return text if have is want else f"(({c_type(want)}){text})"
+
+
+def literal(number: float | int | bool, dtype: torch.dtype) -> str:
+    """A number as C."""
+    if not dtype.is_floating_point:
+        return str(int(number))
+    if math.isnan(number):
+        return "NAN"
+    if math.isinf(number):
+        return "INFINITY" if number > 0 else "(-INFINITY)"
+    text = repr(float(number)) + ("f" if dtype is torch.float32 else "")
+    return f"({text})" if number < 0 else text
+
+
+def view(base: Value, shape: Sequence[int], move: Callable[[Position], Position]) -> Value:
+    """`base` seen in another shape: `move` tells where an element lies in it."""
+    if isinstance(base, Literal):
+        return Literal(tuple(shape), base.dtype, base.number)
+    return Seen(tuple(shape), base.dtype, lambda at, read: read(base, move(at)))

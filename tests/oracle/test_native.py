@@ -1,0 +1,291 @@
+"""Steps as C loops against torch: each operation, views of views, and the programs of the corpus.
+
+Loops add in another order, and their exp and log are those of the C library, so numbers agree to a few roundings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import guidedsl
+from guidedsl.modules import load_source
+from guidedsl.runtime import Guide, ParamStore
+from guidedsl.runtime.elbo import ELBO
+from guidedsl.runtime.engine.block import Blocks
+from guidedsl.runtime.engine.evaluate import Eager, core_operators
+from guidedsl.runtime.engine.native import build
+from guidedsl.runtime.engine.native.block import native_steps
+from guidedsl.runtime.engine.native.index import Index, reshaped
+from guidedsl.runtime.engine.native.operators import COMPARISONS, ELEMENTWISE
+from guidedsl.runtime.engine.native.values import NotNative
+from guidedsl.runtime.optim import Adam, LeafOptions
+from guidedsl.source import Source, read_source
+
+DTYPES = [torch.float64, torch.float32]
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
+Function = Callable[..., Tensor]
+
+
+def through_c(functions: dict[str, Function], fields: list[Tensor]) -> dict[str, Tensor]:
+    """What the functions give when they are written as one C function, each flat."""
+    dtype = fields[0].dtype
+    sizes = [function(*fields).numel() for function in functions.values()]
+    x = torch.zeros(sum(sizes), dtype=dtype)
+
+    def step(x: Tensor, *fields: Tensor) -> tuple[Tensor, Tensor]:
+        return x.sum(), torch.cat([function(*fields).to(dtype).reshape(-1) for function in functions.values()])
+
+    graph = make_fx(step, decomposition_table=core_operators())(x, *fields)
+    steps = native_steps(graph, [x], [], [], fields)
+    first, second = torch.zeros_like(x), torch.zeros_like(x)
+    # With beta1 = 0 the first moment is the gradient.
+    options = [LeafOptions(len(x), 0.0, 1.0, 0.0, 0.9, 1e-8)]
+    losses = steps(Adam(), options, x, first, second, [], fields, torch.full((1,), 0.01, dtype=torch.float64), None)
+    assert len(losses) == 1
+    return dict(zip(functions, first.split(sizes), strict=True))
+
+
+def check(functions: dict[str, Function], fields: list[Tensor]) -> None:
+    found = through_c(functions, fields)
+    for name, function in functions.items():
+        expected = function(*fields).to(fields[0].dtype).reshape(-1)
+        tolerance = TOLERANCE[fields[0].dtype]
+        torch.testing.assert_close(
+            found[name], expected, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def normals(dtype: torch.dtype, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=dtype)
+
+
+BOUNDED = {"asin", "acos", "atanh"}
+POSITIVE = {"log", "log2", "log10", "sqrt", "rsqrt", "lgamma", "digamma", "log1p"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_elementwise(dtype: torch.dtype) -> None:
+    functions: dict[str, Function] = {}
+    for name, template in {**ELEMENTWISE, **COMPARISONS}.items():
+        operation = getattr(torch, name, None) or getattr(torch.Tensor, name)
+        if name.startswith("bitwise"):
+            functions[name] = lambda x, y, f=operation, two="{1}" in template: f(x > 0, y > 0) if two else f(x > 0)
+        elif "{1}" in template:
+            functions[name] = lambda x, y, f=operation: f(x, y)
+        elif name in BOUNDED:
+            functions[name] = lambda x, y, f=operation: f(torch.tanh(x))
+        elif name in POSITIVE:
+            functions[name] = lambda x, y, f=operation: f(x.abs() + 0.1)
+        else:
+            functions[name] = lambda x, y, f=operation: f(x + 1.0) if f is torch.acosh else f(x)
+    functions["acosh"] = lambda x, y: torch.acosh(x.abs() + 1.5)
+    functions["trigamma"] = lambda x, y: torch.polygamma(1, x.abs() + 0.1)
+    for power in (-2, -1, -0.5, 0, 0.5, 1, 2, 3, 2.7):
+        functions[f"to the {power}"] = lambda x, y, p=power: (x.abs() + 0.1) ** p
+    functions["clamp"] = lambda x, y: x.clamp(-0.5, 0.7) + y.clamp(min=0.1) + torch.clamp(x, max=0.3)
+    functions["where"] = lambda x, y: torch.where(x > 0.5, x, torch.where(y < 0, 2.0, y))
+    functions["broadcast"] = lambda x, y: x[:, None] * y[None, :3] + 2
+    functions["types"] = lambda x, y: (x > 0) * y + (x > 0).sum() + torch.arange(17)
+    check(functions, [normals(dtype, 17) * 1.5, normals(dtype, 1, 17)[0]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_not_elementwise(dtype: torch.dtype) -> None:
+    rows = torch.tensor([3, 0, 0, -1, 2])
+    functions: dict[str, Function] = {
+        "sum": lambda a, b, c, i: a.sum((0, 2)),
+        "sum of all": lambda a, b, c, i: (a * 2 + 1).sum(),
+        "sum of the last": lambda a, b, c, i: a.sum(-1, keepdim=True) + a,
+        "sum of the first": lambda a, b, c, i: a.sum(0) * a[1],
+        "sum of the middle": lambda a, b, c, i: a.sum(1) - a.mean(1),
+        "mean": lambda a, b, c, i: a.mean(),
+        "amax": lambda a, b, c, i: a.amax(1) + a.amin((0, 1)) * a.amax(),
+        "any": lambda a, b, c, i: (a > 1).any(1).to(dtype),
+        "prod": lambda a, b, c, i: a.prod(2),
+        "var": lambda a, b, c, i: a.var(1) + a.var((0, 1), correction=0)[:4].sum(),
+        "norm": lambda a, b, c, i: torch.linalg.vector_norm(a, dim=(0, 1)),
+        "logsumexp": lambda a, b, c, i: a.logsumexp(1),
+        "softmax": lambda a, b, c, i: a.softmax(1) + a.log_softmax(2),
+        "cumsum": lambda a, b, c, i: a.cumsum(0) + a.cumsum(1) * a.cumsum(-1),
+        "cumsum of one": lambda a, b, c, i: a[:, :1].cumsum(1),
+        "mm": lambda a, b, c, i: b @ c,
+        "mm turned": lambda a, b, c, i: c.T @ b.T,
+        "mm to one column": lambda a, b, c, i: b @ c[:, :1],
+        "mm of one column": lambda a, b, c, i: b.T @ (b @ c[:, :1]),
+        "mm to one": lambda a, b, c, i: b[:1] @ c[:, :1],
+        "bmm": lambda a, b, c, i: a @ a.mT,
+        "mv": lambda a, b, c, i: b @ c[:, 0],
+        "dot": lambda a, b, c, i: b[0] @ c[:, 1],
+        "outer": lambda a, b, c, i: torch.outer(b[0], c[0]),
+        "index": lambda a, b, c, i: c[i] * c[i[1], i[2]],
+        "index two": lambda a, b, c, i: c[i, i % 2],
+        "index later": lambda a, b, c, i: a[:, i % 3],
+        "index_select": lambda a, b, c, i: c.index_select(0, i % 4),
+        "gather": lambda a, b, c, i: c.gather(0, (i % 4)[:, None].expand(5, 3)),
+        "index_put": lambda a, b, c, i: torch.zeros_like(c).index_put((i,), c[:1].expand(5, 3), accumulate=True),
+        "index_add": lambda a, b, c, i: c.index_add(0, i % 4, torch.ones(5, 3, dtype=dtype)),
+        "scatter_add": lambda a, b, c, i: c.scatter_add(
+            0, (i % 4)[:, None].expand(5, 3), torch.ones(5, 3, dtype=dtype)
+        ),
+        "cat": lambda a, b, c, i: torch.cat([c, c * 2, c[:1]], 0) + 1,
+        "stack": lambda a, b, c, i: torch.stack([c, -c, c * c], 1),
+        "diagonal": lambda a, b, c, i: c.diagonal() + c.diagonal(-1),
+        "tril": lambda a, b, c, i: c.tril() + c.triu(1),
+        "pad": lambda a, b, c, i: torch.nn.functional.pad(c, (1, -1, 2, 0), value=0.5),
+        "flip": lambda a, b, c, i: a.flip(0, 2) - a,
+        "strides": lambda a, b, c, i: a[:, 1::2, 2] * 3,
+        "cholesky": lambda a, b, c, i: torch.linalg.cholesky(a @ a.mT + 2 * torch.eye(3, dtype=dtype)),
+        "solve_triangular": lambda a, b, c, i: torch.linalg.solve_triangular(c[:3].tril() + 3, b[:3], upper=False),
+        "solve from the right": lambda a, b, c, i: torch.linalg.solve_triangular(
+            c[:3].triu() + 3, b[:3].T, upper=True, left=False
+        ),
+    }
+    check(functions, [normals(dtype, 2, 3, 5), normals(dtype, 6, 4), normals(dtype, 4, 3), rows])
+
+
+def random_views(seed: int) -> Function:
+    """A chain of views of a [2, 3, 4, 5] tensor, some of whose steps are computed with."""
+    moves = random.Random(seed)
+
+    def chain(x: Tensor, y: Tensor) -> Tensor:
+        moves.seed(seed)
+        for _ in range(moves.randint(2, 7)):
+            kind, rank = moves.randrange(8), x.dim()
+            axis = moves.randrange(rank) if rank else 0
+            if kind == 0:
+                x = x.permute(*moves.sample(range(rank), rank))
+            elif kind == 1:
+                sizes = [n for n in (1, 2, 3, 4, 5, 6, 8, 10, 12) if x.numel() % n == 0]
+                size = moves.choice(sizes)
+                x = x.reshape(size, x.numel() // size)
+            elif kind == 2 and rank > 1:
+                x = x.flatten(0, 1)
+            elif kind == 3 and rank:
+                x = x.narrow(axis, x.shape[axis] // 2, x.shape[axis] - x.shape[axis] // 2)
+            elif kind == 4 and rank > 1:
+                x = x.select(axis, x.shape[axis] - 1)
+            elif kind == 5 and rank < 5:
+                x = x.unsqueeze(axis).expand(*x.shape[:axis], 2, *x.shape[axis:])
+            elif kind == 6:
+                x = x * 2 + y
+            elif rank > 1:
+                x = x + x.sum(axis, keepdim=True)
+        return x
+
+    return chain
+
+
+def test_views_of_views() -> None:
+    functions = {f"seed {seed}": random_views(seed) for seed in range(60)}
+    check(functions, [normals(torch.float64, 2, 3, 4, 5), normals(torch.float64, 1)])
+
+
+@pytest.mark.parametrize(
+    ("new", "old"), [((6, 4), (2, 3, 4)), ((2, 12), (2, 3, 4)), ((4, 6), (2, 3, 4)), ((24,), (4, 6))]
+)
+def test_a_view_that_only_joins_or_splits_axes_divides_nothing(new: tuple[int, ...], old: tuple[int, ...]) -> None:
+    at = tuple(Index.of(f"i{n}", size) for n, size in enumerate(new))
+    back = reshaped(reshaped(at, new, old), old, new)
+    assert new == (4, 6) or [one.text for one in back] == [one.text for one in at]
+
+
+PROGRAMS = Path(__file__).parent.parent / "cases" / "programs"
+FEW = {
+    "autos": ("Mix",),
+    "correlations": None,
+    "gaussian_process": ("MeanField",),
+    "minibatch": None,
+    "missing": None,
+    "nested_plates": ("Hand",),
+    "nets_vae": None,
+    "ordinal": ("Auto",),
+    "types_structured": ("Rows",),
+}
+"""Programs, with some of their guides, that all runs try; ALL_GUIDES=1 tries every guide of every program."""
+
+
+def guides() -> list[tuple[str, str]]:
+    found = []
+    for folder in sorted(path.parent for path in PROGRAMS.glob("*/data.json")):
+        if "ALL_GUIDES" in os.environ or folder.name in FEW:
+            text = (folder / "model.guide").read_text(encoding="utf-8")
+            names = [line.split()[1] for line in text.splitlines() if line.startswith("guide ")]
+            some = None if "ALL_GUIDES" in os.environ else FEW[folder.name]
+            found += [(folder.name, name) for name in names if some is None or name in some]
+    return found
+
+
+def steps_of(guide: Guide, data: Any, native: bool) -> tuple[list[float], dict[str, Tensor]]:
+    """Five steps, and the parameters after them."""
+    torch.manual_seed(0)
+    store, adam, loss = ParamStore(), Adam(lr=0.01), ELBO(num_particles=2)
+    generator = torch.Generator().manual_seed(1)
+    if native:
+        blocks = Blocks(Eager(guide.model, guide, loss, store), adam, native_only=True)
+        noise = data.noise(generator)
+        losses = blocks(data, noise, adam.rates(blocks.takes(data, 5))).tolist()
+    else:
+        svi = guidedsl.SVI(guide.model, guide, adam, loss, store=store, generator=generator)
+        losses = [svi.step(data) for _ in range(5)]
+    return losses, {name: leaf.detach().clone() for name, leaf in store.named_parameters()}
+
+
+@pytest.mark.parametrize(("program", "name"), guides())
+def test_programs(program: str, name: str) -> None:
+    """Adam divides a gradient that is nothing but rounding by 1e-8, so that parameters agree to 1e-8 alone."""
+    module = load_source(read_source(PROGRAMS / program / "model.guide"))
+    guide = getattr(module, name)
+    fields = json.loads((PROGRAMS / program / "data.json").read_text(encoding="utf-8"))
+    data = guide.model.data(fields.get(guide.model.name, fields), dtype=torch.float64)
+    expected, leaves = steps_of(guide, data, native=False)
+    found, own = steps_of(guide, data, native=True)
+    assert found == pytest.approx(expected, rel=1e-8)
+    for leaf, value in leaves.items():
+        torch.testing.assert_close(own[leaf], value, rtol=1e-6, atol=1e-6)
+
+
+NORMAL = """
+model M { dim N  latent mu : real ~ Normal(0, 1)  plate n[N] { observed y : real ~ Normal(mu, 1) } }
+guide G for M { auto mean_field }
+"""
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load_source(Source("m.guide", NORMAL))
+    data = module.M.data(y=torch.ones(3))
+    build.compiler.cache_clear()
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(NotNative, match="CC=no-such-compiler is not installed"):
+        steps_of(module.G, data, native=True)
+    fit = module.G.fit(data, steps=2500, seed=1)
+    build.compiler.cache_clear()
+    assert fit.steps == 2500
+
+
+def test_what_is_kept_is_used_again_and_made_anew_where_it_is_damaged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module = load_source(Source("m.guide", NORMAL))
+    data = module.M.data(y=torch.ones(3))
+    monkeypatch.setenv("GUIDEDSL_CACHE", str(tmp_path / "kept"))
+    first, _ = steps_of(module.G, data, native=True)
+    (library,) = (tmp_path / "kept").glob("*.so")
+    assert (tmp_path / "kept").stat().st_mode & 0o077 == 0
+    made = library.stat().st_mtime_ns
+    assert steps_of(module.G, data, native=True)[0] == first
+    assert library.stat().st_mtime_ns == made
+    library.unlink()
+    library.write_bytes(b"\x7fELF")
+    library.chmod(0o600)
+    assert steps_of(module.G, data, native=True)[0] == first
+    assert library.stat().st_size > 1000
