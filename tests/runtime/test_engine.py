@@ -8,15 +8,17 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
 
 from guidedsl.modules import load_source
 from guidedsl.runtime.elbo import ELBO
+from guidedsl.runtime.engine import block
 from guidedsl.runtime.engine.block import STEPS
 from guidedsl.runtime.engine.evaluate import Eager, tensors_of, trace
+from guidedsl.runtime.engine.native.values import NotNative
 from guidedsl.runtime.engine.plan import PlannedNoise, planned
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.load import load_fields
@@ -68,13 +70,20 @@ def svi(module: ModuleType, engine: Any, **options: Any) -> SVI:
     return SVI(module.Rows, module.Local, adam, store=ParamStore(), seed=3, engine=engine)
 
 
-def test_a_compiled_run_has_the_losses_of_an_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_loops(*arguments: object) -> NoReturn:
+    raise NotNative("anything")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_compiled_run_has_the_losses_of_an_eager_one(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block and a few steps more, with subsampling, gathers, a learning rate of its own, clipping and decay.
 
     The graph is traced and run as it is; what inductor makes of one is tested below, on a smaller model. The tolerance
     is for the rounding of 113 steps that build on each other.
     """
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    if not native:
+        monkeypatch.setattr(block, "native_steps", no_loops)
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     tolerance = 1e-10
     module, data = rows()
     steps = STEPS + 13
@@ -92,6 +101,7 @@ def test_a_compiled_run_has_the_losses_of_an_eager_one(monkeypatch: pytest.Monke
 
 def test_a_compiled_step_is_an_eager_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """With nets, whose weights are inputs of the graph; the graph itself stands for what torch.compile makes of it."""
+    monkeypatch.setattr(block, "native_steps", no_loops)
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     path = PROGRAMS / "nets_vae" / "model.guide"
     module = load_source(read_source(path, path.name), "engine_vae")

@@ -19,7 +19,7 @@ from guidedsl.runtime.engine.native.source import source
 from guidedsl.runtime.engine.native.values import NotNative, Stored, Value, view
 from guidedsl.runtime.optim import Adam, LeafOptions
 
-LARGEST_WORK = 30_000_000
+LARGEST_WORK = 200_000_000
 """Elements that loops run over in a step, from which several threads do more than one function can."""
 
 

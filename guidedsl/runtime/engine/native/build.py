@@ -15,7 +15,7 @@ from pathlib import Path
 from guidedsl.runtime.engine.native.values import NotNative
 
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-shared", "-fPIC")
-LONG = 4000
+LONG = 2000
 """Lines from which more optimisation takes longer than it saves."""
 
 

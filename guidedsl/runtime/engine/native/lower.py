@@ -69,7 +69,9 @@ class Lowered:
         return self._same[key]
 
     def _written(self, name: str, node: torch.fx.Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        meta = node.meta["val"]
+        meta = node.meta.get("val")
+        if meta is None:
+            raise NotNative(f"the operation {name}, of whose result nothing is known")
         given = [self._as_values(arg) for arg in args]
         named = {key: self._as_values(arg) for key, arg in kwargs.items()}
         if name in ("split_with_sizes", "split", "unbind"):

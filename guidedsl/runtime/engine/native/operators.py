@@ -62,6 +62,12 @@ ELEMENTWISE: dict[str, str] = {
 }
 """On numbers of the result's type `c`; `f` is the suffix of its functions in C."""
 
+WHOLE: dict[str, str] = {
+    "abs": "labs({0})",
+    "remainder": "(({0} % {1} + {1}) % {1})",
+}
+"""Of whole numbers, where they are written otherwise."""
+
 COMPARISONS: dict[str, str] = {
     "eq": "({0} == {1})",
     "ne": "({0} != {1})",
@@ -110,6 +116,8 @@ class Operators:
         shape, dtype = tuple(meta.shape), meta.dtype
         if name in ("add", "sub") and kwargs.get("alpha", 1) != 1:
             args = [args[0], self.elementwise(ELEMENTWISE["mul"], _shape(args[1]), dtype, [args[1], kwargs["alpha"]])]
+        if name in WHOLE and not dtype.is_floating_point:
+            return self.elementwise(WHOLE[name], shape, dtype, args)
         if name in ELEMENTWISE and len(args) <= 2 and not kwargs.get("rounding_mode"):
             if not dtype.is_floating_point and "{f}" in ELEMENTWISE[name]:
                 raise NotNative(f"{name} of whole numbers")
@@ -547,13 +555,12 @@ class Operators:
             a, b = (_text(v, tuple(at[n] for n in axes), read, dtype) for v, axes in ((x, axes_x), (y, axes_y)))
             return f"({a} * {b})"
 
-        last = len(shape)
-        rows = last - 2
-        # Along the columns of y, where it has some; else along what is summed; else down the rows of x.
-        order = (*range(last - 1), last, last - 1) if shape and shape[-1] > 1 else tuple(range(last + 1))
-        if len(shape) >= 2 and shape[-1] == 1 and _moves_by_one(x, axes_x, space, rows):
-            order = (*range(rows), last, last - 1, rows)
-        return self.program.compute(shape, dtype, element, space, combine="sum", kept=tuple(range(last)), order=order)
+        strides = _strides([(x, axes_x), (y, axes_y)], space)
+        innermost = _innermost(strides, space)
+        order = (*(axis for axis in range(len(space)) if axis != innermost), innermost)
+        return self.program.compute(
+            shape, dtype, element, space, combine="sum", kept=tuple(range(len(shape))), order=order
+        )
 
     def op_mm(self, shape: Shape, dtype: torch.dtype, x: Value, y: Value) -> Value:
         return self._product(shape, dtype, x, y, (0, 2), (2, 1))
@@ -581,19 +588,30 @@ LARGEST_PRODUCT = 20_000_000
 """Multiplications of a product of matrices in plain loops."""
 
 
-def _moves_by_one(x: Value, axes: Sequence[int], space: Shape, axis: int) -> bool:
-    """Whether the loop over an axis reads one element of x after another."""
-    found: list[int | None] = []
+def _strides(reads: Sequence[tuple[Value, Sequence[int]]], space: Shape) -> list[Index]:
+    """Where the loops over a space read arrays."""
+    found: list[Index] = []
 
     def read(value: Value, at: Position) -> str:
         if isinstance(value, Seen):
             return value.element(at, read)
-        found.append(offset(at, value.shape).factor(f"i{axis}"))
+        found.append(offset(at, value.shape))
         return "0"
 
     variables = tuple(Index.of(f"i{n}", size) for n, size in enumerate(space))
-    read(x, tuple(variables[a] for a in axes))
-    return found == [1]
+    for value, axes in reads:
+        read(value, tuple(variables[axis] for axis in axes))
+    return found
+
+
+def _innermost(strides: Sequence[Index], space: Shape) -> int:
+    """The longest axis along which a product of matrices reads one element after another; else what it sums over."""
+    last = len(space) - 1
+    written = offset([Index.of(f"i{n}", size) for n, size in enumerate(space[:-1])], space[:-1])
+    smooth = [
+        axis for axis in range(len(space)) if all(index.factor(f"i{axis}") in (0, 1) for index in (*strides, written))
+    ]
+    return max(smooth, key=lambda axis: space[axis], default=last)
 
 
 def _place(index: Value, at: Position, size: int, read: Read) -> Index:

@@ -12,10 +12,11 @@ from guidedsl.runtime.engine.native.values import Stored, c_type
 PRELUDE = """\
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 
 #ifdef VECTOR_MATH
-#define VECTORS(f) extern double f(double) __attribute__((simd("notinbranch"))); \\
-  extern float f##f(float) __attribute__((simd("notinbranch")));
+#define VECTORS(name) extern double name(double) __attribute__((simd("notinbranch"))); \\
+  extern float name##f(float) __attribute__((simd("notinbranch")));
 VECTORS(exp) VECTORS(log) VECTORS(sin) VECTORS(cos) VECTORS(log1p) VECTORS(expm1) VECTORS(tanh) VECTORS(erf)
 #endif
 
