@@ -15,9 +15,14 @@ from pathlib import Path
 from typing import Any
 
 STARTED = time.perf_counter()
-RATE = 0.01
+
 sys.path.insert(0, str(Path(__file__).parent))
 Block = Callable[[int], None]
+
+
+def rate(work: Any) -> float:
+    """The learning rate, for all tools."""
+    return float(getattr(work, "RATE", 0.01))
 
 
 def ours(work: Any, engine: str) -> tuple[Block, Callable[[], float]]:
@@ -33,7 +38,7 @@ def ours(work: Any, engine: str) -> tuple[Block, Callable[[], float]]:
     svi = guidedsl.SVI(
         getattr(module, work.MODEL),
         getattr(module, work.GUIDE),
-        guidedsl.optim.Adam(lr=RATE),
+        guidedsl.optim.Adam(lr=rate(work)),
         store=guidedsl.ParamStore(),
         seed=0,
         engine=engine,  # type: ignore[arg-type]
@@ -56,13 +61,30 @@ def pyro(work: Any) -> tuple[Block, Callable[[], float]]:
     model, guide = work.pyro_pair(data)
     library.enable_validation(False)
     library.set_rng_seed(0)
-    svi = SVI(model, guide, Adam({"lr": RATE}), Trace_ELBO())
+    svi = SVI(model, guide, Adam({"lr": rate(work)}), Trace_ELBO())
 
     def block(steps: int) -> None:
         for _ in range(steps):
             svi.step()
 
     return block, lambda: float(svi.evaluate_loss())
+
+
+def lean(work: Any) -> tuple[Block, Callable[[], float]]:
+    import torch
+
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    leaves, loss = work.lean_loss({k: torch.as_tensor(v) for k, v in work.fields().items() if hasattr(v, "shape")})
+    optim = torch.optim.Adam(leaves, lr=rate(work), fused=True)
+
+    def block(steps: int) -> None:
+        for _ in range(steps):
+            optim.zero_grad()
+            loss().backward()
+            optim.step()
+
+    return block, lambda: float(loss().detach())
 
 
 def numpyro(work: Any, scan: bool) -> tuple[Block, Callable[[], float]]:
@@ -73,7 +95,7 @@ def numpyro(work: Any, scan: bool) -> tuple[Block, Callable[[], float]]:
 
     data = {k: jnp.asarray(v) for k, v in work.fields().items() if hasattr(v, "shape")}
     model, guide = work.numpyro_pair(data)
-    svi = SVI(model, guide, Adam(RATE), Trace_ELBO())
+    svi = SVI(model, guide, Adam(rate(work)), Trace_ELBO())
     state = [svi.init(jax.random.PRNGKey(0))]
     update = jax.jit(svi.update)
     compiled: dict[int, Any] = {}
@@ -96,6 +118,7 @@ TOOLS: dict[str, Callable[[Any], tuple[Block, Callable[[], float]]]] = {
     "guidedsl eager": lambda work: ours(work, "eager"),
     "guidedsl compiled": lambda work: ours(work, "compiled"),
     "Pyro": pyro,
+    "PyTorch by hand": lean,
     "NumPyro update": lambda work: numpyro(work, scan=False),
     "NumPyro scan": lambda work: numpyro(work, scan=True),
 }

@@ -26,13 +26,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).parent
-TOOLS = ("guidedsl eager", "guidedsl compiled", "Pyro", "NumPyro update", "NumPyro scan")
+TOOLS = ("guidedsl eager", "guidedsl compiled", "Pyro", "PyTorch by hand", "NumPyro update", "NumPyro scan")
 WORKS = {
     "eight_schools": ("eight_schools", {}),
     "logistic": ("logistic", {}),
     "logistic_batch": ("logistic_batch", {}),
     "many_sites": ("many_sites", {}),
     "full_rank": ("full_rank", {}),
+    "vae": ("vae", {}),
     "vector_1e3": ("vector", {"BENCH_LENGTH": "1000"}),
     "vector_1e5": ("vector", {"BENCH_LENGTH": "100000"}),
     "vector_1e6": ("vector", {"BENCH_LENGTH": "1000000"}),
@@ -85,7 +86,8 @@ def measured(work: str, tools: list[str], rounds: int) -> list[tuple[str, float,
     """Tool, microseconds a step, seconds to start, loss and megabytes, for one work."""
     module, variables = WORKS[work]
     runs = []
-    for tool in tools:
+    by_hand = "lean_loss" in (HERE / "works" / f"{module}.py").read_text(encoding="utf-8")
+    for tool in (tool for tool in tools if by_hand or tool != "PyTorch by hand"):
         run = started(tool, module, variables, first=100)
         for _ in range(2):  # a scan compiles once for each number of steps
             once = run.block()

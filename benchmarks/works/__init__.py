@@ -1,5 +1,5 @@
-"""One file a work: the same model and guide for every tool, each tool a function that gives a step.
+"""One file a work: the same model and guide for every tool.
 
-A tool's function takes a numpy random generator for data and returns (step, loss): `step()` takes one step of Adam,
-`loss()` an estimate of the loss at the parameters of now.
+`SPEC` is our program with its `MODEL` and `GUIDE`, `fields()` the data. `pyro_pair(data)` and `numpyro_pair(data)` give
+a model and a guide; `lean_loss(data)`, where it is there, the leaves and the loss as written by hand in torch.
 """

@@ -94,3 +94,28 @@ def numpyro_pair(data: dict[str, Any]) -> tuple[Any, Any]:
             numpyro.sample("theta", dist.Normal(theta_loc, theta_scale))
 
     return model, guide
+
+
+def lean_loss(data: dict[str, Any]) -> tuple[list[Any], Any]:
+    import math
+
+    import torch
+
+    flat = torch.tensor([0.0, 0.0] + [0.0] * 8 + [0.0, math.log(0.5)] + [0.0] * 8, requires_grad=True)
+    y, sigma = data["y"], data["sigma"]
+    at_data = torch.log(sigma).sum() + 4 * math.log(2 * math.pi)
+    rest = math.log(2 * 5 / math.pi) - math.log(5) - 0.5 * math.log(2 * math.pi) - 4 * math.log(2 * math.pi)
+
+    def loss() -> Any:
+        noise = torch.randn(10)
+        loc, log_scale = flat[:10], flat[10:]
+        z = loc + log_scale.exp() * noise
+        mu, log_tau, theta = z[0], z[1], z[2:]
+        tau = log_tau.exp()
+        log_q = -(log_scale + 0.5 * noise * noise).sum() - 5 * math.log(2 * math.pi) - log_tau
+        log_p = rest - 0.5 * (mu / 5) ** 2 - torch.log1p((tau / 5) ** 2)
+        log_p = log_p - 0.5 * ((theta - mu) / tau).square().sum() - 8 * log_tau
+        log_p = log_p - 0.5 * ((y - theta) / sigma).square().sum() - at_data
+        return log_q - log_p
+
+    return [flat], loss

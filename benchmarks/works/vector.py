@@ -68,3 +68,22 @@ def numpyro_pair(data: dict[str, Any]) -> tuple[Any, Any]:
             numpyro.sample("z", dist.Normal(loc, scale))
 
     return model, guide
+
+
+def lean_loss(data: dict[str, Any]) -> tuple[list[Any], Any]:
+    import math
+
+    import torch
+
+    flat = torch.cat([torch.zeros(LENGTH), torch.full((LENGTH,), math.log(0.5))]).requires_grad_()
+    y = data["y"]
+
+    def loss() -> Any:
+        noise = torch.randn(LENGTH)
+        loc, log_scale = flat[:LENGTH], flat[LENGTH:]
+        z = loc + log_scale.exp() * noise
+        log_q = -(log_scale + 0.5 * noise * noise).sum()
+        log_p = -0.5 * (z * z + (y - z).square()).sum() - 0.5 * LENGTH * math.log(2 * math.pi)
+        return log_q - log_p
+
+    return [flat], loss

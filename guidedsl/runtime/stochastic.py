@@ -114,7 +114,8 @@ class StochasticFit:
             blocks.takes(self.data, 1)
         except (NotNative, InferenceError) as error:
             if options.engine == "compiled":
-                raise InferenceError(f'fit(engine="compiled"): {error} cannot be compiled; take "auto"') from None
+                why = error if isinstance(error, InferenceError) else f'steps cannot be C loops: {error}; take "auto"'
+                raise InferenceError(f'fit(engine="compiled"): {why}') from None
             return None
         return blocks
 

@@ -33,8 +33,9 @@ class SVI:
     `model` and `guide` are a generated module's plain functions or its `Model` and `Guide`. Randomness comes from
     `generator`, from a new one seeded with `seed`, or from torch's global one if neither is given. A loss that is not
     finite raises `InferenceError`, which names the parameter or the `.guide` line, before any parameter has changed.
-    `engine` is "eager", or "compiled": loss and gradient as one graph by torch.compile, which takes seconds to make and
-    gives the same losses to rounding. It pays from some thousands of steps on, and most with `run`. `steps` counts the
+    `engine` is "eager", or "compiled": with `optim.Adam` whole steps as C loops, or as a graph by torch.compile where
+    loops cannot say it. That takes seconds to make, gives the same losses to rounding, and gains most with `run`.
+    `steps` counts the
     steps taken, those before a `load` included. Over the first `kl_annealing` of them, eagerly only, the weight of
     KL(q | prior) in the ELBO rises evenly to 1; what `step` returns is the ELBO all the while.
     """
@@ -123,7 +124,7 @@ class SVI:
     def run(self, data: Any, steps: int) -> Tensor:
         """So many steps; the loss before each, [steps], on the CPU.
 
-        With engine="compiled" and Adam, every hundred steps are one call, on the noise of as many calls of `step`.
+        With engine="compiled" and Adam, many steps are one call, on the noise of as many calls of `step`.
         """
         self._check_guide()
         losses: list[Tensor] = []

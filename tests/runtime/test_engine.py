@@ -191,3 +191,36 @@ def test_a_block_that_is_not_finite_is_taken_back_and_explained() -> None:
         seen.append((str(failed.value), run.steps, run.store["G.m"].item()))
     assert seen[0] == seen[1]
     assert 0 < seen[0][1] < STEPS
+
+
+EDGE = """
+model Edge {
+  latent x : real ~ Normal(0, 1)
+  factor (x + 0.9) ^ 0.5
+}
+guide G for Edge { param m : real = 0  param s : positive = 0.5  x ~ Normal(m, s) }
+"""
+
+
+def test_a_compiled_fit_is_an_eager_one_and_skips_the_same_steps() -> None:
+    """With another tolerance than a run's: a skipped step is one where either engine has a NaN."""
+    module = load_source(Source("edge.guide", EDGE), "engine_skips")
+    fits = [
+        module.G.fit(module.Edge.data(), seed=2, steps=250, num_particles=1, engine=engine)
+        for engine in ("eager", "compiled")
+    ]
+    assert "steps were not finite and skipped" in fits[0].reason
+    assert fits[1].reason.rpartition(";")[2] == fits[0].reason.rpartition(";")[2]
+    assert fits[1].elbo == pytest.approx(fits[0].elbo, rel=1e-9, nan_ok=True)
+    for (step, loss), (other, again) in zip(fits[0].history, fits[1].history, strict=True):
+        assert (step, loss) == (other, pytest.approx(again, rel=1e-9, nan_ok=True))
+
+
+def test_a_fit_that_cannot_be_compiled_says_why_or_goes_on() -> None:
+    module = load_source(Source("m.guide", GAMMA), "engine_gamma")
+    data = module.Rate.data()
+    with pytest.raises(InferenceError, match=r'fit\(engine="compiled"\): .*gamma noise'):
+        module.G.fit(data, seed=0, steps=20, engine="compiled")
+    with pytest.raises(InferenceError, match="one of 'auto', 'eager', 'compiled'"):
+        module.G.fit(data, seed=0, steps=20, engine="fast")
+    assert module.G.fit(data, seed=0, steps=2000, num_particles=1).steps == 2000

@@ -46,7 +46,10 @@ def folder() -> Path:
     chosen = os.environ.get("GUIDEDSL_CACHE")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "guidedsl"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "guidedsl"
+    except RuntimeError:
+        raise NotNative("there is no home folder to keep what is compiled; set GUIDEDSL_CACHE") from None
 
 
 def built(source: str) -> ctypes.CDLL:
