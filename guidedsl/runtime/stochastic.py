@@ -12,7 +12,7 @@ from torch import Tensor
 from guidedsl.runtime.annealing import annealed
 from guidedsl.runtime.deterministic import Outcome
 from guidedsl.runtime.elbo import ELBO, gradients_of
-from guidedsl.runtime.engine.block import Blocks
+from guidedsl.runtime.engine.block import MOST_NUMBERS, Blocks
 from guidedsl.runtime.engine.evaluate import Eager
 from guidedsl.runtime.engine.native.values import NotNative
 from guidedsl.runtime.engine.plan import PlannedNoise
@@ -128,8 +128,9 @@ class StochasticFit:
         """The next steps: some in one call, or one by itself where they cannot, or where one is not finite."""
         if self._blocks is not None:
             most = min(BLOCK - window.taken % BLOCK, window.length - window.taken)
+            most = min(most, max(1, MOST_NUMBERS // len(self.flat)))
             rates = [schedule.rate(self.steps + n) for n in range(self._blocks.takes(self.data, most))]
-            iterates = torch.empty(len(rates), len(self.flat), dtype=self.data.dtype)
+            iterates = torch.empty(len(rates), len(self.flat), dtype=self.flat.leaves[0].dtype)
             found = self._blocks(self.data, self.data.noise(self.generator), rates, iterates).tolist()
             for loss in found:
                 self._taken(loss)

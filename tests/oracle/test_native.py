@@ -154,6 +154,14 @@ def test_what_is_not_elementwise(dtype: torch.dtype) -> None:
     check(functions, [normals(dtype, 2, 3, 5), normals(dtype, 6, 4), normals(dtype, 4, 3), rows])
 
 
+def test_a_long_sum_in_single_precision() -> None:
+    """Torch adds in pairs, and one number after another would lose four digits more."""
+    x = torch.full((300_000,), 0.1) + 0.01 * normals(torch.float32, 300_000)
+    functions: dict[str, Function] = {"sum": lambda x: (x * 1.5).sum()}
+    exact = (x.double() * 1.5).sum()
+    assert through_c(functions, [x])["sum"].item() == pytest.approx(exact.item(), rel=3e-7)
+
+
 def random_views(seed: int) -> Function:
     """A chain of views of a [2, 3, 4, 5] tensor, some of whose steps are computed with."""
     moves = random.Random(seed)

@@ -18,7 +18,7 @@ STEPS = 100
 """Steps of a scan: enough that its call costs nothing beside them."""
 NATIVE_STEPS = 1000
 MOST_NUMBERS = 2**22
-"""Random numbers that are drawn beforehand."""
+"""Numbers that a block draws beforehand, and iterates that it keeps."""
 
 Scan = Callable[..., tuple[Tensor, ...]]
 

@@ -234,6 +234,7 @@ class Loops:
         last_before: list[str] = []
         last_after: list[str] = []
         clauses: list[str] = []
+        after: list[str] = []
         for statement in group.statements:
             assert isinstance(statement, Computed)
             text = statement.element(_variables(statement.space), self._read)
@@ -251,9 +252,11 @@ class Loops:
                 continue
             start, join = literal(START[statement.combine], statement.dtype), JOINED[statement.combine]
             if statement.numel == 1:
-                before.append(f"{c} s{name} = {start};")
-                inside.append(join.format(f"s{name}", text))
-                clauses.append(f"reduction({CLAUSES[statement.combine]}:s{name})")
+                wide = "double" if c == "float" else c  # torch adds in pairs, which loses as little
+                before.append(f"{wide} t{name} = {start};")
+                inside.append(join.format(f"t{name}", text))
+                clauses.append(f"reduction({CLAUSES[statement.combine]}:t{name})")
+                after.append(f"const {c} s{name} = t{name};")
                 continue
             buffer = self.buffer(statement)
             before.append(f"for (long k = 0; k < {statement.numel}; k++) {buffer}[k] = {start};")
@@ -268,7 +271,7 @@ class Loops:
                 inside.append(join.format(f"{buffer}[{place.text}]", text))
         pragma = f"#pragma omp simd {' '.join(clauses)}".rstrip()
         loops = [f"for (long i{n} = 0; i{n} < {size}; i{n}++)" for n, size in enumerate(group.space)]
-        return [*before, *_nest(loops, inside, last_before, last_after, pragma)]
+        return [*before, *_nest(loops, inside, last_before, last_after, pragma), *after]
 
     def _product(self, statement: Computed) -> list[str]:
         text = statement.element(_axes(statement.space), self._read)

@@ -584,8 +584,8 @@ class Operators:
         return self.elementwise(ELEMENTWISE["add"], shape, dtype, [base, self.op_mm(shape, dtype, x, y)])
 
 
-LARGEST_PRODUCT = 20_000_000
-"""Multiplications of a product of matrices in plain loops."""
+LARGEST_PRODUCT = 2_000_000
+"""Multiplications of a product of matrices in plain loops, from which a library is faster, its overhead included."""
 
 
 def _strides(reads: Sequence[tuple[Value, Sequence[int]]], space: Shape) -> list[Index]:
