@@ -20,7 +20,8 @@ from torch.distributions import constraints
 def store() -> Iterator[None]:
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
-    yield
+    with pyro.validation_enabled(True):
+        yield
     pyro.clear_param_store()
 
 
