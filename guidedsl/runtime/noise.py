@@ -17,7 +17,7 @@ Shape = Sequence[int]
 
 
 def _known(value: Tensor) -> Tensor:
-    """0 for NaN, which torch refuses to draw with: the log density is NaN at any draw, and is reported with its line."""
+    """0 for NaN, which torch refuses to draw with: the log density is NaN at any draw, and is explained there."""
     return value.nan_to_num(0.0, math.inf, -math.inf)
 
 

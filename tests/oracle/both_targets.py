@@ -26,7 +26,6 @@ from oracle.pyro_replay import (
     step_alone,
     theirs_of,
 )
-from torch import Tensor
 
 from guidedsl.diagnostics import CompileError
 from guidedsl.modules import load_source, run_module
@@ -182,8 +181,8 @@ def compare(both: Both, guide: Guide, fields: Mapping[str, object], dtype: torch
 def _digits_lost(guide: Guide, ours: Ours, tolerance: float) -> bool:
     """Whether values that are rounded to their type are too rough to be scored.
 
-    Our draws are scored before they are rounded, and matrices by the factors that they are made of. Scored at the value,
-    as in Pyro, 1 - x is off by eps / (1 - x) of itself, and the factor of a matrix by eps times its condition number.
+    Our draws are scored before they are rounded, and matrices by the factors that they are made of. Scored at the
+    value, as in Pyro, 1 - x is off by eps / (1 - x) of itself, the factor of a matrix by eps times its condition.
     """
     worst = torch.finfo(ours.log_p.dtype).eps / tolerance
     if any(name in UNIT and bool((1.0 - value < worst).any()) for name, value in ours.draws):
