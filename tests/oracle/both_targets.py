@@ -181,8 +181,8 @@ def compare(both: Both, guide: Guide, fields: Mapping[str, object], dtype: torch
 def _digits_lost(guide: Guide, ours: Ours, tolerance: float) -> bool:
     """Whether values that are rounded to their type are too rough to be scored.
 
-    Our draws are scored before they are rounded, and matrices by the factors that they are made of. Scored at the
-    value, as in Pyro, 1 - x is off by eps / (1 - x) of itself, the factor of a matrix by eps times its condition.
+    Our draws are scored before they are rounded; scored at the value, as in Pyro, 1 - x is off by eps / (1 - x) of
+    itself. The factor of a matrix is found again from it on both targets, each off by eps times its condition number.
     """
     worst = torch.finfo(ours.log_p.dtype).eps / tolerance
     if any(name in UNIT and bool((1.0 - value < worst).any()) for name, value in ours.draws):
