@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from guidedsl import ir
 from guidedsl.backend.code import ATOM, SUM, Code
 from guidedsl.backend.pyro.refusal import Inexpressible
-from guidedsl.check.walk import gathers
+from guidedsl.check.walk import gathers, variables
 from guidedsl.ir import Stage
 from guidedsl.library.supports import INF
 from guidedsl.sizes import Size
@@ -82,8 +82,8 @@ def _family(
 
 def _few_axes(value: ir.Expr) -> bool:
     """Whether its batch axes are none at all: particles may stand left of a latent's, and rows that are read from a
-    plate keep axes of size 1 for it and those right of it, which `Distribution.expand` does not drop."""
-    reads_rows = any(gathers(value))
+    plate, in a let too, keep axes of size 1 for it and those right of it, which `Distribution.expand` does not drop."""
+    reads_rows = any(gathers(value)) or any(read.role == "let" for read in variables(value))
     return value.type.number or not (value.type.plates or value.type.stage is Stage.LATENT or reads_rows)
 
 
