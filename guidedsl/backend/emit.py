@@ -319,6 +319,8 @@ class Emitter:
         if function.name == "dot":
             return self._dot(expr.arguments[0], expr.arguments[1], expr.type.plates)
         values = [self.aligned(argument, expr.type.plates, len(argument.type.event)) for argument in expr.arguments]
+        if all(argument.type.number for argument in expr.arguments):
+            values[0] = Code(self.constant(values[0].text))
         level = ATOM if function.code.startswith(("{0}.", "(")) else COMPARE
         return Code(function.code.format(*(value.at(level) for value in values)))
 

@@ -21,6 +21,11 @@ def calls(root: Any) -> Iterator[ir.Call]:
     return (node for node in _typed_nodes(root) if isinstance(node, ir.Call))
 
 
+def gathers(root: Any) -> Iterator[ir.Gather]:
+    """Every read of rows by number or by index."""
+    return (node for node in _typed_nodes(root) if isinstance(node, ir.Gather))
+
+
 def _typed_nodes(root: Any) -> Iterator[Any]:
     """Every node of a typed tree, in the order of the text."""
     stack: list[Any] = [root]

@@ -6,6 +6,7 @@ what was drawn and hands it back, for optimisation on fixed noise and for tests.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,11 @@ import torch
 from torch import Tensor
 
 Shape = Sequence[int]
+
+
+def _known(value: Tensor) -> Tensor:
+    """0 for NaN, which torch refuses to draw with: the log density is NaN at any draw, and is explained there."""
+    return value.nan_to_num(0.0, math.inf, -math.inf)
 
 
 def _standard_gamma(concentration: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -98,18 +104,18 @@ class Noise:
 
     def bernoulli(self, probs: Tensor | float, shape: Shape | None = None) -> Tensor:
         """0.0 or 1.0."""
-        return torch.bernoulli(self.full(probs, shape).detach(), generator=self.generator)
+        return torch.bernoulli(_known(self.full(probs, shape).detach()), generator=self.generator)
 
     def poisson(self, rate: Tensor | float, shape: Shape | None = None) -> Tensor:
         """Poisson counts, floating."""
-        return torch.poisson(self.full(rate, shape).detach(), generator=self.generator)
+        return torch.poisson(_known(self.full(rate, shape).detach()), generator=self.generator)
 
     def binomial(self, total: Tensor | float, probs: Tensor | float, shape: Shape | None = None) -> Tensor:
         """Binomial counts, floating; `total` and `probs` broadcast to `shape`."""
         if shape is None:
             shape = (torch.as_tensor(total) + torch.as_tensor(probs)).shape
         total, probs = self.full(total, shape).detach(), self.full(probs, shape).detach()
-        return torch.binomial(total, probs, generator=self.generator)
+        return torch.binomial(total, _known(probs), generator=self.generator)
 
     def integers(self, high: int, shape: Shape) -> Tensor:
         """Uniform on 0 … high - 1, int64, `shape`."""

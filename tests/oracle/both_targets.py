@@ -30,7 +30,7 @@ from oracle.pyro_replay import (
 from guidedsl.diagnostics import CompileError
 from guidedsl.modules import load_source, run_module
 from guidedsl.pipeline import Compiled, compile_source
-from guidedsl.runtime import Guide
+from guidedsl.runtime import Guide, constraints
 from guidedsl.source import Source
 from guidedsl.syntax.parser import parse
 
@@ -48,6 +48,9 @@ INVERTED = {torch.float64: 1e-9, torch.float32: 2e-3}
 FARTHEST = {torch.float64: 8.0, torch.float32: 3.0}
 """The farthest unconstrained coordinates that are compared: further out bijections are clamped, and inverses lose all
 digits."""
+UNIT = frozenset({"Beta", "BetaMean", "Kumaraswamy", "LogitNormal", "ContinuousBernoulli", "ContinuousBernoulliLogits"})
+UNIT |= {"RelaxedBernoulli", "RelaxedBernoulliLogits"}
+"""Families of the runtime on numbers between 0 and 1."""
 PARTICLES = 2
 T = TypeVar("T")
 
@@ -153,6 +156,8 @@ def compare(both: Both, guide: Guide, fields: Mapping[str, object], dtype: torch
         many = run_ours(both.ours, guide, data, seed, (PARTICLES,))
         if max(ours.farthest, many.farthest) > FARTHEST[dtype]:
             return "far out"
+        if any(_digits_lost(guide, one, tolerance) for one in (ours, many)):
+            return "far out"
         _named("step", lambda: step_alone(theirs, ours))
         try:
             replayed = _named("replay", lambda: replay(theirs, ours))
@@ -171,6 +176,25 @@ def compare(both: Both, guide: Guide, fields: Mapping[str, object], dtype: torch
             return "not finite"
         compare_gradients(ours, replayed, tolerance)
     return "agree"
+
+
+def _digits_lost(guide: Guide, ours: Ours, tolerance: float) -> bool:
+    """Whether values that are rounded to their type are too rough to be scored.
+
+    Our draws are scored before they are rounded; scored at the value, as in Pyro, 1 - x is off by eps / (1 - x) of
+    itself. The factor of a matrix is found again from it on both targets, each off by eps times its condition number.
+    """
+    worst = torch.finfo(ours.log_p.dtype).eps / tolerance
+    if any(name in UNIT and bool((1.0 - value < worst).any()) for name, value in ours.draws):
+        return True
+    for site in guide.model.sites:
+        matrix = ours.latents.get(site.name) if site.constraint in (constraints.corr, constraints.cov) else None
+        if matrix is None or not matrix.numel() or not bool(matrix.isfinite().all()):
+            continue
+        # one that is singular to the last digit has no finite condition number
+        if not bool((torch.linalg.cond(matrix.detach()) * worst < 1.0).all()):
+            return True
+    return False
 
 
 def _particles(guide: Guide, theirs: Theirs, many: Ours, tolerance: float) -> None:

@@ -119,7 +119,7 @@ def run_ours(
         for leaf in store.trainable().values():
             leaf += spread * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)
     recorder = Recorder()
-    with mock.patch.object(module, "dist", recorder):
+    with mock.patch.object(module, "dist", recorder, create=True):  # which a module without distributions lacks
         draw = guide(batch, particles=particles, store=store, noise=noise)
         draws = tuple(recorder.draws)
     rows = {}

@@ -81,6 +81,50 @@ def test_a_simplex_of_a_computed_size_starts_uniform() -> None:
     assert outcomes(text, {}, 0) == {"G": "agree"}
 
 
+# Each of these was found by a random program, and failed on one of the targets.
+FOUND: dict[str, tuple[str, dict[str, object]]] = {
+    "a sign before what is exponentiated": (
+        "model M { dim K = 2 latent w : real[K, K] ~ Normal(0, 1) "
+        "latent z : count[K] ~ Poisson(log_rate = -(mean(w, axis = 0))) } "
+        "guide G for M { auto mean_field for w z ~ Poisson(ones(K)) }",
+        {},
+    ),
+    "a function with a signature, of numbers alone": (
+        "model M { latent z : real ~ Normal(log_mix(0.3, 0.5, 0.2), 1) } guide G for M { auto mean_field for rest }",
+        {},
+    ),
+    "a temperature of data, with probabilities of a latent": (
+        "model M { dim K = 2, L = 3 data d : positive latent z : simplex[K] ~ Dirichlet(ones(K)) "
+        "observed y : simplex[L, K] ~ RelaxedOneHotCategorical(d, z) } guide G for M { auto mean_field for rest }",
+        {"d": 1.0, "y": [[0.5, 0.5], [0.4, 0.6], [0.7, 0.3]]},
+    ),
+    "a vector around a row that is read from an outer plate": (
+        "model M { dim L = 3, P, Q plate q[Q], p[P] { data d : real } data g : index(q) plate q { data h : real } "
+        "latent z : real ~ Normal(0, 1) observed y : real[L] ~ Normal(h[g], 1) } "
+        "guide G for M { auto mean_field for rest }",
+        {"d": [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], "g": 1, "h": [0.5, -0.5], "y": [0.1, 0.2, 0.3], "P": 3, "Q": 2},
+    ),
+    "bounds of a row of a latent": (
+        "model M { dim P plate p[P] { latent a : real ~ Normal(0, 1) } "
+        "latent z : interval(a[0], a[0] + 2) ~ Uniform(a[0], a[0] + 2) } guide G for M { auto full_rank for rest }",
+        {"P": 3},
+    ),
+    "a row of an outer plate in a scan": (
+        "model M { dim K = 2, P, Q plate p[P] { plate q[Q] { data d : real } } plate q { data g : index(p) } "
+        "plate p { latent a : real ~ Normal(0, 1) } plate q { scan t in K carry (h : real = 1) "
+        "{ let m = tanh(a[g]) latent z : real ~ Normal(m, 1) observed y : real ~ Normal(z, 1) next h = z } } } "
+        "guide G for M { auto full_rank for rest }",
+        {"d": [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], "g": [1, 2], "y": [[0.1, 0.2], [0.3, 0.4]], "P": 3, "Q": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_random_programs_found(name: str) -> None:
+    text, data = FOUND[name]
+    assert outcomes(text, data, 0) == {"G": "agree"}
+
+
 def test_most_programs_can_be_expressed(capsys: pytest.CaptureFixture[str]) -> None:
     refused = {
         f"{path.parent.name}: {both_of(path)[name].refused}" for path, name in CASES if both_of(path)[name].refused

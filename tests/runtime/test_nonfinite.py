@@ -90,3 +90,15 @@ def test_a_matrix_that_cannot_be_factorised() -> None:
     data = module.Process.data(x=torch.linspace(0, 1, 12), dtype=torch.float32)
     with pytest.raises(InferenceError, match=r"^process\.guide:7: at site `f`, a matrix is not positive definite"):
         SVI(module.Process, module.Wide, optim.Adam(), store=ParamStore(), seed=0).step(data)
+
+
+@pytest.mark.parametrize(
+    "family", ["Bernoulli(0.5 + 0 * log(a))", "Poisson(1 + 0 * log(a))", "Binomial(3, 0.5 + 0 * log(a))"]
+)
+def test_a_discrete_draw_with_nan(family: str) -> None:
+    kind = {"Be": "bool", "Po": "count", "Bi": "int(0, 3)"}[family[:2]]
+    text = f"model M {{ latent z : {kind} ~ {family.replace('log(a)', '1')} }}\n"
+    text += f"guide G for M {{ param a : real = -1\n z ~ {family.replace('log(a)', 'log_diff_exp(a, 0)')} }}"
+    module = load_source(Source("odd.guide", text))
+    with pytest.raises(InferenceError, match=r"^odd\.guide:3: .*`z`"):
+        SVI(module.M, module.G, optim.Adam(), store=ParamStore(), seed=0).step(module.M.data())

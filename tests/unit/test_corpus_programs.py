@@ -323,16 +323,12 @@ def _line_of(name: str, words: str) -> int:
     return next(n for n, line in enumerate(lines, 1) if words in line)
 
 
-def test_a_failing_factorisation_names_the_line_of_the_source() -> None:
+def test_a_factor_that_does_not_exist_is_nan() -> None:
     model = module("gaussian_process").Gp
     data = model.data(fields("gaussian_process"))
     one = torch.ones((), dtype=data.dtype)
     latents = model.latents_type(rho=one, alpha=one * math.nan, z=torch.zeros(data.N, dtype=data.dtype))
-    line = _line_of("gaussian_process", "cholesky(")
-    with pytest.raises(InferenceError, match=rf"model\.guide:{line}\b.*cholesky"):
-        model(data, latents)
-    with pytest.raises(InferenceError, match=rf"model\.guide:{line}\b"):
-        model.evaluate_quantities(data, latents)
+    assert bool(model(data, latents).isnan().all())
 
 
 def test_a_value_outside_an_asserted_type_names_the_line_of_the_source() -> None:

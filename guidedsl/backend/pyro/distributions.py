@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from guidedsl import ir
 from guidedsl.backend.code import ATOM, SUM, Code
 from guidedsl.backend.pyro.refusal import Inexpressible
+from guidedsl.check.walk import gathers, variables
 from guidedsl.ir import Stage
 from guidedsl.library.supports import INF
 from guidedsl.sizes import Size
@@ -59,7 +60,7 @@ def _family(
     _check_single(dist)
     steps = emitter.steps_of(plates)
     wide = full is not None and not _is_full(dist, full, steps)
-    expand = wide and all(a.type.number or not (a.type.plates or a.type.stage is Stage.LATENT) for a in dist.arguments)
+    expand = wide and all(_few_axes(argument) for argument in dist.arguments)
     if wide and not expand and full is not None:
         texts = _widened(emitter, dist, texts, full, steps)
     fields: dict[str, str] = {}
@@ -79,6 +80,13 @@ def _family(
     return code
 
 
+def _few_axes(value: ir.Expr) -> bool:
+    """Whether its batch axes are none at all: particles may stand left of a latent's, and rows that are read from a
+    plate, in a let too, keep axes of size 1 for it and those right of it, which `Distribution.expand` does not drop."""
+    reads_rows = any(gathers(value)) or any(read.role == "let" for read in variables(value))
+    return value.type.number or not (value.type.plates or value.type.stage is Stage.LATENT or reads_rows)
+
+
 def _check_single(dist: ir.Dist) -> None:
     """Refuses an argument that varies where Pyro takes one value for all rows and particles."""
     names = [argument.name for argument in dist.form.values]
@@ -91,7 +99,8 @@ def _check_single(dist: ir.Dist) -> None:
 
 
 def _bracketed(text: str) -> str:
-    plain = text.isidentifier() or text.replace(".", "").isdigit() or (text.endswith(("]", ")")) and " " not in text)
+    called = text.endswith(("]", ")")) and " " not in text and not text.startswith("-")
+    plain = text.isidentifier() or text.replace(".", "").isdigit() or called
     return text if plain else f"({text})"
 
 
@@ -115,9 +124,10 @@ def _is_full(dist: ir.Dist, full: Sequence[Size], steps: Sequence[str]) -> bool:
 def _widened(
     emitter: PyroEmitter, dist: ir.Dist, texts: list[str], full: Sequence[Size], steps: Sequence[str]
 ) -> list[str]:
-    """The arguments, the first tensor among them with all axes left of the family's own."""
+    """The arguments, the first tensor that may vary by row with all axes left of the family's own."""
+    names = [argument.name for argument in dist.form.values]
     for position, (argument, rank) in enumerate(zip(dist.arguments, dist.ranks, strict=True)):
-        if not argument.type.number:
+        if not argument.type.number and names[position] != dist.row.pyro_single:
             own = argument.type.event[len(argument.type.event) - rank :]
             wide = f"fn.expand({texts[position]}, {emitter.shape(steps, (*_batch(dist, full), *own))})"
             return [*texts[:position], wide, *texts[position + 1 :]]

@@ -129,8 +129,10 @@ def push_corr(free: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def push(transform: torch.distributions.Transform, free: Tensor) -> tuple[Tensor, Tensor]:
-    """The value of coordinates under a bijection, and its log-determinant."""
+    """The value of coordinates under a bijection, and its log-determinant; its bounds may have more batch axes."""
     value = transform(free)
+    if not transform.domain.event_dim:
+        free = free.expand_as(value)
     return value, transform.log_abs_det_jacobian(free, value)
 
 

@@ -68,7 +68,9 @@ class PyroRows(_Rows):
         if numbers:
             return indexed(code, [*(self._row(index, ()) for index in indices), *[":"] * events])
         read = {plate for index in indices for plate in index.type.plates}
-        rows = ", ".join(self._index(index, tuple(self.plates)) for index in indices)
+        # a scan that stands around it adds an axis of steps where something has one
+        around = tuple(plate for plate in self.plates if plate in self.layout.slots or plate in expr.type.plates)
+        rows = ", ".join(self._index(index, around) for index in indices)
         reach = self.layout.depth(tuple(read))
         beside = all(self.layout.slots[plate] > reach for plate in left if plate in self.layout.slots)
         fixed = all(index.type.stage is not Stage.LATENT for index in indices)

@@ -88,7 +88,9 @@ class Expressions:
                     a, b, c = (self.real(inside, event, depth - 1) for _ in range(3))
                     return f"where({a} < {b}, {a}, {c})"
                 a, b = (self.within(function.domain, inside, event, depth - 1) for _ in range(2))
-                return f"tanh({function.name}({f'2 + {a}' if function.name in ABOVE else a}, {b}))"
+                if function.name in ABOVE:
+                    a, b = f"2 + tanh({a})", f"tanh({b})"
+                return f"tanh({function.name}({a}, {b}))"
         a, b = self.real(inside, event, depth - 1), self.real(inside, event, depth - 1)
         return self.pick(
             f"({a} + {b})",

@@ -18,7 +18,7 @@ from fuzz.writing.families import (
     range_of,
     rows_over,
 )
-from fuzz.writing.models import PARAMS, param_text
+from fuzz.writing.models import LEARNED, param_text
 from fuzz.writing.scope import DATA, PARAM, Event, Latent, Plates, Scope, Value, brackets, size_of
 
 from guidedsl.library import supports as s
@@ -88,7 +88,7 @@ class GuideWriter:
 
     def _loose(self) -> None:
         """A param of any type, which what follows may read."""
-        kind = self.scope.kind(PARAMS)
+        kind = self.scope.kind(LEARNED)
         numbers = {"interval": (-1.0, 2.0), "greater_than": (-0.5,), "less_than": (1.5,)}.get(kind, ())
         dim = self.choices.pick(self.scope.sizes)
         event = (dim,) * KINDS[kind].rank if KINDS[kind].rank else self.choices.pick([(), (), (dim,)])

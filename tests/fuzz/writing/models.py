@@ -43,6 +43,10 @@ from guidedsl.library.supports import KINDS
 BOUNDED = [kind.name for kind in KINDS.values() if kind.bounds and not kind.discrete]
 LATENTS = list(KINDS)
 PARAMS = [kind.name for kind in KINDS.values() if kind.free is not None]
+LEARNED = [*PARAMS, *["zero_sum"] * 2]
+"""Types of params: Pyro has no constraint for `zero_sum`, which comes up in a quarter of the programs alone."""
+RARE = ("unit_lower_cholesky", "nonnegative", "int")
+"""Types that nothing but a data statement of their own asks for."""
 INFINITE = 30.0
 """Stands for no bound where data is made."""
 
@@ -120,7 +124,7 @@ class ModelWriter:
 
     def datum(self, plates: Plates | None = None) -> None:
         plates = self.scope.inside() if plates is None else plates
-        kind = self.choices.pick([*KINDS, *KINDS, *BOUNDED, "index", "index", "index", "real"])
+        kind = self.choices.pick([*KINDS, *KINDS, *BOUNDED, *RARE, "index", "index", "index", "real"])
         if kind == "index":
             self.index(plates)
         else:
@@ -149,7 +153,7 @@ class ModelWriter:
         return self._write(value, f"data {name} : {written}")
 
     def param(self) -> None:
-        kind = self.scope.kind(PARAMS)
+        kind = self.scope.kind(LEARNED)
         plates, event = self.scope.inside(1), self.shape(kind)
         name = self.scope.name("w")
         text = param_text(name, kind, event, self._numbers(kind), self.choices)
@@ -158,7 +162,7 @@ class ModelWriter:
     # Latents
 
     def latent(self) -> None:
-        kind = self.scope.kind(LATENTS)
+        kind = self.scope.kind(LATENTS, "zero_sum")  # whose prior Pyro can hold as a factor
         plates = self.scope.inside()
         if kind == "index":
             self._class(plates)
@@ -260,9 +264,9 @@ class ModelWriter:
         """Bounds of numbers, of data or of a latent; how late what they read is."""
         low, width = self.choices.text("1", "0.5") if above_zero else self.choices.text("-1", "0", "-0.5"), "2"
         stage = DATA
-        if self.choices.chance(75):
+        if self.choices.chance(85):
             before, self.scope.touched = self.scope.touched, DATA
-            latest = LATENT if not above_zero and self.choices.chance(60) else DATA
+            latest = LATENT if not above_zero and self.choices.chance(75) else DATA
             simple = [value for value in self.scope.values if not value.of_scan and value.stage in (DATA, latest)]
             if latest == LATENT:
                 simple = [value for value in simple if value.stage == LATENT and not value.target] or simple
@@ -401,7 +405,7 @@ class ModelWriter:
         others = [other for other in self.scope.plates if other not in (plate, *inside)]
         if not others or self.choices.chance(60):
             latents = [v for v in self.scope.values if v.target == plate and v.stage and set(v.plates) <= set(inside)]
-            if not latents and plate not in self.scope.batches and self.choices.chance(30):
+            if not latents and plate not in self.scope.batches and self.choices.chance(50):
                 latents = [self._class(tuple(p for p in inside if self.choices.chance(50)), plate)]
             if latents:
                 return self.choices.pick(latents).name
@@ -587,4 +591,4 @@ def param_text(name: str, kind: str, event: Event, bounds: tuple[float, ...], ch
     return f"param {name} : {typed(kind, event, texts)}{choices.text(*inits)}{via}{lr}"
 
 
-__all__ = ["PARAMS", "ModelWriter", "param_text", "s"]
+__all__ = ["LEARNED", "PARAMS", "ModelWriter", "param_text", "s"]

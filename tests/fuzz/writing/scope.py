@@ -110,9 +110,9 @@ class Scope:
         known = [row for row in rows if row.pyro and (row.pyro_cdf or not restricted)]
         return self.choices.pick(known if known and self.pyro else rows)
 
-    def kind(self, names: Sequence[str]) -> str:
-        """One of these types; where Pyro is to know it, one that it has a constraint for."""
-        return self.choices.pick([name for name in names if not self.pyro or name in CONSTRAINTS])
+    def kind(self, names: Sequence[str], *more: str) -> str:
+        """One of these types; where Pyro is to know it, one that it has a constraint for, or one of `more`."""
+        return self.choices.pick([name for name in names if not self.pyro or name in CONSTRAINTS or name in more])
 
     def name(self, prefix: str) -> str:
         self.names += 1
