@@ -21,9 +21,9 @@ def calls(root: Any) -> Iterator[ir.Call]:
     return (node for node in _typed_nodes(root) if isinstance(node, ir.Call))
 
 
-def gathers(root: Any) -> Iterator[ir.Gather]:
-    """Every read of rows by number or by index."""
-    return (node for node in _typed_nodes(root) if isinstance(node, ir.Gather))
+def gathers(root: Any) -> Iterator[ir.Gather | ir.AllRows | ir.RowOf]:
+    """Every read of rows of a plate or of an axis: by number, by index, or of all."""
+    return (node for node in _typed_nodes(root) if isinstance(node, ir.Gather | ir.AllRows | ir.RowOf))
 
 
 def _typed_nodes(root: Any) -> Iterator[Any]:
