@@ -89,7 +89,8 @@ def measured(work: str, tools: list[str], rounds: int) -> list[tuple[str, float,
     by_hand = "lean_loss" in (HERE / "works" / f"{module}.py").read_text(encoding="utf-8")
     for tool in (tool for tool in tools if by_hand or tool != "PyTorch by hand"):
         run = started(tool, module, variables, first=100)
-        for _ in range(2):  # a scan compiles once for each number of steps
+        for _ in range(2):
+            run.block()  # a scan compiles once for each number of steps
             once = run.block()
             run.steps = max(5, min(5000, int(SECONDS / once * 1e6)))
         run.block()
