@@ -32,10 +32,6 @@ JOINED = {
 CLAUSES = {"sum": "+", "product": "*", "max": "max", "min": "min", "any": "||"}
 
 
-def _numel(shape: Shape) -> int:
-    return prod(shape)
-
-
 def _compact(shape: Shape) -> Shape:
     return tuple(size for size in shape if size != 1)
 
@@ -58,7 +54,7 @@ def _straight(statement: Statement) -> bool:
     """Whether each element is written once, at the position of the loop."""
     if not isinstance(statement, Computed) or statement.order:
         return False
-    return not statement.combine or _numel(statement.space) == 1
+    return not statement.combine or prod(statement.space) == 1
 
 
 def _alone(statement: Statement) -> bool:
@@ -68,7 +64,7 @@ def _alone(statement: Statement) -> bool:
 
 @dataclass
 class Access:
-    """A statement read by another one, and whether where the loop stands."""
+    """A statement that another one reads; `aligned` where that is at the position of the loop."""
 
     value: Statement
     aligned: bool
@@ -154,7 +150,7 @@ class Loops:
         groups: list[Group] = []
         while waiting:
             ready = [s for s in waiting if all(a.value.number in done for a in self._accesses[s.number])]
-            first = min(ready, key=lambda s: (_numel(s.space), s.number))
+            first = min(ready, key=lambda s: (prod(s.space), s.number))
             group = Group(_compact(first.space))
             if _alone(first):
                 group.statements.append(first)
