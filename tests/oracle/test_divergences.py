@@ -64,6 +64,7 @@ def monte_carlo(q: Form, q_args: list[Tensor], p: Form, p_args: list[Tensor], dr
 
 def test_there_are_enough_pairs() -> None:
     assert len(PAIRS) > 90
+    assert len(TORCHS) > 15
     names = {row.name for row in DISTRIBUTIONS.values() if row.closed_kl(row)}
     assert names >= {"Normal", "LogNormal", "Gamma", "Beta", "Dirichlet", "Exponential", "MultivariateNormal"}
     assert names >= {"Bernoulli", "Categorical", "OneHotCategorical", "Laplace", "InverseGamma", "LogitNormal"}
@@ -81,13 +82,20 @@ def test_a_closed_form_is_the_mean_of_the_log_ratio(q: Form, p: Form) -> None:
     assert float(closed.mean()) > -1e-9
 
 
-@pytest.mark.parametrize(("q", "p"), PAIRS)
+IN_TORCH = {"Normal", "LogNormal", "Gamma", "Beta", "Dirichlet", "Exponential", "Laplace", "Bernoulli", "Categorical"}
+IN_TORCH |= {"Poisson", "Geometric", "MultivariateNormal", "HalfNormal", "OneHotCategorical"}
+MIXED = {"LogNormal", "HalfNormal"}
+"""Families that torch compares with their like alone; the mean of the log ratio above is the oracle for the others."""
+TORCHS = [
+    pair
+    for pair in PAIRS
+    for q, p in [pair.values]
+    if {q.runtime, p.runtime} <= IN_TORCH and (q.runtime == p.runtime or not {q.runtime, p.runtime} & MIXED)
+]
+
+
+@pytest.mark.parametrize(("q", "p"), TORCHS)
 def test_a_closed_form_equals_torchs(q: Form, p: Form) -> None:
-    theirs = {"Normal", "LogNormal", "Gamma", "Beta", "Dirichlet", "Exponential", "Laplace", "Bernoulli", "Categorical"}
-    theirs |= {"Poisson", "Geometric", "MultivariateNormal", "HalfNormal", "OneHotCategorical"}
-    if not {q.runtime, p.runtime} <= theirs:
-        assert {q.runtime, p.runtime} - theirs
-        return
     generator = torch.Generator().manual_seed(zlib.crc32(f"{q.runtime}={p.runtime}".encode()))
     q_args, p_args = arguments(q, generator), arguments(p, generator)
 
@@ -97,10 +105,7 @@ def test_a_closed_form_equals_torchs(q: Form, p: Form) -> None:
         rest = [v for a, v in zip(form.arguments, values, strict=True) if a.name not in names]
         return getattr(torch.distributions, form.runtime)(*rest, **keys)
 
-    try:
-        expected = torch.distributions.kl_divergence(law(q, q_args), law(p, p_args))
-    except NotImplementedError:
-        return
+    expected = torch.distributions.kl_divergence(law(q, q_args), law(p, p_args))
     _, _, closed = monte_carlo(q, q_args, p, p_args, draws=2)
     torch.testing.assert_close(closed, expected.expand(closed.shape), rtol=1e-8, atol=1e-9)
 

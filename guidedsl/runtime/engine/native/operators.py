@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -261,14 +261,7 @@ class Operators:
     def op_diagonal(
         self, shape: Shape, dtype: torch.dtype, x: Value, shift: int = 0, first: int = 0, second: int = 1
     ) -> Value:
-        a, b = first % len(x.shape), second % len(x.shape)
-
-        def move(at: Position) -> Position:
-            others = iter(at[:-1])
-            on = {a: at[-1] + max(-shift, 0), b: at[-1] + max(shift, 0)}
-            return tuple(on[axis] if axis in on else next(others) for axis in range(len(x.shape)))
-
-        return view(x, shape, move)
+        return view(x, shape, _on_diagonal(len(x.shape), shift, first, second))
 
     def op_index(self, shape: Shape, dtype: torch.dtype, x: Value, indices: Sequence[Value | None]) -> Value:
         first = next(axis for axis, index in enumerate(indices) if index is not None)
@@ -351,14 +344,10 @@ class Operators:
         first: int = 0,
         second: int = 1,
     ) -> Value:
-        a, b = first % len(shape), second % len(shape)
-
-        def place(at: Position, read: Read) -> Position:
-            others = iter(at[:-1])
-            on = {a: at[-1] + max(-shift, 0), b: at[-1] + max(shift, 0)}
-            return tuple(on[axis] if axis in on else next(others) for axis in range(len(shape)))
-
-        return self.program.scatter(x, part.shape, place, lambda at, read: _text(part, at, read, dtype), adds=False)
+        move = _on_diagonal(len(shape), shift, first, second)
+        return self.program.scatter(
+            x, part.shape, lambda at, read: move(at), lambda at, read: _text(part, at, read, dtype), adds=False
+        )
 
     def op_constant_pad_nd(
         self, shape: Shape, dtype: torch.dtype, x: Value, pads: Sequence[int], value: float = 0
@@ -618,6 +607,18 @@ def _place(index: Value, at: Position, size: int, read: Read) -> Index:
     """The row that an index tells, counted from the end where it is negative."""
     text = read(index, broadcast(at, index.shape))
     return Index.of(f"row({text}, {size})", size)
+
+
+def _on_diagonal(rank: int, shift: int, first: int, second: int) -> Callable[[Position], Position]:
+    """Where the element of a diagonal, whose last axis runs along it, lies among `rank` axes."""
+    a, b = first % rank, second % rank
+
+    def move(at: Position) -> Position:
+        others = iter(at[:-1])
+        on = {a: at[-1] + max(-shift, 0), b: at[-1] + max(shift, 0)}
+        return tuple(on[axis] if axis in on else next(others) for axis in range(rank))
+
+    return move
 
 
 def _is_over(axis: int, dims: Any, rank: int) -> bool:
