@@ -22,12 +22,12 @@ def module_name(path: Path, target: Target = "torch") -> str:
 
 
 def load_source(source: Source, name: str | None = None) -> ModuleType:
-    """The module that `guidedsl build` would write, imported from memory.
+    """The module that `guidedsl build` would write, imported from memory, and not laid out.
 
     Raises:
         CompileError: the program has errors.
     """
-    return run_module(compile_source(source).python, name or module_name(Path(source.name)))
+    return run_module(compile_source(source, laid_out=False).python, name or module_name(Path(source.name)))
 
 
 def run_module(python: str, name: str) -> ModuleType:

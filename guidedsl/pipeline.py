@@ -41,8 +41,8 @@ def target_of(code: str) -> Target:
     return "pyro" if code == "E701" else "torch"
 
 
-def compile_source(source: Source, target: Target = "torch") -> Compiled:
-    """Text to Python text for a target: the bundled runtime, or plain Pyro.
+def compile_source(source: Source, target: Target = "torch", laid_out: bool = True) -> Compiled:
+    """Text to Python text for a target: the bundled runtime, or plain Pyro; `laid_out` is for text that is read.
 
     Raises:
         CompileError: the program has errors, or the target cannot express it.
@@ -50,10 +50,10 @@ def compile_source(source: Source, target: Target = "torch") -> Compiled:
     checked = check(source)
     if any(d.severity == "error" for d in checked.diagnostics):
         raise CompileError(source, checked.diagnostics)
-    return generated(checked, target)
+    return generated(checked, target, laid_out)
 
 
-def generated(checked: Checked, target: Target = "torch") -> Compiled:
+def generated(checked: Checked, target: Target = "torch", laid_out: bool = True) -> Compiled:
     """A program without errors as Python text. Raises CompileError where the target cannot express it."""
     from guidedsl.backend.context import module_context
     from guidedsl.backend.pyro.context import pyro_context
@@ -61,7 +61,7 @@ def generated(checked: Checked, target: Target = "torch") -> Compiled:
 
     program = checked.program
     if target == "torch":
-        return Compiled(program.source, program, checked.diagnostics, render_module(module_context(program)))
+        return Compiled(program.source, program, checked.diagnostics, render_module(module_context(program), laid_out))
     context, refused = pyro_context(program)
     if refused:
         raise CompileError(program.source, (*checked.diagnostics, *refused))

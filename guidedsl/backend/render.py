@@ -44,17 +44,20 @@ def _rendered(context: object, target: str) -> str:
     return _environment(target).get_template("module.py.jinja").render(module=context)
 
 
-def render_module(context: ModuleContext) -> str:
-    """The text of the generated module."""
-    formatted = format_python(_without_unused_imports(_rendered(context, "torch")))
-    # black is slow on a long module: the table of lines is laid out on its own, not in a second pass over all.
-    table, rows = "", 0
-    for _ in range(3):
-        table = format_python(f"LINES = {_lines(context, formatted, rows)}\n").rstrip("\n")
-        if table.count("\n") == rows:
-            break
-        rows = table.count("\n")
-    return formatted.replace(_NO_LINES, f"\n{table}\n", 1)
+def render_module(context: ModuleContext, laid_out: bool = True) -> str:
+    """The text of the generated module; as the template leaves it where nobody reads it."""
+    text = _without_unused_imports(_rendered(context, "torch"))
+    if laid_out:
+        text = format_python(text)
+    rows = len(_lines(context, text, 0)) + 1
+    pairs = _lines(context, text, rows)
+    table = f"LINES = {pairs!r}"
+    if len(table) <= LINE_LENGTH:
+        pairs = _lines(context, text, 0)
+        table = f"LINES = {pairs!r}"
+    else:  # as black does it, which takes seconds for a long one
+        table = "\n".join(["LINES = (", *(f"    {pair}," for pair in pairs), ")"])
+    return text.replace(_NO_LINES, f"\n{table}\n", 1)
 
 
 def format_python(text: str) -> str:
@@ -98,7 +101,7 @@ def _without_unused_imports(text: str) -> str:
     return re.sub(r"(\n\n)\n*(?=from |import )", r"\1", text)
 
 
-def _lines(context: ModuleContext, text: str, rows: int) -> str:
+def _lines(context: ModuleContext, text: str, rows: int) -> tuple[tuple[int, int], ...]:
     """Pairs of (line of the module, line of the source) where it changes, from the statements of each function.
 
     The table itself will take `rows` lines more than it does in `text`.
@@ -140,7 +143,7 @@ def _lines(context: ModuleContext, text: str, rows: int) -> str:
     for pair in sorted(pairs):
         if not thinned or thinned[-1][1] != pair[1]:
             thinned.append(pair)
-    return repr(tuple(thinned))
+    return tuple(thinned)
 
 
 def _placed(body: list[ast.stmt], statements: tuple[Statement, ...]) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -332,6 +334,19 @@ def batch_rows(x: Tensor, plate: Plate, axis: int) -> Tensor:
     return x if plate.rows is None else x.index_select(axis, plate.rows)
 
 
+_deferred: ContextVar[bool] = ContextVar("deferred", default=False)
+
+
+@contextmanager
+def checks_deferred() -> Iterator[None]:
+    """In here what `checked` refuses is NaN instead, and so is the loss: a compiled step cannot branch on values."""
+    token = _deferred.set(True)
+    try:
+        yield
+    finally:
+        _deferred.reset(token)
+
+
 def checked(value: Tensor, constraint: Constraint, name: str) -> Tensor:
     """`value`, which the `.guide` file declares to lie in `constraint`.
 
@@ -339,6 +354,8 @@ def checked(value: Tensor, constraint: Constraint, name: str) -> Tensor:
         InferenceError: it does not.
     """
     inside = constraint.check(value)
+    if _deferred.get() and value.is_floating_point():
+        return torch.where(inside[(..., *(None,) * constraint.event_dim)], value, torch.nan)
     if bool(inside.all()):
         return value
     wrong = value[~inside][0]

@@ -109,6 +109,12 @@ FOUND: dict[str, tuple[str, dict[str, object]]] = {
         "latent z : interval(a[0], a[0] + 2) ~ Uniform(a[0], a[0] + 2) } guide G for M { auto full_rank for rest }",
         {"P": 3},
     ),
+    "a row of a plate, read where an inner plate stands, at an index that is a row itself": (
+        "model M { dim P, Q, R plate r[R], p[P] subsample(3) { latent a : real ~ Normal(0, 1) } "
+        "plate q[Q] { data g : index(r) } data h : index(q) plate p { latent z : real ~ Normal(a[g[h]], 1) } } "
+        "guide G for M { auto mean_field for rest }",
+        {"g": [3, 0], "h": 1, "P": 5, "Q": 2, "R": 4},
+    ),
     "a row of an outer plate in a scan": (
         "model M { dim K = 2, P, Q plate p[P] { plate q[Q] { data d : real } } plate q { data g : index(p) } "
         "plate p { latent a : real ~ Normal(0, 1) } plate q { scan t in K carry (h : real = 1) "

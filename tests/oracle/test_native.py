@@ -15,18 +15,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 import guidedsl
 from guidedsl.modules import load_source
 from guidedsl.runtime import Guide, ParamStore
 from guidedsl.runtime.elbo import ELBO
 from guidedsl.runtime.engine.block import Blocks
-from guidedsl.runtime.engine.evaluate import Eager, core_operators
+from guidedsl.runtime.engine.evaluate import Eager
 from guidedsl.runtime.engine.native import build
 from guidedsl.runtime.engine.native.block import native_steps
+from guidedsl.runtime.engine.native.elementwise import COMPARISONS, ELEMENTWISE
 from guidedsl.runtime.engine.native.index import Index, reshaped
-from guidedsl.runtime.engine.native.operators import COMPARISONS, ELEMENTWISE
 from guidedsl.runtime.engine.native.values import NotNative
 from guidedsl.runtime.optim import Adam, LeafOptions
 from guidedsl.source import Source, read_source
@@ -45,12 +44,11 @@ def through_c(functions: dict[str, Function], fields: list[Tensor]) -> dict[str,
     def step(x: Tensor, *fields: Tensor) -> tuple[Tensor, Tensor]:
         return x.sum(), torch.cat([function(*fields).to(dtype).reshape(-1) for function in functions.values()])
 
-    graph = make_fx(step, decomposition_table=core_operators())(x, *fields)
-    steps = native_steps(graph, [x], [], [], fields)
+    steps = native_steps(step, [x], fields, [], [])
     first, second = torch.zeros_like(x), torch.zeros_like(x)
     # With beta1 = 0 the first moment is the gradient.
     options = [LeafOptions(len(x), 0.0, 1.0, 0.0, 0.9, 1e-8)]
-    losses = steps(Adam(), options, x, first, second, [], fields, torch.full((1,), 0.01, dtype=torch.float64), None)
+    losses = steps(Adam(), options, x, first, second, fields, [], torch.full((1,), 0.01, dtype=torch.float64), None)
     assert len(losses) == 1
     return dict(zip(functions, first.split(sizes), strict=True))
 
@@ -66,10 +64,28 @@ def check(functions: dict[str, Function], fields: list[Tensor]) -> None:
         )
 
 
+def gradient(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = at.detach().requires_grad_()
+        (found,) = torch.autograd.grad(function(leaf), leaf)
+    return found
+
+
 def normals(dtype: torch.dtype, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=dtype)
 
 
+aten = torch.ops.aten
+WITH_NUMBERS: dict[str, Function] = {
+    "softplus": lambda x, y: aten.softplus(10 * x, 2, 5),
+    "softplus_backward": lambda x, y: aten.softplus_backward(y, 10 * x, 2, 5),
+    "threshold_backward": lambda x, y: aten.threshold_backward(y, x, 0.1),
+    "logit_backward": lambda x, y: aten.logit_backward(y, torch.sigmoid(x)),
+    "log_sigmoid_backward": lambda x, y: aten.log_sigmoid_backward(y, x, torch.exp(-x.abs())),
+    "xlogy": lambda x, y: aten.xlogy(torch.relu(x), y.abs()),
+    "special_xlog1py": lambda x, y: aten.special_xlog1py(torch.relu(x), y.abs()),
+}
+UNIT = {"logit"}
 BOUNDED = {"asin", "acos", "atanh"}
 POSITIVE = {"log", "log2", "log10", "sqrt", "rsqrt", "lgamma", "digamma", "log1p"}
 
@@ -78,17 +94,25 @@ POSITIVE = {"log", "log2", "log10", "sqrt", "rsqrt", "lgamma", "digamma", "log1p
 def test_elementwise(dtype: torch.dtype) -> None:
     functions: dict[str, Function] = {}
     for name, template in {**ELEMENTWISE, **COMPARISONS}.items():
-        operation = getattr(torch, name, None) or getattr(torch.Tensor, name)
-        if name.startswith("bitwise"):
+        operation = getattr(torch.ops.aten, name)
+        if name in WITH_NUMBERS:
+            functions[name] = WITH_NUMBERS[name]
+        elif name.startswith("bitwise"):
             functions[name] = lambda x, y, f=operation, two="{1}" in template: f(x > 0, y > 0) if two else f(x > 0)
         elif "{1}" in template:
             functions[name] = lambda x, y, f=operation: f(x, y)
+        elif name in UNIT:
+            functions[name] = lambda x, y, f=operation: f(torch.sigmoid(x))
         elif name in BOUNDED:
             functions[name] = lambda x, y, f=operation: f(torch.tanh(x))
         elif name in POSITIVE:
             functions[name] = lambda x, y, f=operation: f(x.abs() + 0.1)
         else:
-            functions[name] = lambda x, y, f=operation: f(x + 1.0) if f is torch.acosh else f(x)
+            functions[name] = lambda x, y, f=operation: f(x)
+    functions["logaddexp of equals"] = lambda x, y: torch.logaddexp(x, x)
+    functions["logsigmoid"] = lambda x, y: torch.nn.functional.logsigmoid(20 * x)
+    functions["addcmul"] = lambda x, y: torch.addcmul(x, y, x) + torch.addcmul(x, y, y, value=2)
+    functions["masked_fill"] = lambda x, y: x.masked_fill(y > 0, 3.0)
     functions["acosh"] = lambda x, y: torch.acosh(x.abs() + 1.5)
     functions["trigamma"] = lambda x, y: torch.polygamma(1, x.abs() + 0.1)
     for power in (-2, -1, -0.5, 0, 0.5, 1, 2, 3, 2.7):
@@ -140,6 +164,15 @@ def test_what_is_not_elementwise(dtype: torch.dtype) -> None:
         ),
         "cat": lambda a, b, c, i: torch.cat([c, c * 2, c[:1]], 0) + 1,
         "stack": lambda a, b, c, i: torch.stack([c, -c, c * c], 1),
+        "triangles": lambda a, b, c, i: c.tril(-1) + c.triu(1) + a[0, 0, 0] * c.tril(2),
+        "all": lambda a, b, c, i: (a > -1).all(2).to(dtype) + (a > -9).all(),
+        "index_copy": lambda a, b, c, i: c.index_copy(0, i[:2], b.T[:2, :3]),
+        "backward of views": lambda a, b, c, i: gradient(
+            lambda x: (x[1:, ::2].exp() * x[0, 1] + x.diagonal(1)[:2].sum()).sum() + x.select(1, 2).square().sum(), c
+        ),
+        "backward of sums": lambda a, b, c, i: gradient(
+            lambda x: (x.logsumexp(0) * x.softmax(1)[0]).sum() + x.log_softmax(0).square().sum(), c
+        ),
         "diagonal": lambda a, b, c, i: c.diagonal() + c.diagonal(-1),
         "tril": lambda a, b, c, i: c.tril() + c.triu(1),
         "pad": lambda a, b, c, i: torch.nn.functional.pad(c, (1, -1, 2, 0), value=0.5),

@@ -162,15 +162,35 @@ guide G for Asserted { param m : real = 3  x ~ Normal(m, 0.01) }
 """
 
 
-@pytest.mark.parametrize(("text", "fields", "said"), [(GAMMA, {}, "gamma"), (CHECKED, {"y": 1.0}, "one graph")])
-def test_what_cannot_be_compiled_says_why(text: str, fields: dict[str, float], said: str) -> None:
-    module = load_source(Source("m.guide", text), "engine_refused")
-    model = module.Rate if "Rate" in text else module.Asserted
-    run = SVI(model, module.G, Adam(0.01), store=ParamStore(), seed=0, engine="compiled")
-    with pytest.raises(InferenceError, match=said) as refused:
-        run.run(model.data(**fields), STEPS)
+def test_what_cannot_be_compiled_says_why() -> None:
+    module = load_source(Source("m.guide", GAMMA), "engine_refused")
+    run = SVI(module.Rate, module.G, Adam(0.01), store=ParamStore(), seed=0, engine="compiled")
+    with pytest.raises(InferenceError, match="gamma") as refused:
+        run.run(module.Rate.data(), STEPS)
     assert 'engine="eager"' in str(refused.value)
     assert run.steps == 0
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_check_at_run_time_is_made_in_compiled_steps(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not native:
+        monkeypatch.setattr(block, "native_steps", no_loops)
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    module = load_source(Source("m.guide", CHECKED), "engine_checked")
+    data = module.Asserted.data(y=1.0)
+    raised, losses, values = [], [], []
+    for engine in ("eager", "compiled"):
+        store = ParamStore()
+        run = SVI(module.Asserted, module.G, Adam(0.01), store=store, seed=0, engine=engine)  # type: ignore[arg-type]
+        losses.append(run.run(data, STEPS))
+        store["G.m"] = torch.tensor(-1.0, dtype=torch.float64)
+        with pytest.raises(InferenceError, match=r"`s` is -\d.*, which is not positive") as refused:
+            run.run(data, STEPS)
+        raised.append(str(refused.value))
+        values.append(store["G.m"])
+    torch.testing.assert_close(losses[1], losses[0])
+    assert raised[0] == raised[1]
+    assert values[0] == values[1] == -1.0
 
 
 def test_a_block_that_is_not_finite_is_taken_back_and_explained() -> None:

@@ -35,9 +35,12 @@ def one_axis(x: Tensor, rank: int, indices: tuple[Tensor | int, ...]) -> tuple[T
 def take(x: Tensor, rank: int, *indices: Tensor | int) -> Tensor:
     """`x` [batch..., n..., event...] at rows `indices` [plates...], one for each n: [batch..., plates..., event...].
 
-    `rank` counts the event axes. The batch axes of `x` that stand where those of the indices do have size 1.
+    `rank` counts the event axes. The batch axes of `x` that stand where those of the indices do have size 1, unless
+    that is the size of the indices' own.
     """
     x, index = one_axis(x, rank, indices)
+    while index.ndim and len(index) == 1:
+        index = index[0]
     split = x.ndim - rank - 1
     kept, event = x.shape[: max(0, split - index.ndim)], x.shape[split + 1 :]
     return x.index_select(split, index.reshape(-1)).reshape(*kept, *index.shape, *event)

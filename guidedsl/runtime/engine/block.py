@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.engine.evaluate import Eager, rows_of, signature_of, tensors_of, trace
+from guidedsl.runtime.engine.evaluate import Eager, rows_of, signature_of, step_of, tensors_of, trace
 from guidedsl.runtime.engine.native.block import NativeSteps, native_steps
 from guidedsl.runtime.engine.native.values import NotNative
 from guidedsl.runtime.noise import Noise
@@ -107,8 +107,7 @@ class Blocks:
         self, data: Any, leaves: list[Tensor], drawn: list[Tensor], rows: list[Tensor], fields: list[Tensor]
     ) -> NativeSteps | Scan:
         try:
-            graph: Any = trace(self.eager, data, [*leaves, *drawn, *rows, *fields], in_core=True)
-            return native_steps(graph, leaves, drawn, rows, fields)
+            return native_steps(step_of(self.eager, data), leaves, drawn, rows, fields)
         except NotNative:
             if self.native_only:
                 raise

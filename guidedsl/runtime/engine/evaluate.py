@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from guidedsl.runtime.elbo import GuideFunction, Loss, Objective, gradients_of
 from guidedsl.runtime.engine.plan import NoisePlan, PlannedNoise, planned
 from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.functions import checks_deferred
 from guidedsl.runtime.model import Guide, LogDensity, Model
 from guidedsl.runtime.noise import Noise, Record, ReplayedNoise
 from guidedsl.runtime.params import ParamStore
@@ -86,23 +87,13 @@ class Compiled:
         return Evaluation(value, gradients)
 
 
-def trace(eager: Eager, data: Any, inputs: Sequence[Tensor], in_core: bool = False) -> Graph:
-    """Loss and gradients as a graph of (leaves..., a step's numbers by kind..., rows..., data...).
-
-    With `in_core` it is in torch's core operators, of which there are few.
-    """
+def trace(eager: Eager, data: Any, inputs: Sequence[Tensor]) -> Graph:
+    """`step_of` as a graph."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    plan = eager.plan(data)
-    if plan.others:
-        raise InferenceError(
-            f"this guide cannot be compiled: it draws {' and '.join(plan.others)} noise, which depends on parameters; "
-            'take engine="eager"'
-        )
+    step = step_of(eager, data)
     try:
-        table = core_operators() if in_core else None
-        step = make_fx(_step(eager, plan, data), decomposition_table=table)
-        graph: Graph = step(*(tensor.detach() for tensor in inputs))
+        graph: Graph = make_fx(step)(*(tensor.detach() for tensor in inputs))
     except Exception as error:  # whatever tracing cannot follow
         raise InferenceError(
             f"this program cannot be compiled into one graph ({type(error).__name__}: {error}); take " 'engine="eager"'
@@ -110,15 +101,14 @@ def trace(eager: Eager, data: Any, inputs: Sequence[Tensor], in_core: bool = Fal
     return graph
 
 
-def core_operators() -> Any:
-    from torch._decomp import core_aten_decompositions, get_decompositions
-
-    aten = torch.ops.aten
-    more = [aten._softmax, aten._log_softmax, aten._softmax_backward_data, aten._log_softmax_backward_data]
-    return {**core_aten_decompositions(), **get_decompositions(more)}
-
-
-def _step(eager: Eager, plan: NoisePlan, data: Any) -> Graph:
+def step_of(eager: Eager, data: Any) -> Graph:
+    """Loss and gradients as a function of (leaves..., a step's numbers by kind..., rows..., data...)."""
+    plan = eager.plan(data)
+    if plan.others:
+        raise InferenceError(
+            f"this guide cannot be compiled: it draws {' and '.join(plan.others)} noise, which depends on parameters; "
+            'take engine="eager"'
+        )
     names, fields = list(eager.store.trainable()), list(tensors_of(data))
     counts = len(names), len(plan.kinds), len(data.batches.rows)
 
@@ -129,7 +119,7 @@ def _step(eager: Eager, plan: NoisePlan, data: Any) -> Graph:
         parts = plan.parts(dict(zip(plan.kinds, numbers, strict=True)))
         records = tuple(Record(kind, part) for (kind, _), part in zip(plan.draws, parts, strict=True))
         noise = ReplayedNoise(records, data.dtype, data.device)
-        with torch.enable_grad(), _at(eager.store, names, leaves) as (store, own):
+        with torch.enable_grad(), checks_deferred(), _at(eager.store, names, leaves) as (store, own):
             objective, value = eager.loss(eager.model, eager.guide, given.at_rows(rows), store, noise)
             gradients = gradients_of(objective, own)
         filled = (torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, leaves, strict=True))

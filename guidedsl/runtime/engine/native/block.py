@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import Tensor
 from guidedsl.runtime.engine.native.build import built
 from guidedsl.runtime.engine.native.index import offset
 from guidedsl.runtime.engine.native.loops import Loops
-from guidedsl.runtime.engine.native.lower import Lowered
+from guidedsl.runtime.engine.native.lower import Lowered, Preparation
+from guidedsl.runtime.engine.native.record import record
 from guidedsl.runtime.engine.native.source import source
 from guidedsl.runtime.engine.native.values import NotNative, Stored, Value, view
 from guidedsl.runtime.optim import Adam, LeafOptions
@@ -31,8 +32,7 @@ class NativeSteps:
     function: Any
     room: Tensor
     constants: list[Tensor]
-    size: int
-    dtype: torch.dtype
+    preparation: Preparation
 
     def __call__(
         self,
@@ -51,7 +51,7 @@ class NativeSteps:
         `x` and both moments [n] are changed in place, by that many steps. `stepped` are the numbers and rows of each
         step, `rates` [steps] the learning rates; `iterates` [steps, n] takes the parameters after each.
         """
-        given = [*stepped, *self.constants, *(tensor.contiguous() for tensor in fields)]
+        given = [*stepped, *self.constants, *self.preparation(fields)]
         pointers = (ctypes.c_void_p * len(given))(*(tensor.data_ptr() for tensor in given))
         segments = _segments(leaves)
         flat = (ctypes.c_double * (6 * len(segments)))(*(number for segment in segments for number in segment))
@@ -86,48 +86,46 @@ def _segments(leaves: Sequence[LeafOptions]) -> list[tuple[float, ...]]:
 
 
 def native_steps(
-    graph: torch.fx.GraphModule,
+    step: Callable[..., Sequence[Tensor]],
     leaves: Sequence[Tensor],
     numbers: Sequence[Tensor],
     rows: Sequence[Tensor],
     fields: Sequence[Tensor],
 ) -> NativeSteps:
-    """The function of a graph of (leaves, a step's numbers, its rows, data).
+    """The function of a step of (leaves, a step's numbers, its rows, data), which gives the loss and the gradients.
 
-    Raises NotNative where the graph has what loops are not written for, or no compiler is there.
+    Raises NotNative where the step does what loops are not written for, or no compiler is there.
     """
     if not leaves:
         raise NotNative("nothing to learn")
     dtype = leaves[0].dtype
     if any(leaf.dtype is not dtype or leaf.device.type != "cpu" for leaf in leaves) or not dtype.is_floating_point:
         raise NotNative("parameters of several types, or not on the CPU")
+    recording = record(step, [*leaves, *numbers, *rows], fields)
     size = sum(leaf.numel() for leaf in leaves)
     x = Stored((size,), dtype, "x")
     inputs: list[Value] = []
-    start = 0
-    for leaf in leaves:
-        inputs.append(_part(x, start, tuple(leaf.shape)))
-        start += leaf.numel()
-    stepped = [Stored(tuple(one.shape), one.dtype, f"n{n}") for n, one in enumerate((*numbers, *rows))]
-    known = [Stored(tuple(one.shape), one.dtype, f"d{n}") for n, one in enumerate(fields)]
-    lowered = Lowered(graph, [*inputs, *stepped, *known])
-    constants = [Stored(tuple(one.shape), one.dtype, name) for name, one in lowered.constants.items()]
     targets = ["&loss"]
     start = 0
     for leaf in leaves:
+        inputs.append(_part(x, start, tuple(leaf.shape)))
         targets.append(f"(g + {start})")
         start += leaf.numel()
+    stepped = [Stored(tuple(one.shape), one.dtype, f"n{n}") for n, one in enumerate((*numbers, *rows))]
+    lowered = Lowered(recording, [*inputs, *stepped])
+    constants = [Stored(tuple(one.shape), one.dtype, name) for name, one in lowered.constants.items()]
+    prepared = [Stored(one.shape, one.dtype, name) for name, one in lowered.prepared.items()]
     loops = Loops(lowered.program, list(zip(lowered.outputs, targets, strict=True)))
     work = sum(math.prod(statement.space) for statement in loops.statements)
     if work > LARGEST_WORK:
         raise NotNative("long loops, which several threads run faster")
     lengths = [(one, math.prod(one.shape)) for one in stepped]
-    text, room = source(loops, dtype, size, lengths, [*constants, *known])
+    text, room = source(loops, dtype, size, lengths, [*constants, *prepared])
     function = built(text).steps
     function.restype = ctypes.c_long
-    return NativeSteps(
-        text, function, torch.empty(max(room, 64), dtype=torch.uint8), list(lowered.constants.values()), size, dtype
-    )
+    scratch = torch.empty(max(room, 64), dtype=torch.uint8)
+    preparation = Preparation(recording, list(lowered.prepared.values()))
+    return NativeSteps(text, function, scratch, list(lowered.constants.values()), preparation)
 
 
 def _part(x: Stored, start: int, shape: tuple[int, ...]) -> Value:

@@ -21,15 +21,16 @@ from guidedsl.runtime.engine.native.values import (
 
 Statement = Computed | Scattered | Called
 
-START = {"sum": 0.0, "product": 1.0, "max": float("-inf"), "min": float("inf"), "any": 0.0}
+START = {"sum": 0.0, "product": 1.0, "max": float("-inf"), "min": float("inf"), "any": 0.0, "all": 1.0}
 JOINED = {
     "sum": "{0} += {1};",
     "product": "{0} *= {1};",
     "max": "{0} = {1} > {0} || {1} != {1} ? {1} : {0};",
     "min": "{0} = {1} < {0} || {1} != {1} ? {1} : {0};",
     "any": "{0} = {0} || {1};",
+    "all": "{0} = {0} && {1};",
 }
-CLAUSES = {"sum": "+", "product": "*", "max": "max", "min": "min", "any": "||"}
+CLAUSES = {"sum": "+", "product": "*", "max": "max", "min": "min", "any": "||", "all": "&&"}
 
 
 def _compact(shape: Shape) -> Shape:

@@ -1,104 +1,97 @@
-"""From a graph of tensor operations to a program in loops."""
+"""From a step's operations to a program in loops, and what is computed once for all steps."""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.engine.native.operators import Operators
+from guidedsl.runtime.engine.native.operators import Operators, known
+from guidedsl.runtime.engine.native.record import Operation, Recording, Result, results_in
 from guidedsl.runtime.engine.native.values import Literal, NotNative, Program, Stored, Value, c_type
-
-_SHAPED_LIKE = ("full_like", "zeros_like", "ones_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty")
 
 
 class Lowered:
-    """A graph's operations as a program: `outputs` in the graph's order, `constants` by the name of their pointer.
+    """A recording as a program: `outputs` in its order.
 
-    `inputs` are the arrays of its arguments. Raises NotNative for what loops are not written for.
+    `varying` are the arrays of its inputs that are not fixed. `prepared` are the fixed results that the program reads,
+    by the name of their pointer, and `constants` the tensors. Raises NotNative for what loops are not written for.
     """
 
-    def __init__(self, graph: torch.fx.GraphModule, inputs: Sequence[Value]) -> None:
+    def __init__(self, recording: Recording, varying: Sequence[Value]) -> None:
         self.program = Program()
+        self.prepared: dict[str, Result] = {}
         self.constants: dict[str, Tensor] = {}
-        self.outputs: list[Value] = []
-        self._module = graph
         self._operators = Operators(self.program)
-        self._found: dict[torch.fx.Node, Any] = {}
+        self._found: dict[Result, Any] = {}
         self._same: dict[object, Any] = {}
-        self._given = iter(inputs)
-        for node in graph.graph.nodes:
-            self._take(node)
+        self._known_constants: dict[int, Value] = {}
+        inputs = [result for result in recording.inputs if not result.fixed]
+        self._found.update(zip(inputs, varying, strict=True))
+        for operation in recording.operations:
+            if not operation.fixed:
+                self._write(operation)
+        self.outputs: list[Value] = [self._of(output) for output in recording.outputs]
 
-    def _take(self, node: torch.fx.Node) -> None:
-        match node.op:
-            case "placeholder":
-                self._found[node] = next(self._given)
-            case "get_attr":
-                self._found[node] = getattr(self._module, str(node.target)).detach()
-            case "output":
-                self.outputs = [self._as_value(self._of(arg)) for arg in node.args[0]]  # type: ignore[union-attr]
-            case _:
-                self._found[node] = self._called(node)
-
-    def _of(self, arg: Any) -> Any:
-        """An argument with its nodes replaced by what they are: a value, a constant tensor or a list of either."""
-        if isinstance(arg, torch.fx.Node):
-            return self._found[arg]
-        if isinstance(arg, (list, tuple)):
-            return [self._of(one) for one in arg]
-        return arg
-
-    def _called(self, node: torch.fx.Node) -> Any:
-        args = [self._of(arg) for arg in node.args]
-        kwargs = {key: self._of(arg) for key, arg in node.kwargs.items()}
-        if node.target is operator.getitem:
-            return args[0][args[1]]
-        like = str(node.target).split(".")[1:2]
-        if like and like[0] in _SHAPED_LIKE and isinstance(args[0], Value):
-            args[0] = torch.empty(args[0].shape, dtype=args[0].dtype)
-        if not _has_value([args, kwargs]):
-            return node.target(*args, **kwargs)  # type: ignore[operator]
-        name = _name(node)
-        key = (name, _key(args), _key(kwargs))
+    def _write(self, operation: Operation) -> None:
+        args = [self._of(arg) for arg in operation.args]
+        kwargs = {name: self._of(arg) for name, arg in operation.kwargs.items()}
+        key = (operation.name, _key(args), _key(kwargs))
         if key not in self._same:
-            self._same[key] = self._written(name, node, args, kwargs)
-        return self._same[key]
+            self._same[key] = self._written(operation, args, kwargs)
+        found, results = self._same[key], operation.results
+        if isinstance(results, list):
+            self._found.update(zip(results, found, strict=False))  # a factor's pivots and the like are never read
+        else:
+            self._found[results] = found
 
-    def _written(self, name: str, node: torch.fx.Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        meta = node.meta.get("val")
-        if meta is None:
-            raise NotNative(f"the operation {name}, of whose result nothing is known")
-        given = [self._as_values(arg) for arg in args]
-        named = {key: self._as_values(arg) for key, arg in kwargs.items()}
+    def _written(self, operation: Operation, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        name, results = operation.name, operation.results
         if name in ("split_with_sizes", "split", "unbind"):
-            return self._parts(name, meta, given[0], *given[1:], **named)
-        return self._operators(name, meta if isinstance(meta, Tensor) else meta[0], given, named)
+            return self._parts(name, results, args[0], *args[1:], **kwargs)
+        first = results[0] if isinstance(results, list) else results
+        return self._operators(name, first.shape, first.dtype, args, kwargs)
 
-    def _parts(self, name: str, meta: Sequence[Tensor], x: Value, sizes: Any = None, dim: int = 0) -> list[Value]:
+    def _parts(self, name: str, parts: list[Result], x: Value, sizes: Any = None, dim: int = 0) -> list[Value]:
         if name == "unbind":
             dim = 0 if sizes is None else sizes
-            found = [self._operators("select", one, [x, dim, n], {}) for n, one in enumerate(meta)]
+            chosen = [(one, "select", [x, dim, n]) for n, one in enumerate(parts)]
         else:
-            found, start = [], 0
-            for one in meta:
+            chosen, start = [], 0
+            for one in parts:
                 end = start + one.shape[dim]
-                found.append(self._operators("slice", one, [x, dim, start, end], {}))
+                chosen.append((one, "slice", [x, dim, start, end]))
                 start = end
-        return found
+        return [self._operators(how, one.shape, one.dtype, given, {}) for one, how, given in chosen]
 
-    def _as_values(self, arg: Any) -> Any:
-        if isinstance(arg, list):
-            return [self._as_values(one) for one in arg]
-        return self._as_value(arg) if isinstance(arg, Tensor) else arg
+    def _of(self, arg: Any) -> Any:
+        """An argument with values where it has results and constant tensors."""
+        if isinstance(arg, (list, tuple)):
+            return [self._of(one) for one in arg]
+        if isinstance(arg, Tensor):
+            if id(arg) not in self._known_constants:
+                self._known_constants[id(arg)] = self._constant(arg)
+            return self._known_constants[id(arg)]
+        if not isinstance(arg, Result):
+            return arg
+        if arg not in self._found:
+            if not arg.fixed:
+                raise NotNative("a result that no loop computes")
+            if arg.operation is not None and arg.operation.views and known(arg.operation.name):
+                self._write(arg.operation)  # the array that it looks at may be large
+            else:
+                self._found[arg] = self._prepared(arg)
+        return self._found[arg]
 
-    def _as_value(self, found: Any) -> Value:
-        if isinstance(found, Value):
-            return found
-        tensor: Tensor = found
+    def _prepared(self, result: Result) -> Value:
+        name = f"d{len(self.prepared)}"
+        c_type(result.dtype)
+        self.prepared[name] = result
+        return Stored(result.shape, result.dtype, name)
+
+    def _constant(self, tensor: Tensor) -> Value:
         c_type(tensor.dtype)
         shape = tuple(tensor.shape)
         if tensor.numel() and bool((tensor == (first := tensor.reshape(-1)[0])).all()):
@@ -108,26 +101,49 @@ class Lowered:
         return Stored(shape, tensor.dtype, name)
 
 
-def _name(node: torch.fx.Node) -> str:
-    """An operation's name in ATen; one that works in place is the plain one where nothing reads the old value later."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None or not schema.name.startswith("aten::"):
-        raise NotNative(f"the operation {node.target}")
-    name: str = schema.name.removeprefix("aten::")
-    if not schema.is_mutable:
-        return name
-    changed = node.args[0]
-    if not isinstance(changed, torch.fx.Node) or any(user is not node and not user < node for user in changed.users):
-        raise NotNative(f"the operation {name}, whose operand is read later")
-    return name.removesuffix("_")
+class Preparation:
+    """Computes the fixed results that a program reads, anew for data with other numbers."""
+
+    def __init__(self, recording: Recording, wanted: Sequence[Result]) -> None:
+        self.wanted = wanted
+        self.inputs = [result for result in recording.inputs if result.fixed]
+        needed = set(wanted)
+        self.operations: list[Operation] = []
+        for operation in reversed(recording.operations):
+            if operation.fixed and needed & set(results_in([operation.results])):
+                needed |= set(results_in([operation.args, operation.kwargs]))
+                self.operations.append(operation)
+        self.operations.reverse()
+        self._fields: list[tuple[Tensor, int]] = []
+        self._made: list[Tensor] = []
+
+    def __call__(self, fields: Sequence[Tensor]) -> list[Tensor]:
+        """The arrays, each contiguous."""
+        now = [(one, one._version) for one in fields]
+        same = len(now) == len(self._fields) and all(
+            a is b and n == m for (a, n), (b, m) in zip(now, self._fields, strict=True)
+        )
+        if not (same and self._made):
+            found: dict[Result, Tensor] = dict(zip(self.inputs, fields, strict=True))
+            with torch.no_grad():
+                for operation in self.operations:
+                    args, kwargs = _with(found, operation.args), _with(found, operation.kwargs)
+                    if operation.changes:
+                        args[0] = args[0].clone()
+                    out = operation.function(*args, **kwargs)
+                    results = operation.results if isinstance(operation.results, list) else [operation.results]
+                    found.update(zip(results, out if isinstance(out, (list, tuple)) else [out], strict=True))
+            self._made = [found[result].contiguous() for result in self.wanted]
+            self._fields = now
+        return self._made
 
 
-def _has_value(tree: Any) -> bool:
+def _with(found: dict[Result, Tensor], tree: Any) -> Any:
     if isinstance(tree, dict):
-        return _has_value(list(tree.values()))
+        return {name: _with(found, one) for name, one in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return any(_has_value(one) for one in tree)
-    return isinstance(tree, Value)
+        return [_with(found, one) for one in tree]
+    return found[tree] if isinstance(tree, Result) else tree
 
 
 def _key(tree: Any) -> object:
@@ -136,6 +152,6 @@ def _key(tree: Any) -> object:
         return tuple((name, _key(one)) for name, one in sorted(tree.items()))
     if isinstance(tree, (list, tuple)):
         return tuple(_key(one) for one in tree)
-    if isinstance(tree, (Value, Tensor)):
+    if isinstance(tree, Value):
         return id(tree)
     return (type(tree), str(tree))

@@ -8,98 +8,12 @@ from typing import Any
 
 import torch
 
+from guidedsl.runtime.engine.native.elementwise import COMPARISONS, ELEMENTWISE, POWERS, WHOLE
 from guidedsl.runtime.engine.native.index import Index, Position, Shape, broadcast, offset, reshaped
 from guidedsl.runtime.engine.native.values import Literal, NotNative, Program, Read, Seen, Value, cast, literal, view
 
-ELEMENTWISE: dict[str, str] = {
-    "add": "({0} + {1})",
-    "sub": "({0} - {1})",
-    "mul": "({0} * {1})",
-    "div": "({0} / {1})",
-    "neg": "(-{0})",
-    "abs": "fabs{f}({0})",
-    "exp": "exp{f}({0})",
-    "exp2": "exp2{f}({0})",
-    "expm1": "expm1{f}({0})",
-    "log": "log{f}({0})",
-    "log2": "log2{f}({0})",
-    "log10": "log10{f}({0})",
-    "log1p": "log1p{f}({0})",
-    "sqrt": "sqrt{f}({0})",
-    "rsqrt": "({one} / sqrt{f}({0}))",
-    "reciprocal": "({one} / {0})",
-    "sin": "sin{f}({0})",
-    "cos": "cos{f}({0})",
-    "tan": "tan{f}({0})",
-    "sinh": "sinh{f}({0})",
-    "cosh": "cosh{f}({0})",
-    "tanh": "tanh{f}({0})",
-    "asin": "asin{f}({0})",
-    "acos": "acos{f}({0})",
-    "atan": "atan{f}({0})",
-    "asinh": "asinh{f}({0})",
-    "acosh": "acosh{f}({0})",
-    "atanh": "atanh{f}({0})",
-    "atan2": "atan2{f}({0}, {1})",
-    "erf": "erf{f}({0})",
-    "erfc": "erfc{f}({0})",
-    "floor": "floor{f}({0})",
-    "ceil": "ceil{f}({0})",
-    "trunc": "trunc{f}({0})",
-    "round": "nearbyint{f}({0})",
-    "sigmoid": "({one} / ({one} + exp{f}(-{0})))",
-    "sign": "(({c})({0} > 0) - ({c})({0} < 0))",
-    "lgamma": "lgamma{f}({0})",
-    "digamma": "digamma{f}({0})",
-    "square": "({0} * {0})",
-    "relu": "({0} > 0 ? {0} : 0)",
-    "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})",
-    "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
-    "fmod": "fmod{f}({0}, {1})",
-    "remainder": "({0} - floor{f}({0} / {1}) * {1})",
-    "copysign": "copysign{f}({0}, {1})",
-    "nextafter": "nextafter{f}({0}, {1})",
-}
-"""On numbers of the result's type `c`; `f` is the suffix of its functions in C."""
-
-WHOLE: dict[str, str] = {
-    "abs": "labs({0})",
-    "remainder": "(({0} % {1} + {1}) % {1})",
-}
-"""Of whole numbers, where they are written otherwise."""
-
-COMPARISONS: dict[str, str] = {
-    "eq": "({0} == {1})",
-    "ne": "({0} != {1})",
-    "lt": "({0} < {1})",
-    "le": "({0} <= {1})",
-    "gt": "({0} > {1})",
-    "ge": "({0} >= {1})",
-    "logical_and": "({0} && {1})",
-    "logical_or": "({0} || {1})",
-    "logical_not": "(!{0})",
-    "logical_xor": "(!{0} != !{1})",
-    "bitwise_and": "({0} & {1})",
-    "bitwise_or": "({0} | {1})",
-    "bitwise_not": "(!{0})",
-    "isnan": "({0} != {0})",
-    "isinf": "isinf({0})",
-}
-"""On numbers of the operands' type; they give truth values."""
-
 _STORAGE = frozenset({"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking"})
 """Options that the type of the result tells, or that change no number."""
-
-POWERS: dict[float, str] = {
-    0.0: "{one}",
-    0.5: "sqrt{f}({0})",
-    1.0: "{0}",
-    2.0: "({0} * {0})",
-    3.0: "({0} * {0} * {0})",
-    -0.5: "({one} / sqrt{f}({0}))",
-    -1.0: "({one} / {0})",
-    -2.0: "({one} / ({0} * {0}))",
-}
 
 
 class Operators:
@@ -108,17 +22,16 @@ class Operators:
     def __init__(self, program: Program) -> None:
         self.program = program
 
-    def __call__(self, name: str, meta: torch.Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """The result of an operation, a value or a list of them, the first of the shape and type of `meta`.
+    def __call__(self, name: str, shape: Shape, dtype: torch.dtype, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """The result of an operation, a value or a list of them, the first of this shape and type.
 
         Raises NotNative for an unknown one.
         """
-        shape, dtype = tuple(meta.shape), meta.dtype
         if name in ("add", "sub") and kwargs.get("alpha", 1) != 1:
             args = [args[0], self.elementwise(ELEMENTWISE["mul"], _shape(args[1]), dtype, [args[1], kwargs["alpha"]])]
         if name in WHOLE and not dtype.is_floating_point:
             return self.elementwise(WHOLE[name], shape, dtype, args)
-        if name in ELEMENTWISE and len(args) <= 2 and not kwargs.get("rounding_mode"):
+        if name in ELEMENTWISE and not kwargs.get("rounding_mode"):
             if not dtype.is_floating_point and "{f}" in ELEMENTWISE[name]:
                 raise NotNative(f"{name} of whole numbers")
             return self.elementwise(ELEMENTWISE[name], shape, dtype, args)
@@ -141,9 +54,10 @@ class Operators:
         of: torch.dtype | None = None,
     ) -> Value:
         """A template over operands of the type `of`, the result's unless said otherwise."""
-        operands = [_value(arg, dtype) for arg in args]
+        operands = [_value(arg, dtype) for arg in args if arg is not None]
         kind = dtype if of is None else of
         c = {"f": "f" if kind is torch.float32 else "", "one": "1.0f" if kind is torch.float32 else "1.0"}
+        c["log2"] = literal(math.log(2.0), kind)
         c["c"] = "float" if kind is torch.float32 else "double" if kind is torch.float64 else "long"
 
         def element(at: Position, read: Read) -> str:
@@ -185,6 +99,35 @@ class Operators:
 
         return self.program.compute(shape, dtype, element)
 
+    def op_masked_fill(self, shape: Shape, dtype: torch.dtype, x: Value, mask: Value, number: Any) -> Value:
+        return self.op_where(shape, dtype, mask, number, x)
+
+    def op_clamp_min(self, shape: Shape, dtype: torch.dtype, x: Value, low: Any) -> Value:
+        return self.op_clamp(shape, dtype, x, low)
+
+    def op_clamp_max(self, shape: Shape, dtype: torch.dtype, x: Value, high: Any) -> Value:
+        return self.op_clamp(shape, dtype, x, None, high)
+
+    def op_addcmul(self, shape: Shape, dtype: torch.dtype, x: Value, a: Value, b: Value, value: Any = 1) -> Value:
+        template = "({0} + {1} * {2})" if value == 1 else "({0} + {3} * {1} * {2})"
+        return self.elementwise(template, shape, dtype, [x, a, b, value])
+
+    def op_log_sigmoid_forward(self, shape: Shape, dtype: torch.dtype, x: Value) -> list[Value]:
+        found = self.elementwise("(({0} < 0 ? {0} : 0) - log1p{f}(exp{f}(-fabs{f}({0}))))", shape, dtype, [x])
+        return [found, Literal(shape, dtype, 0)]
+
+    def op_tril(self, shape: Shape, dtype: torch.dtype, x: Value, diagonal: int = 0) -> Value:
+        return self._part(shape, dtype, x, lambda i, j: f"{j.text} <= {(i + diagonal).text}")
+
+    def op_triu(self, shape: Shape, dtype: torch.dtype, x: Value, diagonal: int = 0) -> Value:
+        return self._part(shape, dtype, x, lambda i, j: f"{j.text} >= {(i + diagonal).text}")
+
+    def _part(self, shape: Shape, dtype: torch.dtype, x: Value, stays: Callable[[Index, Index], str]) -> Value:
+        """The elements of a matrix that stay, and zeros."""
+        return self.program.compute(
+            shape, dtype, lambda at, read: f"({stays(at[-2], at[-1])} ? {_text(x, at, read, dtype)} : 0)"
+        )
+
     def op_copy(self, shape: Shape, dtype: torch.dtype, x: Value, other: Value) -> Value:
         return self.elementwise("{0}", shape, dtype, [other])
 
@@ -206,7 +149,7 @@ class Operators:
     def op_alias(self, shape: Shape, dtype: torch.dtype, x: Value) -> Value:
         return x
 
-    op_detach = op_clone = op_contiguous = op_lift_fresh_copy = op_alias
+    op_clone = op_conj_physical = op_alias
 
     def op_expand(self, shape: Shape, dtype: torch.dtype, x: Value, *size: Any) -> Value:
         return view(x, shape, lambda at: broadcast(at, x.shape))
@@ -304,6 +247,11 @@ class Operators:
             start += part.shape[axis]
         return found
 
+    def op_stack(self, shape: Shape, dtype: torch.dtype, parts: Sequence[Value], dim: int = 0) -> Value:
+        axis = dim % len(shape)
+        wide = [self.op_view((*one.shape[:axis], 1, *one.shape[axis:]), dtype, one) for one in parts]
+        return self.op_cat(shape, dtype, wide, axis)
+
     def _set(self, base: Value, part: Value, axis: int, start: int, step: int) -> Value:
         """`base` with a part of an axis set."""
 
@@ -348,6 +296,19 @@ class Operators:
         return self.program.scatter(
             x, part.shape, lambda at, read: move(at), lambda at, read: _text(part, at, read, dtype), adds=False
         )
+
+    def op_slice_backward(
+        self, shape: Shape, dtype: torch.dtype, x: Value, sizes: Any, dim: int, start: Any, end: Any, step: int
+    ) -> Value:
+        return self.op_slice_scatter(shape, dtype, Literal(shape, dtype, 0), x, dim, start, end, step)
+
+    def op_select_backward(self, shape: Shape, dtype: torch.dtype, x: Value, sizes: Any, dim: int, index: int) -> Value:
+        return self.op_select_scatter(shape, dtype, Literal(shape, dtype, 0), x, dim, index)
+
+    def op_diagonal_backward(
+        self, shape: Shape, dtype: torch.dtype, x: Value, sizes: Any, shift: int, first: int, second: int
+    ) -> Value:
+        return self.op_diagonal_scatter(shape, dtype, Literal(shape, dtype, 0), x, shift, first, second)
 
     def op_constant_pad_nd(
         self, shape: Shape, dtype: torch.dtype, x: Value, pads: Sequence[int], value: float = 0
@@ -396,6 +357,9 @@ class Operators:
 
     def op_index_add(self, shape: Shape, dtype: torch.dtype, x: Value, dim: int, index: Value, part: Value) -> Value:
         return self.op_index_put(shape, dtype, x, [*[None] * (dim % len(shape)), index], part, True)
+
+    def op_index_copy(self, shape: Shape, dtype: torch.dtype, x: Value, dim: int, index: Value, part: Value) -> Value:
+        return self.op_index_put(shape, dtype, x, [*[None] * (dim % len(shape)), index], part)
 
     def op_scatter_add(self, shape: Shape, dtype: torch.dtype, x: Value, dim: int, index: Value, part: Value) -> Value:
         return self._scattered(x, dim, index, part, adds=True)
@@ -447,6 +411,49 @@ class Operators:
 
     def op_any(self, shape: Shape, dtype: torch.dtype, x: Value, dims: Any = None, keepdim: bool = False) -> Value:
         return self._reduce(shape, dtype, x, dims, "any")
+
+    def op_all(self, shape: Shape, dtype: torch.dtype, x: Value, dims: Any = None, keepdim: bool = False) -> Value:
+        return self._reduce(shape, dtype, x, dims, "all")
+
+    def op_logsumexp(self, shape: Shape, dtype: torch.dtype, x: Value, dims: Any, keepdim: bool = False) -> Value:
+        wide = tuple(1 if _is_over(axis, dims, len(x.shape)) else size for axis, size in enumerate(x.shape))
+        most = self.elementwise("(isinf({0}) ? 0 : {0})", wide, dtype, [self._reduce(wide, dtype, x, dims, "max")])
+        shares = self.elementwise("exp{f}({0} - {1})", x.shape, dtype, [x, most])
+        total = self._reduce(wide, dtype, shares, dims, "sum")
+        return self.op_view(shape, dtype, self.elementwise("({0} + log{f}({1}))", wide, dtype, [most, total]))
+
+    def _shares(self, shape: Shape, dtype: torch.dtype, x: Value, dim: int, half: bool) -> tuple[Value, Value, Value]:
+        """x − max x, its exponentials, and their sums along an axis."""
+        if half or not shape:
+            raise NotNative("a softmax that changes the type, or of one number")
+        wide = tuple(1 if axis == dim % len(shape) else size for axis, size in enumerate(shape))
+        most = self._reduce(wide, dtype, x, [dim], "max")
+        less = self.elementwise("({0} - {1})", shape, dtype, [x, most])
+        shares = self.elementwise("exp{f}({0})", shape, dtype, [less])
+        return less, shares, self._reduce(wide, dtype, shares, [dim], "sum")
+
+    def op__softmax(self, shape: Shape, dtype: torch.dtype, x: Value, dim: int, half: bool) -> Value:
+        _, shares, total = self._shares(shape, dtype, x, dim, half)
+        return self.elementwise("({0} / {1})", shape, dtype, [shares, total])
+
+    def op__log_softmax(self, shape: Shape, dtype: torch.dtype, x: Value, dim: int, half: bool) -> Value:
+        less, _, total = self._shares(shape, dtype, x, dim, half)
+        return self.elementwise("({0} - log{f}({1}))", shape, dtype, [less, total])
+
+    def op__softmax_backward_data(
+        self, shape: Shape, dtype: torch.dtype, gradient: Value, out: Value, dim: int, kind: torch.dtype
+    ) -> Value:
+        wide = tuple(1 if axis == dim % len(shape) else size for axis, size in enumerate(shape))
+        product = self.elementwise("({0} * {1})", shape, dtype, [gradient, out])
+        total = self._reduce(wide, dtype, product, [dim], "sum")
+        return self.elementwise("({0} * ({1} - {2}))", shape, dtype, [out, gradient, total])
+
+    def op__log_softmax_backward_data(
+        self, shape: Shape, dtype: torch.dtype, gradient: Value, out: Value, dim: int, kind: torch.dtype
+    ) -> Value:
+        wide = tuple(1 if axis == dim % len(shape) else size for axis, size in enumerate(shape))
+        total = self._reduce(wide, dtype, gradient, [dim], "sum")
+        return self.elementwise("({0} - exp{f}({1}) * {2})", shape, dtype, [gradient, out, total])
 
     def op_prod(self, shape: Shape, dtype: torch.dtype, x: Value, dims: Any = None, keepdim: bool = False) -> Value:
         return self._reduce(shape, dtype, x, dims, "product")
@@ -571,6 +578,12 @@ class Operators:
         if (beta, alpha) != (1, 1):
             raise NotNative("addmm with factors")
         return self.elementwise(ELEMENTWISE["add"], shape, dtype, [base, self.op_mm(shape, dtype, x, y)])
+
+
+def known(name: str) -> bool:
+    """Whether there is an entry for an operation, of whatever operands."""
+    listed = name in ELEMENTWISE or name in COMPARISONS or hasattr(Operators, f"op_{name}")
+    return listed or name in ("split_with_sizes", "split", "unbind")
 
 
 LARGEST_PRODUCT = 2_000_000

@@ -1,0 +1,107 @@
+"""Operations on one element after another, as C: by their name in ATen."""
+
+from __future__ import annotations
+
+ELEMENTWISE: dict[str, str] = {
+    "add": "({0} + {1})",
+    "sub": "({0} - {1})",
+    "mul": "({0} * {1})",
+    "div": "({0} / {1})",
+    "neg": "(-{0})",
+    "abs": "fabs{f}({0})",
+    "exp": "exp{f}({0})",
+    "exp2": "exp2{f}({0})",
+    "expm1": "expm1{f}({0})",
+    "log": "log{f}({0})",
+    "log2": "log2{f}({0})",
+    "log10": "log10{f}({0})",
+    "log1p": "log1p{f}({0})",
+    "sqrt": "sqrt{f}({0})",
+    "rsqrt": "({one} / sqrt{f}({0}))",
+    "reciprocal": "({one} / {0})",
+    "sin": "sin{f}({0})",
+    "cos": "cos{f}({0})",
+    "tan": "tan{f}({0})",
+    "sinh": "sinh{f}({0})",
+    "cosh": "cosh{f}({0})",
+    "tanh": "tanh{f}({0})",
+    "asin": "asin{f}({0})",
+    "acos": "acos{f}({0})",
+    "atan": "atan{f}({0})",
+    "asinh": "asinh{f}({0})",
+    "acosh": "acosh{f}({0})",
+    "atanh": "atanh{f}({0})",
+    "atan2": "atan2{f}({0}, {1})",
+    "erf": "erf{f}({0})",
+    "erfc": "erfc{f}({0})",
+    "floor": "floor{f}({0})",
+    "ceil": "ceil{f}({0})",
+    "trunc": "trunc{f}({0})",
+    "round": "nearbyint{f}({0})",
+    "sigmoid": "({one} / ({one} + exp{f}(-{0})))",
+    "sign": "(({c})({0} > 0) - ({c})({0} < 0))",
+    "lgamma": "lgamma{f}({0})",
+    "digamma": "digamma{f}({0})",
+    "square": "({0} * {0})",
+    "relu": "({0} > 0 ? {0} : 0)",
+    "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})",
+    "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
+    "fmod": "fmod{f}({0}, {1})",
+    "remainder": "({0} - floor{f}({0} / {1}) * {1})",
+    "copysign": "copysign{f}({0}, {1})",
+    "nextafter": "nextafter{f}({0}, {1})",
+    "hypot": "hypot{f}({0}, {1})",
+    "sgn": "(({c})({0} > 0) - ({c})({0} < 0))",
+    "logit": "log{f}({0} / ({one} - {0}))",
+    "silu": "({0} / ({one} + exp{f}(-{0})))",
+    "xlogy": "({1} != {1} ? {1} : {0} == 0 ? 0 : {0} * log{f}({1}))",
+    "special_xlog1py": "({1} != {1} ? {1} : {0} == 0 ? 0 : {0} * log1p{f}({1}))",
+    "logaddexp": (
+        "(({0} > {1} || {0} != {0} ? {0} : {1})" " + ({0} == {1} ? {log2} : log1p{f}(exp{f}(-fabs{f}({0} - {1})))))"
+    ),
+    "sigmoid_backward": "({0} * {1} * ({one} - {1}))",
+    "tanh_backward": "({0} * ({one} - {1} * {1}))",
+    "threshold_backward": "({1} <= {2} ? 0 : {0})",
+    "logit_backward": "({0} / ({1} * ({one} - {1})))",
+    "silu_backward": "({0} / ({one} + exp{f}(-{1})) * ({one} + {1} / ({one} + exp{f}({1}))))",
+    "softplus": "({0} * {1} > {2} ? {0} : log1p{f}(exp{f}({0} * {1})) / {1})",
+    "softplus_backward": "({1} * {2} > {3} ? {0} : {0} / ({one} + exp{f}(-{1} * {2})))",
+    "log_sigmoid_backward": "({0} / ({one} + exp{f}({1})))",
+}
+"""On numbers of the result's type `c`; `f` is the suffix of its functions in C."""
+
+WHOLE: dict[str, str] = {
+    "abs": "labs({0})",
+    "remainder": "(({0} % {1} + {1}) % {1})",
+}
+"""Of whole numbers, where they are written otherwise."""
+
+COMPARISONS: dict[str, str] = {
+    "eq": "({0} == {1})",
+    "ne": "({0} != {1})",
+    "lt": "({0} < {1})",
+    "le": "({0} <= {1})",
+    "gt": "({0} > {1})",
+    "ge": "({0} >= {1})",
+    "logical_and": "({0} && {1})",
+    "logical_or": "({0} || {1})",
+    "logical_not": "(!{0})",
+    "logical_xor": "(!{0} != !{1})",
+    "bitwise_and": "({0} & {1})",
+    "bitwise_or": "({0} | {1})",
+    "bitwise_not": "(!{0})",
+    "isnan": "({0} != {0})",
+    "isinf": "isinf({0})",
+}
+"""On numbers of the operands' type; they give truth values."""
+
+POWERS: dict[float, str] = {
+    0.0: "{one}",
+    0.5: "sqrt{f}({0})",
+    1.0: "{0}",
+    2.0: "({0} * {0})",
+    3.0: "({0} * {0} * {0})",
+    -0.5: "({one} / sqrt{f}({0}))",
+    -1.0: "({one} / {0})",
+    -2.0: "({one} / ({0} * {0}))",
+}
