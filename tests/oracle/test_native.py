@@ -22,7 +22,7 @@ from guidedsl.runtime import Guide, ParamStore
 from guidedsl.runtime.elbo import ELBO
 from guidedsl.runtime.engine.block import Blocks
 from guidedsl.runtime.engine.evaluate import Eager
-from guidedsl.runtime.engine.native import build
+from guidedsl.runtime.engine.native import build, operators
 from guidedsl.runtime.engine.native.block import native_steps
 from guidedsl.runtime.engine.native.elementwise import COMPARISONS, ELEMENTWISE
 from guidedsl.runtime.engine.native.index import Index, reshaped
@@ -125,7 +125,9 @@ def test_elementwise(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_is_not_elementwise(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("largest", [operators.LARGEST_PRODUCT, 0])
+def test_what_is_not_elementwise(dtype: torch.dtype, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operators, "LARGEST_PRODUCT", largest)  # beyond it torch's library multiplies
     rows = torch.tensor([3, 0, 0, -1, 2])
     functions: dict[str, Function] = {
         "sum": lambda a, b, c, i: a.sum((0, 2)),
@@ -148,6 +150,10 @@ def test_what_is_not_elementwise(dtype: torch.dtype) -> None:
         "mm to one column": lambda a, b, c, i: b @ c[:, :1],
         "mm of one column": lambda a, b, c, i: b.T @ (b @ c[:, :1]),
         "mm to one": lambda a, b, c, i: b[:1] @ c[:, :1],
+        "mm of parts": lambda a, b, c, i: b[:, 1:3] @ c[1:3] + b[1:, ::2].sum(),
+        "mm of every other row": lambda a, b, c, i: b.T[::2] @ c[:3, 1:] if b.shape[0] == 3 else b,
+        "mm of an expanded row": lambda a, b, c, i: c[:1].expand(3, 3) @ c[:3],
+        "mm of computed": lambda a, b, c, i: (b * 2).T @ (b + 1),
         "bmm": lambda a, b, c, i: a @ a.mT,
         "mv": lambda a, b, c, i: b @ c[:, 0],
         "dot": lambda a, b, c, i: b[0] @ c[:, 1],

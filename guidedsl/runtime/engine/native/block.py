@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -121,11 +123,31 @@ def native_steps(
         raise NotNative("long loops, which several threads run faster")
     lengths = [(one, math.prod(one.shape)) for one in stepped]
     text, room = source(loops, dtype, size, lengths, [*constants, *prepared])
-    function = built(text).steps
+    library = built(text)
+    _lend_products(library, text)
+    function = library.steps
     function.restype = ctypes.c_long
     scratch = torch.empty(max(room, 64), dtype=torch.uint8)
     preparation = Preparation(recording, list(lowered.prepared.values()))
     return NativeSteps(text, function, scratch, list(lowered.constants.values()), preparation)
+
+
+@functools.cache
+def _torch_library() -> ctypes.CDLL:
+    """The library that multiplies torch's own matrices."""
+    found = next((Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"), None)
+    if found is None:
+        raise NotNative("torch's library is not where it used to be")
+    return ctypes.CDLL(str(found))
+
+
+def _lend_products(library: ctypes.CDLL, text: str) -> None:
+    for c, symbol in (("float", "sgemm_"), ("double", "dgemm_")):
+        if f"product_{c}(" in text:
+            product = getattr(_torch_library(), symbol, None)
+            if product is None:
+                raise NotNative("torch has its products of matrices elsewhere")
+            ctypes.c_void_p.in_dll(library, f"library_{c}").value = ctypes.cast(product, ctypes.c_void_p).value
 
 
 def _part(x: Stored, start: int, shape: tuple[int, ...]) -> Value:

@@ -295,6 +295,8 @@ class Loops:
 
     def _matrix(self, value: Value) -> str:
         """The matrix that a call is about: that of the batch's row k."""
+        if isinstance(value, Stored):
+            return value.name
         if value.numel == 1 and isinstance(value, Computed):
             return f"&s{value.number}"
         assert isinstance(value, Statement)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -544,8 +545,6 @@ class Operators:
         """Σ over the last loop of x · y; the loops are the result's axes and then the one summed over."""
         inner = x.shape[axes_x.index(len(shape))]
         space = (*shape, inner)
-        if math.prod(space) > LARGEST_PRODUCT:
-            raise NotNative("large products of matrices, which libraries multiply faster")
 
         def element(at: Position, read: Read) -> str:
             a, b = (_text(v, tuple(at[n] for n in axes), read, dtype) for v, axes in ((x, axes_x), (y, axes_y)))
@@ -558,10 +557,48 @@ class Operators:
             shape, dtype, element, space, combine="sum", kept=tuple(range(len(shape))), order=order
         )
 
+    def _library(self, shape: Shape, dtype: torch.dtype, x: Value, y: Value) -> Value:
+        """The products of matrices by torch's own library."""
+        a, b = self._matrix(x, dtype), self._matrix(y, dtype)
+        operands = ", ".join(f"{{{n}}} + {one.start}, {one.row}, {int(one.turned)}" for n, one in enumerate((a, b)))
+        call = f"product_{{c}}({shape[-2]}, {shape[-1]}, {x.shape[-1]}, {operands}, {{out}});"
+        return self.program.call(shape, dtype, [a.array, b.array], call)
+
+    def _matrix(self, x: Value, dtype: torch.dtype) -> _Matrix:
+        """The matrix where it lies, if the library can read it there, else a copy."""
+        rows, columns = x.shape[-2:]
+        found: list[tuple[Value, Position]] = []
+
+        def read(value: Value, at: Position) -> str:
+            if isinstance(value, Seen):
+                return value.element(at, read)
+            found.append((value, at))
+            return "@"
+
+        at = [Index() if size == 1 else Index.of(f"i{n}", size) for n, size in enumerate(x.shape)]
+        if (
+            x.dtype is dtype
+            and len(x.shape) == 2
+            and read(x, tuple(at)) == "@"
+            and not isinstance(found[0][0], Literal)
+        ):
+            place = offset(found[0][1], found[0][0].shape)
+            down, along = place.factor("i0"), place.factor("i1")
+            start = Index((), place.const).text
+            if down is not None and (along == 1 or columns == 1) and (down >= columns or rows == 1):
+                return _Matrix(found[0][0], start, max(down, columns), False)
+            if along is not None and (down == 1 or rows == 1) and (along >= rows or columns == 1):
+                return _Matrix(found[0][0], start, max(along, rows), True)
+        return _Matrix(self._array(x, dtype), "0", columns, False)
+
     def op_mm(self, shape: Shape, dtype: torch.dtype, x: Value, y: Value) -> Value:
+        if math.prod((*shape, x.shape[-1])) > LARGEST_PRODUCT:
+            return self._library(shape, dtype, x, y)
         return self._product(shape, dtype, x, y, (0, 2), (2, 1))
 
     def op_bmm(self, shape: Shape, dtype: torch.dtype, x: Value, y: Value) -> Value:
+        if math.prod((*shape[1:], x.shape[-1])) > LARGEST_PRODUCT:
+            return self._library(shape, dtype, x, y)
         return self._product(shape, dtype, x, y, (0, 1, 3), (0, 3, 2))
 
     def op_mv(self, shape: Shape, dtype: torch.dtype, x: Value, y: Value) -> Value:
@@ -580,6 +617,16 @@ class Operators:
         return self.elementwise(ELEMENTWISE["add"], shape, dtype, [base, self.op_mm(shape, dtype, x, y)])
 
 
+@dataclass(frozen=True)
+class _Matrix:
+    """A matrix in an array: from `start`, a row, or a column where it is turned, every `row` elements."""
+
+    array: Value
+    start: str
+    row: int
+    turned: bool
+
+
 def known(name: str) -> bool:
     """Whether there is an entry for an operation, of whatever operands."""
     listed = name in ELEMENTWISE or name in COMPARISONS or hasattr(Operators, f"op_{name}")
@@ -587,7 +634,7 @@ def known(name: str) -> bool:
 
 
 LARGEST_PRODUCT = 2_000_000
-"""Multiplications of a product of matrices in plain loops, from which a library is faster, its overhead included."""
+"""Multiplications of two matrices up to which plain loops are as fast as a library, whose calls cost something."""
 
 
 def _strides(reads: Sequence[tuple[Value, Sequence[int]]], space: Shape) -> list[Index]:

@@ -70,6 +70,14 @@ static void solve_##c(long n, long m, const c *t, const c *b, c *x, int upper, i
     } \
     for (long j = 0; j < m; j++) x[i * m + j] /= t[i * n + i]; \
   } \
+} \
+/* C [m, n] = A [m, k] B [k, n]. In a library's matrices columns stand one after another: it computes C' = B' A'. */ \
+void (*library_##c)(const char *, const char *, const int *, const int *, const int *, const c *, const c *, \
+                    const int *, const c *, const int *, const c *, c *, const int *); \
+static void product_##c(int m, int n, int k, const c *a, int row_a, int turned_a, const c *b, int row_b, \
+                        int turned_b, c *out) { \
+  const c one = 1, zero = 0; \
+  library_##c(turned_b ? "T" : "N", turned_a ? "T" : "N", &n, &m, &k, &one, b, &row_b, a, &row_a, &zero, out, &n); \
 }
 MATRICES(float, sqrtf)
 MATRICES(double, sqrt)
