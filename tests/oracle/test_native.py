@@ -48,7 +48,7 @@ def through_c(functions: dict[str, Function], fields: list[Tensor]) -> dict[str,
     first, second = torch.zeros_like(x), torch.zeros_like(x)
     # With beta1 = 0 the first moment is the gradient.
     options = [LeafOptions(len(x), 0.0, 1.0, 0.0, 0.9, 1e-8)]
-    losses = steps(Adam(), options, x, first, second, fields, [], torch.full((1,), 0.01, dtype=torch.float64), None)
+    losses = steps(Adam(), options, 0, x, first, second, fields, [], torch.full((1,), 0.01, dtype=torch.float64), None)
     assert len(losses) == 1
     return dict(zip(functions, first.split(sizes), strict=True))
 

@@ -74,13 +74,16 @@ def no_loops(*arguments: object) -> NoReturn:
     raise NotNative("anything")
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_a_compiled_run_has_the_losses_of_an_eager_one(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("native", "piece"), [(True, block.PIECE), (True, 100), (False, 0)])
+def test_a_compiled_run_has_the_losses_of_an_eager_one(
+    native: bool, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A block and a few steps more, with subsampling, gathers, a learning rate of its own, clipping and decay.
 
     The graph is traced and run as it is; what inductor makes of one is tested below, on a smaller model. The tolerance
     is for the rounding of 113 steps that build on each other.
     """
+    monkeypatch.setattr(block, "PIECE", piece)
     if not native:
         monkeypatch.setattr(block, "native_steps", no_loops)
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
@@ -171,8 +174,11 @@ def test_what_cannot_be_compiled_says_why() -> None:
     assert run.steps == 0
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_a_check_at_run_time_is_made_in_compiled_steps(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("native", "piece"), [(True, block.PIECE), (True, 3), (False, 0)])
+def test_a_check_at_run_time_is_made_in_compiled_steps(
+    native: bool, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block, "PIECE", piece)
     if not native:
         monkeypatch.setattr(block, "native_steps", no_loops)
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -12,13 +13,15 @@ from guidedsl.runtime.engine.evaluate import Eager, rows_of, signature_of, step_
 from guidedsl.runtime.engine.native.block import NativeSteps, native_steps
 from guidedsl.runtime.engine.native.values import NotNative
 from guidedsl.runtime.noise import Noise
-from guidedsl.runtime.optim import Adam, FlatAdam
+from guidedsl.runtime.optim import Adam, FlatAdam, LeafOptions
 
 STEPS = 100
 """Steps of a scan: enough that its call costs nothing beside them."""
 NATIVE_STEPS = 1000
 MOST_NUMBERS = 2**22
-"""Numbers that a block draws beforehand, and iterates that it keeps."""
+"""Numbers that a scan draws beforehand, and iterates that it keeps."""
+PIECE = 2**19
+"""Numbers that C loops take at a time; more are drawn in pieces, each beside the steps of the one before."""
 
 Scan = Callable[..., tuple[Tensor, ...]]
 
@@ -36,11 +39,10 @@ class Blocks:
 
     def takes(self, data: Any, steps: int) -> int:
         """How many of these steps the next block takes; 0 where they are too few for one."""
-        plan = self.eager.plan(data)
-        most = max(1, MOST_NUMBERS // max(1, sum(plan.size(kind) for kind in plan.kinds)))
         if isinstance(self._made(data), NativeSteps):
-            return min(steps, NATIVE_STEPS, most)
-        return min(STEPS, most) if steps >= min(STEPS, most) else 0
+            return min(steps, NATIVE_STEPS)
+        most = min(STEPS, max(1, MOST_NUMBERS // self._numbers(data)))
+        return most if steps >= most else 0
 
     def __call__(self, data: Any, noise: Noise, rates: Sequence[float], iterates: Tensor | None = None) -> Tensor:
         """The losses of a block's steps at these learning rates, [steps].
@@ -50,33 +52,73 @@ class Blocks:
         native steps give them.
         """
         made, store = self._made(data), self.eager.store
-        before = noise.get_state()
-        numbers, rows = self._drawn(data, noise, len(rates))
         leaves = store.trainable()
         names, own = list(leaves), list(leaves.values())
-        fields = list(tensors_of(data).values())
         with torch.no_grad():
             x = torch.cat([leaf.detach().reshape(-1) for leaf in own])
             if isinstance(made, NativeSteps):
                 options = self.adam.leaf_options(store, names, own)
                 first, second = self.adam.flat_moments(names)
-                own_rates = torch.tensor(rates, dtype=torch.float64)
-                stepped = [*numbers, *rows]
-                losses = made(self.adam, options, x, first, second, stepped, fields, own_rates, iterates)
+                losses = self._looped(made, data, noise, rates, options, (x, first, second), iterates)
             else:
+                before = noise.get_state()
+                numbers, rows = self._drawn(data, noise, len(rates))
                 state = self.adam.flatten(store, names, own)
                 carried = [x, state.first, state.second, state.counts]
                 lr = torch.tensor(rates, dtype=torch.float64, device=x.device)
+                fields = list(tensors_of(data).values())
                 x, first, second, _, losses = made(carried, [lr, *numbers, *rows], fields, state)
-                losses = losses if bool(losses.isfinite().all()) else losses[:0]
+                if not bool(losses.isfinite().all()):
+                    losses = losses[:0]
+                    noise.set_state(before)
             if len(losses):
                 for leaf, part in zip(own, x.split([leaf.numel() for leaf in own]), strict=True):
                     leaf.copy_(part.view(leaf.shape))
                 self.adam.unflatten(names, own, first, second, len(losses), rates[len(losses) - 1])
-        if len(losses) < len(rates):
-            noise.set_state(before)
-            self._drawn(data, noise, len(losses))
         return losses
+
+    def _looped(
+        self,
+        made: NativeSteps,
+        data: Any,
+        noise: Noise,
+        rates: Sequence[float],
+        options: Sequence[LeafOptions],
+        state: tuple[Tensor, Tensor, Tensor],
+        iterates: Tensor | None,
+    ) -> Tensor:
+        """The losses of steps as C loops; `state` is the parameters and the moments, which change in place."""
+        fields = list(tensors_of(data).values())
+        own_rates = torch.tensor(rates, dtype=torch.float64)
+        most = max(1, PIECE // self._numbers(data))
+        pieces = [(start, min(start + most, len(rates))) for start in range(0, len(rates), most)]
+        losses: list[Tensor] = []
+        with ThreadPoolExecutor(1) as beside:
+            ahead: Any = None
+            for n, (start, end) in enumerate(pieces):
+                before, numbers, rows = ahead.result() if ahead else self._from(data, noise, end - start)
+                if n + 1 < len(pieces):
+                    ahead = beside.submit(self._from, data, noise, pieces[n + 1][1] - end)
+                after = None if iterates is None else iterates[start:end]
+                stepped = [*numbers, *rows]
+                found = made(self.adam, options, start, *state, stepped, fields, own_rates[start:end], after)
+                losses.append(found)
+                if len(found) < end - start:
+                    if n + 1 < len(pieces):
+                        ahead.result()
+                    noise.set_state(before)
+                    self._drawn(data, noise, len(found))
+                    break
+        return torch.cat(losses)
+
+    def _from(self, data: Any, noise: Noise, steps: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Where the generator is, and the numbers and rows of so many steps."""
+        return noise.get_state(), *self._drawn(data, noise, steps)
+
+    def _numbers(self, data: Any) -> int:
+        """How many numbers a step draws."""
+        plan = self.eager.plan(data)
+        return max(1, sum(plan.size(kind) for kind in plan.kinds))
 
     def _drawn(self, data: Any, noise: Noise, steps: int) -> tuple[list[Tensor], list[Tensor]]:
         """The numbers by kind and the rows of so many steps; a step's rows come first, as in an eager step."""

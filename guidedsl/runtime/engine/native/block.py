@@ -40,6 +40,7 @@ class NativeSteps:
         self,
         adam: Adam,
         leaves: Sequence[LeafOptions],
+        before: int,
         x: Tensor,
         first: Tensor,
         second: Tensor,
@@ -50,12 +51,13 @@ class NativeSteps:
     ) -> Tensor:
         """The losses, [steps taken]: all, or those before a loss or a gradient that is not finite.
 
+        `leaves` tell Adam's steps up to a block, of which this call comes after `before` of its steps.
         `x` and both moments [n] are changed in place, by that many steps. `stepped` are the numbers and rows of each
         step, `rates` [steps] the learning rates; `iterates` [steps, n] takes the parameters after each.
         """
         given = [*stepped, *self.constants, *self.preparation(fields)]
         pointers = (ctypes.c_void_p * len(given))(*(tensor.data_ptr() for tensor in given))
-        segments = _segments(leaves)
+        segments = _segments(leaves, before)
         flat = (ctypes.c_double * (6 * len(segments)))(*(number for segment in segments for number in segment))
         losses = torch.empty(len(rates), dtype=torch.float64)
         gradient = torch.empty_like(x)
@@ -74,13 +76,13 @@ class NativeSteps:
         return losses[:taken]
 
 
-def _segments(leaves: Sequence[LeafOptions]) -> list[tuple[float, ...]]:
-    """Where leaves of equal options end, and those options."""
+def _segments(leaves: Sequence[LeafOptions], before: int) -> list[tuple[float, ...]]:
+    """Where leaves of equal options end, and those options after so many steps more."""
     found: list[tuple[float, ...]] = []
     end = 0
     for leaf in leaves:
         end += leaf.size
-        own = tuple(leaf[1:])
+        own = (leaf[1] + before, *leaf[2:])
         if found and found[-1][1:] == own:
             found.pop()
         found.append((float(end), *own))

@@ -15,6 +15,7 @@ from pathlib import Path
 from guidedsl.runtime.engine.native.values import NotNative
 
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-shared", "-fPIC")
+WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
 LONG = 2000
 """Lines from which more optimisation takes longer than it saves."""
 
@@ -57,7 +58,7 @@ def built(source: str) -> ctypes.CDLL:
 
     It is kept under the hash of the text, the compiler and the processor, in a folder of the user's own.
     """
-    flags = FLAGS if source.count("\n") < LONG else ("-O1", *FLAGS[1:])
+    flags = (*FLAGS, *WIDE) if source.count("\n") < LONG else ("-O1", *FLAGS[1:])
     key = hashlib.sha256("\0".join([source, *flags, _machine()]).encode()).hexdigest()
     path = folder() / f"{key[:40]}.so"
     if not _own(path):

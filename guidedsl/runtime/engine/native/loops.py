@@ -58,6 +58,24 @@ def _straight(statement: Statement) -> bool:
     return not statement.combine or prod(statement.space) == 1
 
 
+def _whole(value: Value) -> Statement | None:
+    """The statement whose array has a value's elements in their order, and no others."""
+    found: list[tuple[Value, Position]] = []
+
+    def read(value: Value, at: Position) -> str:
+        if isinstance(value, Seen):
+            return value.element(at, read)
+        found.append((value, at))
+        return "@"
+
+    at = _variables(value.shape)
+    if value.numel == 1 or read(value, at) != "@":
+        return None
+    base, there = found[0]
+    same = base.numel == value.numel and offset(there, base.shape) == offset(at, value.shape)
+    return base if same and isinstance(base, Statement) else None
+
+
 def _alone(statement: Statement) -> bool:
     """Whether it shares its loops with no other."""
     return not isinstance(statement, Computed) or bool(statement.order)
@@ -88,14 +106,16 @@ class Loops:
 
     def __init__(self, program: Program, outputs: list[tuple[Value, str]]) -> None:
         self.targets: dict[int, str] = {}
-        ends = []
+        ends: list[Statement] = []
         for value, target in outputs:
-            end = program.compute(value.shape, value.dtype, lambda at, read, value=value: read(value, at))  # type: ignore[misc]
+            end = _whole(value)
+            if end is None or end.number in self.targets:
+                end = program.compute(value.shape, value.dtype, lambda at, read, value=value: read(value, at))  # type: ignore[misc]
             self.targets[end.number] = target
             ends.append(end)
         self._accesses: dict[int, list[Access]] = {}
         self.statements = self._needed(program, ends)
-        self._uses = [0] * len(program.statements)
+        self._uses = [int(number in self.targets) for number in range(len(program.statements))]
         for statement in self.statements:
             for access in self._accesses[statement.number]:
                 self._uses[access.value.number] += 1
@@ -105,7 +125,7 @@ class Loops:
 
     # What reads what
 
-    def _needed(self, program: Program, ends: list[Computed]) -> list[Statement]:
+    def _needed(self, program: Program, ends: list[Statement]) -> list[Statement]:
         waiting: list[Statement] = list(ends)
         while waiting:
             statement = waiting.pop()

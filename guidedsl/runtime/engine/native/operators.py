@@ -22,6 +22,7 @@ class Operators:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self._exponents: dict[Value, Value] = {}
 
     def __call__(self, name: str, shape: Shape, dtype: torch.dtype, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """The result of an operation, a value or a list of them, the first of this shape and type.
@@ -32,6 +33,12 @@ class Operators:
             args = [args[0], self.elementwise(ELEMENTWISE["mul"], _shape(args[1]), dtype, [args[1], kwargs["alpha"]])]
         if name in WHOLE and not dtype.is_floating_point:
             return self.elementwise(WHOLE[name], shape, dtype, args)
+        if name == "log" and args[0] in self._exponents:
+            return self._exponents[args[0]]
+        if name == "exp" and args[0].dtype is dtype:
+            found = self.elementwise(ELEMENTWISE[name], shape, dtype, args)
+            self._exponents[found] = args[0]
+            return found
         if name in ELEMENTWISE and not kwargs.get("rounding_mode"):
             if not dtype.is_floating_point and "{f}" in ELEMENTWISE[name]:
                 raise NotNative(f"{name} of whole numbers")
