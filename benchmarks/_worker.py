@@ -6,6 +6,7 @@ Reads lines from stdin: a number of steps, or `loss`, or nothing to end. Writes 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 STARTED = time.perf_counter()
+DEVICE = os.environ.get("BENCH_DEVICE", "cpu")
 
 sys.path.insert(0, str(Path(__file__).parent))
 Block = Callable[[int], None]
@@ -25,24 +27,35 @@ def rate(work: Any) -> float:
     return float(getattr(work, "RATE", 0.01))
 
 
-def ours(work: Any, engine: str) -> tuple[Block, Callable[[], float]]:
+def torch_at_work() -> Any:
     import torch
 
-    import guidedsl
-    from guidedsl.modules import load_source
-    from guidedsl.source import Source
-
     torch.set_num_threads(2)
-    module = load_source(Source("bench.guide", work.SPEC), "bench_guide")
-    data = getattr(module, work.MODEL).data(**work.fields(), dtype=torch.float32)
-    svi = guidedsl.SVI(
-        getattr(module, work.MODEL),
-        getattr(module, work.GUIDE),
-        guidedsl.optim.Adam(lr=rate(work)),
-        store=guidedsl.ParamStore(),
-        seed=0,
-        engine=engine,  # type: ignore[arg-type]
-    )
+    if DEVICE != "cpu":
+        torch.set_default_device(DEVICE)
+    return torch
+
+
+def waited() -> None:
+    """Returns when the device is done."""
+    if DEVICE != "cpu":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def ours(work: Any, engine: str) -> tuple[Block, Callable[[], float]]:
+    """The module that `guidedsl build` wrote, imported as a user would."""
+    torch = torch_at_work()
+    sys.path.insert(0, os.environ["BENCH_MODULES"])
+    import bench_guide as module
+
+    import guidedsl
+
+    model, guide = getattr(module, work.MODEL), getattr(module, work.GUIDE)
+    data = model.data(**work.fields(), dtype=torch.float32, device=DEVICE)
+    optim = guidedsl.optim.Adam(lr=rate(work))
+    svi = guidedsl.SVI(model, guide, optim, store=guidedsl.ParamStore(), seed=0, engine=engine)  # type: ignore[arg-type]
 
     def block(steps: int) -> None:
         svi.run(data, steps)
@@ -51,13 +64,12 @@ def ours(work: Any, engine: str) -> tuple[Block, Callable[[], float]]:
 
 
 def pyro(work: Any) -> tuple[Block, Callable[[], float]]:
+    torch = torch_at_work()
     import pyro as library
-    import torch
     from pyro.infer import SVI, Trace_ELBO
     from pyro.optim import Adam
 
-    torch.set_num_threads(2)
-    data = {k: torch.as_tensor(v) for k, v in work.fields().items() if hasattr(v, "shape")}
+    data = {k: torch.as_tensor(v, device=DEVICE) for k, v in work.fields().items() if hasattr(v, "shape")}
     model, guide = work.pyro_pair(data)
     library.enable_validation(False)
     library.set_rng_seed(0)
@@ -71,11 +83,10 @@ def pyro(work: Any) -> tuple[Block, Callable[[], float]]:
 
 
 def lean(work: Any) -> tuple[Block, Callable[[], float]]:
-    import torch
-
-    torch.set_num_threads(2)
+    torch = torch_at_work()
     torch.manual_seed(0)
-    leaves, loss = work.lean_loss({k: torch.as_tensor(v) for k, v in work.fields().items() if hasattr(v, "shape")})
+    data = {k: torch.as_tensor(v, device=DEVICE) for k, v in work.fields().items() if hasattr(v, "shape")}
+    leaves, loss = work.lean_loss(data)
     optim = torch.optim.Adam(leaves, lr=rate(work), fused=True)
 
     def block(steps: int) -> None:
@@ -111,12 +122,20 @@ def numpyro(work: Any, scan: bool) -> tuple[Block, Callable[[], float]]:
             state[0], loss = update(state[0])
         loss.block_until_ready()
 
-    return (scanned if scan else looped), lambda: float(svi.evaluate(state[0]))
+    evaluate = jax.jit(svi.evaluate)
+    drawn = [0]
+
+    def loss() -> float:
+        drawn[0] += 1
+        return float(evaluate(state[0]._replace(rng_key=jax.random.PRNGKey(drawn[0]))))
+
+    return (scanned if scan else looped), loss
 
 
 TOOLS: dict[str, Callable[[Any], tuple[Block, Callable[[], float]]]] = {
     "guidedsl eager": lambda work: ours(work, "eager"),
     "guidedsl compiled": lambda work: ours(work, "compiled"),
+    "guidedsl again": lambda work: ours(work, "compiled"),
     "Pyro": pyro,
     "PyTorch by hand": lean,
     "NumPyro update": lambda work: numpyro(work, scan=False),
@@ -124,21 +143,33 @@ TOOLS: dict[str, Callable[[Any], tuple[Block, Callable[[], float]]]] = {
 }
 
 
+def timed(block: Block, steps: int) -> float:
+    began = time.perf_counter()
+    block(steps)
+    waited()
+    return time.perf_counter() - began
+
+
+def estimate(loss: Callable[[], float]) -> dict[str, float]:
+    """The mean of a hundred estimates, and its standard error."""
+    losses = [loss() for _ in range(100)]
+    mean = sum(losses) / len(losses)
+    variance = sum((one - mean) ** 2 for one in losses) / (len(losses) - 1)
+    return {"loss": mean, "error": (variance / len(losses)) ** 0.5}
+
+
 def main() -> None:
     tool, work = sys.argv[1], import_module(f"works.{sys.argv[2]}")
     block, loss = TOOLS[tool](work)
-    first = int(sys.argv[3])
-    block(first)
+    block(int(sys.argv[3]))
+    waited()
     print(json.dumps({"seconds": time.perf_counter() - STARTED}), flush=True)
     for line in sys.stdin:
         if line.strip() == "loss":
-            mean = sum(loss() for _ in range(100)) / 100
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(json.dumps({"loss": mean, "megabytes": memory}), flush=True)
+            print(json.dumps({**estimate(loss), "megabytes": memory}), flush=True)
         elif line.strip():
-            began = time.perf_counter()
-            block(int(line))
-            print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)
+            print(json.dumps({"seconds": timed(block, int(line))}), flush=True)
 
 
 if __name__ == "__main__":

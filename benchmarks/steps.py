@@ -1,14 +1,19 @@
-"""A step of SVI, in every tool at hand: steady state, a cold start, memory, and the loss that all must agree on.
+"""A step of SVI, in every tool at hand: steady state, wall time from a cold process, memory, and the loss.
 
 Tools take turns, block by block, each in a process of its own. For each work and tool:
 
 - a step: the median over blocks, microseconds;
-- start: seconds from a cold process to the end of its first block, compilation included;
-- to 1,000, 10,000 and 100,000 steps: start plus steps at the median (computed, not run);
+- start: seconds from a cold process to the end of its first hundred steps, compilation included;
+- to 1,000 steps: run, in hundreds, where that takes less than half a minute, and else from the median;
+- to 10,000 and 100,000 steps: from there on at the median;
 - memory: the largest resident size of the process;
-- loss: the mean of 100 estimates at the end, the same for all within its noise, or the row is marked.
+- loss: the mean of 100 estimates after 1,000 steps, with the same starting values and learning rate everywhere. Tools
+  whose loss is another than the others' end the run with an error.
+
+Ours imports a built module, and compiles into an empty cache; "again" is a second process that finds it filled.
 
     python benchmarks/steps.py [--works eight_schools ...] [--tools "guidedsl eager" Pyro ...] [--rounds 7]
+                               [--device cuda]
 
 NumPyro is a peer where it can be imported: pip install "guidedsl[bench]".
 """
@@ -21,12 +26,18 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from guidedsl.pipeline import compile_source
+from guidedsl.source import Source
+
 HERE = Path(__file__).parent
-TOOLS = ("guidedsl eager", "guidedsl compiled", "Pyro", "PyTorch by hand", "NumPyro update", "NumPyro scan")
+OURS, AGAIN = "guidedsl compiled", "guidedsl again"
+TOOLS = ("guidedsl eager", OURS, AGAIN, "Pyro", "PyTorch by hand", "NumPyro update", "NumPyro scan")
 WORKS = {
     "eight_schools": ("eight_schools", {}),
     "logistic": ("logistic", {}),
@@ -40,6 +51,8 @@ WORKS = {
 }
 SECONDS = 0.5
 """About how long a block takes."""
+LONGEST = 30.0
+"""Seconds that a tool gets for its first thousand steps."""
 
 
 @dataclass
@@ -49,8 +62,10 @@ class Run:
     tool: str
     process: subprocess.Popen[str]
     start: float = 0.0
+    thousand: float | None = None
     steps: int = 1
     times: list[float] = field(default_factory=list)
+    end: dict[str, float] = field(default_factory=dict)
 
     def ask(self, line: str) -> dict[str, float]:
         assert self.process.stdin is not None
@@ -70,55 +85,97 @@ class Run:
         """Microseconds a step over one block."""
         return self.ask(str(self.steps))["seconds"] / self.steps * 1e6
 
+    @property
+    def step(self) -> float:
+        """Microseconds."""
+        return statistics.median(self.times)
 
-def started(tool: str, module: str, variables: dict[str, str], first: int) -> Run:
-    """A tool that has done its first block."""
-    command = [sys.executable, str(HERE / "_worker.py"), tool, module, str(first)]
+    def to(self, steps: float) -> float:
+        """Seconds from a cold process to so many steps."""
+        if self.thousand is None:
+            return self.start + (steps - 100) * self.step / 1e6
+        return self.thousand + (steps - 1000) * self.step / 1e6
+
+    @property
+    def figures(self) -> list[float]:
+        return [self.step, self.start, self.to(1e3), self.to(1e4), self.to(1e5), self.end["megabytes"]]
+
+
+def started(tool: str, module: str, variables: dict[str, str]) -> Run:
+    """A tool that has done its first thousand steps, or as many as there is time for."""
+    command = [sys.executable, str(HERE / "_worker.py"), tool, module, "100"]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **variables}
     )
     run = Run(tool, process)
     run.start = run.answer()["seconds"]
+    run.steps = 100
+    spent, last = run.start, 0.0
+    for _ in range(9):
+        if spent + last > LONGEST:
+            break
+        last = run.ask("100")["seconds"]
+        spent += last
+    else:
+        run.thousand = spent
+        run.end = run.ask("loss")
+    once = last / 100 or run.ask("5")["seconds"] / 5
+    run.steps = max(5, min(5000, int(SECONDS / once)))
     return run
 
 
-def measured(work: str, tools: list[str], rounds: int) -> list[tuple[str, float, float, float, float]]:
-    """Tool, microseconds a step, seconds to start, loss and megabytes, for one work."""
+def measured(work: str, tools: list[str], rounds: int, device: str) -> list[Run]:
+    """The tools that have the work, timed."""
     module, variables = WORKS[work]
     runs = []
-    by_hand = "lean_loss" in (HERE / "works" / f"{module}.py").read_text(encoding="utf-8")
-    for tool in (tool for tool in tools if by_hand or tool != "PyTorch by hand"):
-        run = started(tool, module, variables, first=100)
-        for _ in range(2):
+    with tempfile.TemporaryDirectory() as folder:
+        source = Source("bench.guide", import_module(f"works.{module}").SPEC)
+        Path(folder, "bench_guide.py").write_text(compile_source(source).python, encoding="utf-8")
+        given = {**variables, "BENCH_MODULES": folder, "GUIDEDSL_CACHE": f"{folder}/cache", "BENCH_DEVICE": device}
+        for tool in tools:
+            run = started(tool, module, given)
             run.block()  # a scan compiles once for each number of steps
-            once = run.block()
-            run.steps = max(5, min(5000, int(SECONDS / once * 1e6)))
-        run.block()
-        runs.append(run)
-    for _ in range(rounds):
+            runs.append(run)
+        for _ in range(rounds):
+            for run in runs:
+                run.times.append(run.block())
         for run in runs:
-            run.times.append(run.block())
-    rows = []
-    for run in runs:
-        end = run.ask("loss")
-        rows.append((run.tool, statistics.median(run.times), run.start, end["loss"], end["megabytes"]))
-        run.process.stdin.close()  # type: ignore[union-attr]
-        run.process.wait()
-    return rows
+            run.end = {**run.ask("loss"), **({"loss": run.end["loss"], "error": run.end["error"]} if run.end else {})}
+            run.process.stdin.close()  # type: ignore[union-attr]
+            run.process.wait()
+    return runs
 
 
-def show(work: str, rows: list[tuple[str, float, float, float, float]]) -> None:
-    peers = [row for row in rows if not row[0].startswith("guidedsl")]
-    best = min((step for _, step, *_ in peers), default=None)
+def apart(work: str, runs: list[Run]) -> list[str]:
+    """The tools whose loss after 1,000 steps is not that of the others."""
+    tolerance = float(getattr(import_module(f"works.{WORKS[work][0]}"), "TOLERANCE", 0.01))
+    ran = [run for run in runs if run.thousand is not None]
+    middle = statistics.median(run.end["loss"] for run in ran) if ran else 0.0
+    return [
+        run.tool
+        for run in ran
+        if abs(run.end["loss"] - middle) > 5 * max(other.end["error"] for other in ran) + tolerance * abs(middle)
+    ]
+
+
+def show(work: str, runs: list[Run]) -> dict[str, list[float]]:
+    """Prints a work's table, and returns the ratios of the best peer's figures to ours."""
     print(f"\n{work}")
-    print(
-        f"{'':<20}{'µs a step':>11}{'best peer / it':>16}{'start s':>9}"
-        f"{'1e3 s':>8}{'1e4 s':>8}{'1e5 s':>8}{'MB':>7}{'loss':>12}"
-    )
-    for tool, step, start, loss, memory in rows:
-        ratio = f"{best / step:.2f}" if best is not None and tool.startswith("guidedsl") else ""
-        ends = "".join(f"{start + step * n / 1e6:>8.1f}" for n in (1e3, 1e4, 1e5))
-        print(f"{tool:<20}{step:>11.1f}{ratio:>16}{start:>9.1f}{ends}{memory:>7.0f}{loss:>12.2f}", flush=True)
+    print(f"{'':<20}{'µs a step':>11}{'start s':>9}{'1e3 s':>8}{'1e4 s':>8}{'1e5 s':>8}{'MB':>7}{'loss':>12}")
+    for run in runs:
+        step, start, *ends, memory = run.figures
+        loss = f"{run.end['loss']:>12.2f}" if run.thousand is not None else f"{'':>12}"
+        print(f"{run.tool:<20}{step:>11.1f}{start:>9.1f}{''.join(f'{end:>8.1f}' for end in ends)}{memory:>7.0f}{loss}")
+    peers = [run.figures for run in runs if not run.tool.startswith("guidedsl")]
+    ratios = {}
+    for run in runs:
+        if peers and run.tool.startswith("guidedsl"):
+            ratios[run.tool] = [min(peer) / own for *peer, own in zip(*peers, run.figures, strict=True)]
+            step, start, *ends, memory = (f"{ratio:.2f}" for ratio in ratios[run.tool])
+            line = f"{step:>11}{start:>9}{''.join(f'{end:>8}' for end in ends)}{memory:>7}"
+            print(f"{'peer / ' + run.tool.removeprefix('guidedsl '):<20}{line}")
+    sys.stdout.flush()
+    return ratios
 
 
 def main() -> int:
@@ -126,11 +183,21 @@ def main() -> int:
     parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS))
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    sys.path.insert(0, str(HERE))
     tools = [tool for tool in options.tools if not tool.startswith("NumPyro") or find_spec("numpyro") is not None]
+    wrong, behind = [], []
     for work in options.works:
-        show(work, measured(work, tools, options.rounds))
-    return 0
+        runs = measured(work, tools, options.rounds, options.device)
+        wrong += [f"{work}: {tool}" for tool in apart(work, runs)]
+        names = ("a step", "the start", "1,000 steps", "10,000 steps", "100,000 steps", "memory")
+        for ratio, name in zip(show(work, runs).get(OURS, []), names, strict=False):
+            behind += [f"{work}, {name}: {ratio:.2f}"] if ratio < 1 else []
+    print("\nnot ahead: " + ("; ".join(behind) or "nowhere"))
+    if wrong:
+        print(f"another loss: {'; '.join(wrong)}")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

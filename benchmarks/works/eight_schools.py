@@ -104,7 +104,7 @@ def lean_loss(data: dict[str, Any]) -> tuple[list[Any], Any]:
     flat = torch.tensor([0.0, 0.0] + [0.0] * 8 + [0.0, math.log(0.5)] + [0.0] * 8, requires_grad=True)
     y, sigma = data["y"], data["sigma"]
     at_data = torch.log(sigma).sum() + 4 * math.log(2 * math.pi)
-    rest = math.log(2 * 5 / math.pi) - math.log(5) - 0.5 * math.log(2 * math.pi) - 4 * math.log(2 * math.pi)
+    rest = math.log(2 / (5 * math.pi)) - math.log(5) - 0.5 * math.log(2 * math.pi) - 4 * math.log(2 * math.pi)
 
     def loss() -> Any:
         noise = torch.randn(10)

@@ -111,3 +111,33 @@ def numpyro_pair(data: dict[str, Any], batch: int | None = BATCH) -> tuple[Any, 
             numpyro.sample("a", dist.Normal(a_loc, a_scale))
 
     return model, guide
+
+
+def lean_loss(data: dict[str, Any], batch: int | None = BATCH) -> tuple[list[Any], Any]:
+    import math
+
+    import torch
+    import torch.nn.functional as F
+
+    latents = 1 + PREDICTORS + GROUPS
+    flat = torch.cat([torch.zeros(latents), torch.full((latents,), math.log(0.1))]).requires_grad_()
+    scale = 1.0 if batch is None else ROWS / batch
+    constants = 0.5 * math.log(2 / math.pi) - 0.5 * (PREDICTORS + GROUPS) * math.log(2 * math.pi)
+
+    def loss() -> Any:
+        noise = torch.randn(latents)
+        loc, log_scale = flat[:latents], flat[latents:]
+        z = loc + log_scale.exp() * noise
+        log_tau, beta, a = z[0], z[1 : 1 + PREDICTORS], z[1 + PREDICTORS :]
+        tau = log_tau.exp()
+        x, g, y = data["x"], data["g"], data["y"]
+        if batch is not None:
+            rows = torch.randperm(ROWS)[:batch]
+            x, g, y = x[rows], g[rows], y[rows]
+        logits = torch.addmv(a[g], x, beta)
+        log_q = -(log_scale + 0.5 * noise * noise).sum() - 0.5 * latents * math.log(2 * math.pi) - log_tau
+        log_p = constants - 0.5 * tau * tau - 0.5 * (beta * beta).sum()
+        log_p = log_p - 0.5 * (a / tau).square().sum() - GROUPS * log_tau
+        return log_q - log_p + scale * F.binary_cross_entropy_with_logits(logits, y, reduction="sum")
+
+    return [flat], loss

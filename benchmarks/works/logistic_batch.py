@@ -17,3 +17,7 @@ def pyro_pair(data: dict[str, Any]) -> tuple[Any, Any]:
 
 def numpyro_pair(data: dict[str, Any]) -> tuple[Any, Any]:
     return full.numpyro_pair(data, BATCH)
+
+
+def lean_loss(data: dict[str, Any]) -> tuple[list[Any], Any]:
+    return full.lean_loss(data, BATCH)

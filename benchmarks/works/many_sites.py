@@ -62,3 +62,21 @@ def numpyro_pair(data: dict[str, Any]) -> tuple[Any, Any]:
             numpyro.sample(f"z{n}", dist.Normal(loc, scale))
 
     return model, guide
+
+
+def lean_loss(data: dict[str, Any]) -> tuple[list[Any], Any]:
+    import math
+
+    import torch
+
+    flat = torch.cat([torch.zeros(SITES), torch.full((SITES,), math.log(0.1))]).requires_grad_()
+    first = torch.ones(1)
+
+    def loss() -> Any:
+        noise = torch.randn(SITES)
+        loc, log_scale = flat[:SITES], flat[SITES:]
+        z = loc + log_scale.exp() * noise
+        log_q = -(log_scale + 0.5 * noise * noise).sum()
+        return log_q + 0.5 * (z - torch.cat([first, z[:-1]])).square().sum()
+
+    return [flat], loss

@@ -40,7 +40,7 @@ FLOW_PARTICLES = 16
 MOST_SKIPPED_IN_A_ROW = 20
 BLOCK = 100
 """Steps that compiled loops take in one call; calls end at multiples of it in a window, resumed or not."""
-WORTH_COMPILING = 2000
+WORTH_COMPILING = 500
 """Given steps from which the seconds of compilation are won back."""
 
 

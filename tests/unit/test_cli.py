@@ -756,7 +756,7 @@ def fiftieth(fit):
     return step(fit)
 
 StochasticFit._step = fiftieth
-sys.exit(main(["fit", "good.guide", "--guide", "A", "--data", "data.json", "--steps", "1000", "--out", "kept"]))
+sys.exit(main(["fit", "good.guide", "--guide", "A", "--data", "data.json", "--steps", "400", "--out", "kept"]))
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
 from guidedsl.runtime.engine.native.index import Shape
 from guidedsl.runtime.engine.native.operators import known
@@ -104,7 +104,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording()
         self.results: Any = WeakTensorKeyDictionary()
-        self._alive: Any = WeakTensorKeyDictionary()
+        self._on_storage: dict[int, list[TensorWeakRef]] = {}
         self._constants: set[int] = set()
 
     @classmethod
@@ -130,7 +130,7 @@ class _Recorder(TorchDispatchMode):
             given[0][0] = changed.clone()
         out = function(*args, **kwargs)
         for tensor in tensors_in([out]):
-            self._alive[tensor] = None
+            self._on_storage.setdefault(_storage(tensor), []).append(TensorWeakRef(tensor))
         if not operands or name in _BY_SHAPE:
             return out
         if name in _PASSED_ON and out.dtype is args[0].dtype:
@@ -165,7 +165,8 @@ class _Recorder(TorchDispatchMode):
     def _check_change(self, changed: Tensor, name: str) -> None:
         """A tensor may be changed in place where nobody reads the old numbers later."""
         storage = _storage(changed)
-        shared = any(other is not changed and _storage(other) == storage for other in self._alive)
+        others = [other() for other in self._on_storage.get(storage, ())]
+        shared = any(one is not None and one is not changed and _storage(one) == storage for one in others)
         if shared or (changed not in self.results and storage in self._constants):
             raise NotNative(f"the operation {name} in place, whose operand is read later")
 
