@@ -34,7 +34,8 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	@set -e; for script in benchmarks/[!_]*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+	@status=0; for script in benchmarks/[!_]*.py; do \
+		echo "$$script"; $(BIN)/python "$$script" || status=1; done; exit $$status
 
 posteriors: $(INSTALLED)
 	$(BIN)/python examples/posteriors/compare.py --seeds $(SEEDS)

@@ -23,10 +23,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -52,7 +54,9 @@ WORKS = {
 SECONDS = 0.5
 """About how long a block takes."""
 LONGEST = 30.0
-"""Seconds that a tool gets for its first thousand steps."""
+"""Seconds that a tool gets for its first thousand steps, of which the first hundred may take longer."""
+GIVEN_UP = 120.0
+"""Seconds after which a tool that has not got so far is given up."""
 
 
 @dataclass
@@ -101,13 +105,28 @@ class Run:
         return [self.step, self.start, self.to(1e3), self.to(1e4), self.to(1e5), self.end["megabytes"]]
 
 
-def started(tool: str, module: str, variables: dict[str, str]) -> Run:
-    """A tool that has done its first thousand steps, or as many as there is time for."""
+def started(tool: str, module: str, variables: dict[str, str]) -> Run | None:
+    """A tool that has done its first thousand steps, or as many as there is time for. None if it is given up."""
     command = [sys.executable, str(HERE / "_worker.py"), tool, module, "100"]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **variables}
     )
     run = Run(tool, process)
+    limit = threading.Timer(GIVEN_UP, process.kill)
+    limit.start()
+    try:
+        return begun(run)
+    except RuntimeError:
+        if process.returncode != -signal.SIGKILL:
+            raise
+        print(f"{run.tool}: given up after {GIVEN_UP:.0f} s", flush=True)
+        return None
+    finally:
+        limit.cancel()
+
+
+def begun(run: Run) -> Run:
+    """The same tool after its first thousand steps, and a block of the length that all others have."""
     run.start = run.answer()["seconds"]
     run.steps = 100
     spent, last = run.start, 0.0
@@ -121,6 +140,7 @@ def started(tool: str, module: str, variables: dict[str, str]) -> Run:
         run.end = run.ask("loss")
     once = last / 100 or run.ask("5")["seconds"] / 5
     run.steps = max(5, min(5000, int(SECONDS / once)))
+    run.block()  # a scan compiles once for each number of steps
     return run
 
 
@@ -134,8 +154,8 @@ def measured(work: str, tools: list[str], rounds: int, device: str) -> list[Run]
         given = {**variables, "BENCH_MODULES": folder, "GUIDEDSL_CACHE": f"{folder}/cache", "BENCH_DEVICE": device}
         for tool in tools:
             run = started(tool, module, given)
-            run.block()  # a scan compiles once for each number of steps
-            runs.append(run)
+            if run is not None:
+                runs.append(run)
         for _ in range(rounds):
             for run in runs:
                 run.times.append(run.block())

@@ -62,7 +62,7 @@ class Blocks:
                 losses = self._looped(made, data, noise, rates, options, (x, first, second), iterates)
             else:
                 before = noise.get_state()
-                numbers, rows = self._drawn(data, noise, len(rates))
+                numbers, rows = self._drawn(data, noise, len(rates), self._room(data, noise, len(rates)))
                 state = self.adam.flatten(store, names, own)
                 carried = [x, state.first, state.second, state.counts]
                 lr = torch.tensor(rates, dtype=torch.float64, device=x.device)
@@ -92,13 +92,14 @@ class Blocks:
         own_rates = torch.tensor(rates, dtype=torch.float64)
         most = max(1, PIECE // self._numbers(data))
         pieces = [(start, min(start + most, len(rates))) for start in range(0, len(rates), most)]
+        rooms = [self._room(data, noise, end - start) for start, end in pieces[:2]]
         losses: list[Tensor] = []
         with ThreadPoolExecutor(1) as beside:
             ahead: Any = None
             for n, (start, end) in enumerate(pieces):
-                before, numbers, rows = ahead.result() if ahead else self._from(data, noise, end - start)
+                before, numbers, rows = ahead.result() if ahead else self._from(data, noise, end - start, rooms[0])
                 if n + 1 < len(pieces):
-                    ahead = beside.submit(self._from, data, noise, pieces[n + 1][1] - end)
+                    ahead = beside.submit(self._from, data, noise, pieces[n + 1][1] - end, rooms[(n + 1) % 2])
                 after = None if iterates is None else iterates[start:end]
                 stepped = [*numbers, *rows]
                 found = made(self.adam, options, start, *state, stepped, fields, own_rates[start:end], after)
@@ -107,30 +108,36 @@ class Blocks:
                     if n + 1 < len(pieces):
                         ahead.result()
                     noise.set_state(before)
-                    self._drawn(data, noise, len(found))
+                    self._drawn(data, noise, len(found), rooms[0])
                     break
         return torch.cat(losses)
 
-    def _from(self, data: Any, noise: Noise, steps: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def _from(
+        self, data: Any, noise: Noise, steps: int, room: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Where the generator is, and the numbers and rows of so many steps."""
-        return noise.get_state(), *self._drawn(data, noise, steps)
+        return noise.get_state(), *self._drawn(data, noise, steps, room)
+
+    def _room(self, data: Any, noise: Noise, steps: int) -> list[Tensor]:
+        """Where the numbers of so many steps are drawn to, by kind."""
+        plan = self.eager.plan(data)
+        return [torch.empty(steps, plan.size(kind), dtype=noise.dtype, device=noise.device) for kind in plan.kinds]
 
     def _numbers(self, data: Any) -> int:
         """How many numbers a step draws."""
         plan = self.eager.plan(data)
         return max(1, sum(plan.size(kind) for kind in plan.kinds))
 
-    def _drawn(self, data: Any, noise: Noise, steps: int) -> tuple[list[Tensor], list[Tensor]]:
+    def _drawn(self, data: Any, noise: Noise, steps: int, room: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """The numbers by kind and the rows of so many steps; a step's rows come first, as in an eager step."""
-        plan = self.eager.plan(data)
-        numbers = [torch.empty(steps, plan.size(kind), dtype=noise.dtype, device=noise.device) for kind in plan.kinds]
-        places = [(kind, room.unbind()) for kind, room in zip(plan.kinds, numbers, strict=True)]
+        numbers = [one[:steps] for one in room]
+        places = [(kind, one.unbind()) for kind, one in zip(self.eager.plan(data).kinds, numbers, strict=True)]
         picked: list[list[Tensor]] = []
         for step in range(steps):
             if data.batches.rows:
                 picked.append(rows_of(data, noise))
-            for kind, room in places:
-                noise.fill(kind, room[step])
+            for kind, one in places:
+                noise.fill(kind, one[step])
         return numbers, [torch.stack(column) for column in zip(*picked, strict=True)]
 
     def _made(self, data: Any) -> NativeSteps | Scan:

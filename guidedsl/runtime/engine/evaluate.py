@@ -129,8 +129,9 @@ def step_of(eager: Eager, data: Any) -> Graph:
 
 
 def signature_of(data: Any) -> tuple[object, ...]:
-    """What of the data a plan and a graph are made for."""
-    return tuple((name, tensor.shape, tensor.dtype) for name, tensor in tensors_of(data).items())
+    """What of the data a plan and a graph are made for: the numbers of its tensors may change, its sizes may not."""
+    sizes = tuple((name, value) for name, value in vars(data).items() if isinstance(value, int))
+    return *sizes, *((name, tensor.shape, tensor.dtype) for name, tensor in tensors_of(data).items())
 
 
 def tensors_of(data: Any) -> dict[str, Tensor]:

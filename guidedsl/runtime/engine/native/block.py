@@ -33,6 +33,7 @@ class NativeSteps:
     text: str
     function: Any
     room: Tensor
+    gradient: Tensor
     constants: list[Tensor]
     preparation: Preparation
 
@@ -60,10 +61,9 @@ class NativeSteps:
         segments = _segments(leaves, before)
         flat = (ctypes.c_double * (6 * len(segments)))(*(number for segment in segments for number in segment))
         losses = torch.empty(len(rates), dtype=torch.float64)
-        gradient = torch.empty_like(x)
         taken: int = self.function(
             ctypes.c_long(len(rates)),
-            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, first, second, gradient, rates)),
+            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, first, second, self.gradient, rates)),
             ctypes.c_double(adam.clip_value or 0.0),
             ctypes.c_double(adam.clip_norm or 0.0),
             ctypes.c_long(len(segments)),
@@ -131,7 +131,8 @@ def native_steps(
     function.restype = ctypes.c_long
     scratch = torch.empty(max(room, 64), dtype=torch.uint8)
     preparation = Preparation(recording, list(lowered.prepared.values()))
-    return NativeSteps(text, function, scratch, list(lowered.constants.values()), preparation)
+    gradient = torch.empty(size, dtype=dtype)
+    return NativeSteps(text, function, scratch, gradient, list(lowered.constants.values()), preparation)
 
 
 @functools.cache
