@@ -176,7 +176,7 @@ class Adam:
             self._first[name] = torch.zeros_like(leaf, requires_grad=False)
             self._second[name] = torch.zeros_like(leaf, requires_grad=False)
             self._steps[name] = 0
-        else:
+        elif (first.device, first.dtype) != (leaf.device, leaf.dtype):
             self._first[name] = first.to(leaf.device, leaf.dtype)
             self._second[name] = self._second[name].to(leaf.device, leaf.dtype)
 
