@@ -71,6 +71,21 @@ def gradient(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
     return found
 
 
+def test_a_result_that_is_rows_by_number_is_not_the_numbers() -> None:
+    """Both have one shape, and lie at the position of the loop."""
+    x = torch.arange(5, dtype=torch.float64) * 10
+
+    def step(x: Tensor, y: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
+        return x.sum(), y[i + 1]
+
+    steps = native_steps(step, [torch.zeros(3, dtype=x.dtype)], [x, torch.tensor([2, 0, 1])], [], [])
+    start, first, second = (torch.zeros(3, dtype=x.dtype) for _ in range(3))
+    options = [LeafOptions(3, 0.0, 1.0, 0.0, 0.9, 1e-8)]
+    given = [x, torch.tensor([2, 0, 1])]
+    steps(Adam(), options, 0, start, first, second, given, [], torch.full((1,), 0.01, dtype=torch.float64), None)
+    assert first.tolist() == [30.0, 10.0, 20.0]
+
+
 def normals(dtype: torch.dtype, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=dtype)
 
@@ -155,6 +170,7 @@ def test_what_is_not_elementwise(dtype: torch.dtype, largest: int, monkeypatch: 
         "mm of parts": lambda a, b, c, i: b[:, 1:3] @ c[1:3] + b[1:, ::2].sum(),
         "mm of every other row": lambda a, b, c, i: b.T[::2] @ c[:3, 1:] if b.shape[0] == 3 else b,
         "mm of an expanded row": lambda a, b, c, i: c[:1].expand(3, 3) @ c[:3],
+        "mm of a row by its number": lambda a, b, c, i: c[i[:1]] @ c[:3],
         "mm of computed": lambda a, b, c, i: (b * 2).T @ (b + 1),
         "bmm": lambda a, b, c, i: a @ a.mT,
         "mv": lambda a, b, c, i: b @ c[:, 0],

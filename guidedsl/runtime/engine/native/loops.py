@@ -17,6 +17,7 @@ from guidedsl.runtime.engine.native.values import (
     Value,
     c_type,
     literal,
+    looked_at,
 )
 
 Statement = Computed | Scattered | Called
@@ -60,18 +61,11 @@ def _straight(statement: Statement) -> bool:
 
 def _whole(value: Value) -> Statement | None:
     """The statement whose array has a value's elements in their order, and no others."""
-    found: list[tuple[Value, Position]] = []
-
-    def read(value: Value, at: Position) -> str:
-        if isinstance(value, Seen):
-            return value.element(at, read)
-        found.append((value, at))
-        return "@"
-
     at = _variables(value.shape)
-    if value.numel == 1 or read(value, at) != "@":
+    found = looked_at(value, at)
+    if value.numel == 1 or found is None:
         return None
-    base, there = found[0]
+    base, there = found
     same = base.numel == value.numel and offset(there, base.shape) == offset(at, value.shape)
     return base if same and isinstance(base, Statement) else None
 

@@ -11,7 +11,18 @@ import torch
 
 from guidedsl.runtime.engine.native.elementwise import COMPARISONS, ELEMENTWISE, POWERS, WHOLE
 from guidedsl.runtime.engine.native.index import Index, Position, Shape, broadcast, offset, reshaped
-from guidedsl.runtime.engine.native.values import Literal, NotNative, Program, Read, Seen, Value, cast, literal, view
+from guidedsl.runtime.engine.native.values import (
+    Literal,
+    NotNative,
+    Program,
+    Read,
+    Seen,
+    Value,
+    cast,
+    literal,
+    looked_at,
+    view,
+)
 
 _STORAGE = frozenset({"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking"})
 """Options that the type of the result tells, or that change no number."""
@@ -574,28 +585,18 @@ class Operators:
     def _matrix(self, x: Value, dtype: torch.dtype) -> _Matrix:
         """The matrix where it lies, if the library can read it there, else a copy."""
         rows, columns = x.shape[-2:]
-        found: list[tuple[Value, Position]] = []
-
-        def read(value: Value, at: Position) -> str:
-            if isinstance(value, Seen):
-                return value.element(at, read)
-            found.append((value, at))
-            return "@"
-
-        at = [Index() if size == 1 else Index.of(f"i{n}", size) for n, size in enumerate(x.shape)]
-        if (
-            x.dtype is dtype
-            and len(x.shape) == 2
-            and read(x, tuple(at)) == "@"
-            and not isinstance(found[0][0], Literal)
-        ):
-            place = offset(found[0][1], found[0][0].shape)
-            down, along = place.factor("i0"), place.factor("i1")
+        at = tuple(Index() if size == 1 else Index.of(f"i{n}", size) for n, size in enumerate(x.shape))
+        found = looked_at(x, at) if x.dtype is dtype and len(x.shape) == 2 else None
+        if found is not None and not isinstance(found[0], Literal):
+            array, there = found
+            place = offset(there, array.shape)
+            factors = dict(place.terms)
+            down, along = factors.pop("i0", 0), factors.pop("i1", 0)
             start = Index((), place.const).text
-            if down is not None and (along == 1 or columns == 1) and (down >= columns or rows == 1):
-                return _Matrix(found[0][0], start, max(down, columns), False)
-            if along is not None and (down == 1 or rows == 1) and (along >= rows or columns == 1):
-                return _Matrix(found[0][0], start, max(along, rows), True)
+            if not factors and (along == 1 or columns == 1) and (down >= columns or rows == 1):
+                return _Matrix(array, start, max(down, columns), False)
+            if not factors and (down == 1 or rows == 1) and (along >= rows or columns == 1):
+                return _Matrix(array, start, max(along, rows), True)
         return _Matrix(self._array(x, dtype), "0", columns, False)
 
     def op_mm(self, shape: Shape, dtype: torch.dtype, x: Value, y: Value) -> Value:

@@ -176,3 +176,16 @@ def view(base: Value, shape: Sequence[int], move: Callable[[Position], Position]
     if isinstance(base, Literal):
         return Literal(tuple(shape), base.dtype, base.number)
     return Seen(tuple(shape), base.dtype, lambda at, read: read(base, move(at)))
+
+
+def looked_at(value: Value, at: Position) -> tuple[Value, Position] | None:
+    """The array in which the element of a value at a position lies, and where; None where other arrays say which."""
+    found: list[tuple[Value, Position]] = []
+
+    def read(value: Value, at: Position) -> str:
+        if isinstance(value, Seen):
+            return value.element(at, read)
+        found.append((value, at))
+        return "@"
+
+    return found[0] if read(value, at) == "@" and len(found) == 1 else None
