@@ -250,3 +250,17 @@ def test_a_fit_that_cannot_be_compiled_says_why_or_goes_on() -> None:
     with pytest.raises(InferenceError, match="one of 'auto', 'eager', 'compiled'"):
         module.G.fit(data, seed=0, steps=20, engine="fast")
     assert module.G.fit(data, seed=0, steps=2000, num_particles=1).steps == 2000
+
+
+def test_batches_of_another_whole_have_steps_of_their_own() -> None:
+    """The size that a plate stands for is no tensor, and its scale is a number of the steps."""
+    path = PROGRAMS / "minibatch" / "model.guide"
+    module = load_source(read_source(path, path.name), "engine_minibatch")
+    guide = module.Auto
+    fields = load_fields(path.with_name("data.json"))
+    losses = {}
+    for engine in ("eager", "compiled"):
+        run = SVI(guide.model, guide, Adam(0.01), store=ParamStore(), seed=1, engine=engine)  # type: ignore[arg-type]
+        losses[engine] = [run.run(guide.model.data(**{**fields, "N": n}), STEPS) for n in (1000, 2000)]
+    for compiled, eager in zip(losses["compiled"], losses["eager"], strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=1e-6, atol=1e-6)
