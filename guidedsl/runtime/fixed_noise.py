@@ -119,19 +119,30 @@ class FlatParameters:
     def __init__(self, leaves: Sequence[Tensor]) -> None:
         self.leaves = list(leaves)
         self._sizes = [leaf.numel() for leaf in self.leaves]
+        self._pointers: list[int] = []
+        self._looks: list[Tensor] = []
 
     def __len__(self) -> int:
         return sum(self._sizes)
 
+    def _own(self) -> list[Tensor]:
+        """The leaves without gradients, as vectors where they lie like that. Kept: looking at hundreds takes time."""
+        pointers = [leaf.data_ptr() for leaf in self.leaves]
+        if pointers != self._pointers:
+            plain = [leaf.detach() for leaf in self.leaves]
+            self._looks = [one.view(-1) if one.is_contiguous() else one for one in plain]
+            self._pointers = pointers
+        return self._looks
+
     def read(self) -> Tensor:
         """A copy of the leaves."""
-        return torch.cat([leaf.detach().reshape(-1) for leaf in self.leaves])
+        return torch.cat([one if one.dim() == 1 else one.reshape(-1) for one in self._own()])
 
-    @torch.no_grad()
     def write(self, x: Tensor) -> None:
         """Sets the leaves, in place."""
-        for leaf, part in zip(self.leaves, x.split(self._sizes), strict=True):
-            leaf.copy_(part.view(leaf.shape))
+        own = self._own()
+        parts = zip(x.split(self._sizes), own, strict=True)
+        torch._foreach_copy_(own, [part if one.dim() == 1 else part.view(one.shape) for part, one in parts])
 
     def flatten(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """Gradients of the leaves as one vector; None is zero."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -52,6 +53,16 @@ class _Group:
     first: Tensor
     second: Tensor
     update: Tensor
+    parts: list[Tensor]
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """Moments of leaves side by side, [n], and by leaf."""
+
+    leaves: list[Tensor]
+    first: Tensor
+    second: Tensor
     parts: list[Tensor]
 
 
@@ -159,6 +170,7 @@ class Adam:
         self._first: dict[str, Tensor] = {}
         self._second: dict[str, Tensor] = {}
         self._steps: dict[str, int] = {}
+        self._packed: _Packed | None = None
         self._groups: list[_Group] = []
         self._planned_for: Sequence[Tensor] | None = None
         self._used: list[int] = []
@@ -242,30 +254,37 @@ class Adam:
         return found
 
     def leaf_options(self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor]) -> list[LeafOptions]:
-        """What a step of each leaf depends on, besides its moments, which are made where they are new."""
+        """What a step of each leaf depends on, besides its moments, which are there."""
         check_names("Adam", self.settings, store)
         found = []
         for name, leaf in zip(names, leaves, strict=True):
-            self._moments(name, leaf)
-            own = settings_of("Adam", name, self.settings, ("betas", "eps", "lr"))
+            own = settings_of("Adam", name, self.settings, ("betas", "eps", "lr")) if self.settings else {}
             rate = own_rate(store, name, own)
-            beta1, beta2 = own.get("betas", self.betas)
+            beta1, beta2 = own.get("betas", self.betas) if own else self.betas
             scale = 1.0 if rate is None else rate / self._initial_lr
             taken = float(self._steps[name])
             found.append(LeafOptions(leaf.numel(), taken, scale, beta1, beta2, own.get("eps", self.eps)))
         return found
 
-    def flat_moments(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Copies of both moments of these leaves, [n] each."""
-        first, second = (
-            torch.cat([moments[name].reshape(-1) for name in names]) for moments in (self._first, self._second)
-        )
-        return first, second
+    def packed(self, names: Sequence[str], leaves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Both moments of these leaves, [n] each: Adam's own, to be changed in place, made where they are new."""
+        held = self._packed
+        if held is None or not _same(held.leaves, leaves) or not _same(held.parts, map(self._first.get, names)):
+            for name, leaf in zip(names, leaves, strict=True):
+                self._moments(name, leaf)
+            first, second = (
+                torch.cat([moments[name].reshape(-1) for name in names]) for moments in (self._first, self._second)
+            )
+            held = self._packed = _Packed(list(leaves), first, second, _views(first, leaves))
+            self._first.update(zip(names, held.parts, strict=True))
+            self._second.update(zip(names, _views(second, leaves), strict=True))
+            self._planned_for = None
+        return held.first, held.second
 
     def flatten(self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor]) -> FlatAdam:
         """The state over these leaves, side by side."""
+        first, second = self.packed(names, leaves)
         options = self.leaf_options(store, names, leaves)
-        first, second = self.flat_moments(names)
 
         def spread(column: int) -> Tensor:
             return torch.cat([first.new_full((one.size,), one[column]) for one in options])
@@ -287,15 +306,11 @@ class Adam:
         rate = lr.to(x.dtype) * state.scale / (1.0 - state.beta1**counts)
         return x - rate * first / denominator, first, second, counts
 
-    def unflatten(
-        self, names: Sequence[str], leaves: Sequence[Tensor], first: Tensor, second: Tensor, steps: int, lr: float
-    ) -> None:
-        """Takes the state after that many steps of all leaves."""
-        for name, one, two in zip(names, _views(first, leaves), _views(second, leaves), strict=True):
-            self._first[name], self._second[name] = one, two
+    def took(self, names: Sequence[str], steps: int, lr: float) -> None:
+        """Counts so many steps of all leaves, the last one at this learning rate."""
+        for name in names:
             self._steps[name] += steps
         self.lr = lr
-        self._planned_for = None
 
     def get_state(self) -> dict[str, Any]:
         """Learning rate and moments by parameter name; tensors are copies."""
@@ -322,6 +337,11 @@ class Adam:
         self.lr, self._initial_lr = lr, initial
         self._first, self._second, self._steps = first, second, steps
         self._planned_for = None
+
+
+def _same(held: Iterable[object], now: Iterable[object]) -> bool:
+    """Whether both are the very same objects."""
+    return all(one is other for one, other in zip_longest(held, now))
 
 
 def _check_betas(betas: Sequence[float]) -> None:

@@ -256,6 +256,82 @@ def test_views_of_views() -> None:
     check(functions, [normals(torch.float64, 2, 3, 4, 5), normals(torch.float64, 1)])
 
 
+class Sites:
+    """A loss of many small parameters, most of which are treated alike: what is done to them follows from the seed."""
+
+    def __init__(self, seed: int) -> None:
+        moves = random.Random(seed)
+        self.shape: tuple[int, ...] = moves.choice([(), (), (), (3,), (2, 2)])
+        self.count = moves.choice([9, 24])
+        self.ways = [moves.randrange(7) for _ in range(4)]
+        self.odd = moves.sample(range(self.count), moves.choice([0, 1, 3]))
+        self.backwards = moves.random() < 0.3
+        leaves = [torch.full(self.shape, 0.1 * n) for n in range(2 * self.count)]
+        self.leaves = [leaf.double() for leaf in (*leaves, torch.tensor(0.3))]
+        self.noise = normals(torch.float64, self.count, *self.shape)
+        self.table = normals(torch.float64, 5)
+        self.rows = torch.arange(self.count) * 3 % 5
+
+    def loss(self, leaves: list[Tensor], noise: Tensor, rows: Tensor, table: Tensor) -> Tensor:
+        values = [leaves[2 * n] + leaves[2 * n + 1].exp() * noise[n] for n in range(self.count)]
+        for way in self.ways:
+            before = list(values)
+            for n in range(self.count):
+                if n in self.odd:
+                    values[n] = values[n].sin()
+                elif way == 0:
+                    values[n] = before[n] - before[n - 1] * 0.5
+                elif way == 1:
+                    values[n] = values[n] * leaves[-1]
+                elif way == 2:
+                    values[n] = values[n] + table.index_select(0, rows[n : n + 1]).sum()
+                elif way == 3:
+                    values[n] = values[n] * (0.1 * n + 1)
+                elif way == 4:
+                    values[n] = values[n] - values[n].sum() * 0.1
+                elif way == 5:
+                    values[n] = values[n].tanh() + values[n - 1] * 0.1
+                else:
+                    values[n] = torch.where(values[n] > 0, values[n], values[n] * 0.2)
+        total = torch.zeros(())
+        for value in reversed(values) if self.backwards else values:
+            total = total + (-0.5 * value.square() - leaves[0].sum()).sum()
+        return total
+
+    def step(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        leaves = [leaf.detach().requires_grad_() for leaf in inputs[: len(self.leaves)]]
+        with torch.enable_grad():
+            loss = self.loss(leaves, *inputs[len(self.leaves) :])
+            return loss.detach(), *torch.autograd.grad(loss, leaves, materialize_grads=True)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_sites_alike_become_one(seed: int) -> None:
+    sites = Sites(seed)
+    steps = native_steps(sites.step, sites.leaves, [sites.noise], [sites.rows], [sites.table])
+    x = torch.cat([leaf.reshape(-1) for leaf in sites.leaves])
+    first, second = torch.zeros_like(x), torch.zeros_like(x)
+    options = [LeafOptions(len(x), 0.0, 1.0, 0.0, 0.9, 1e-8)]
+    rates = torch.full((1,), 0.01, dtype=torch.float64)
+    given = [sites.noise, sites.rows]
+    loss = steps(Adam(), options, 0, x, first, second, given, [sites.table], rates, None)
+    expected, *gradients = sites.step(*sites.leaves, sites.noise, sites.rows, sites.table)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    torch.testing.assert_close(first, torch.cat([g.reshape(-1) for g in gradients]), rtol=1e-11, atol=1e-11)
+
+
+def test_more_sites_are_no_more_lines() -> None:
+    lines = []
+    for count in (20, 200):
+        sites = Sites(0)
+        sites.count, sites.ways, sites.odd, sites.shape = count, [0, 1, 6], [], ()
+        leaves = [torch.tensor(0.1 * n) for n in range(2 * count + 1)]
+        sites.leaves = leaves
+        noise, table, rows = normals(torch.float32, count), torch.zeros(1), torch.zeros(count, dtype=torch.int64)
+        lines.append(native_steps(sites.step, leaves, [noise], [rows], [table]).text.count("\n"))
+    assert lines[0] == lines[1]
+
+
 @pytest.mark.parametrize(("old", "new"), [((2, 3, 4), (6, 4)), ((2, 3, 4), (2, 12)), ((2, 3, 4), (24,))])
 def test_axes_that_are_joined_and_split_again_divide_nothing(old: tuple[int, ...], new: tuple[int, ...]) -> None:
     at = tuple(Index.of(f"i{n}", size) for n, size in enumerate(old))

@@ -121,8 +121,7 @@ def test_the_plan_of_a_step_is_what_it_draws() -> None:
     module, data = rows()
     store = ParamStore()
     plan = planned(module.Rows, module.Local, ELBO(), data, store)
-    assert plan.kinds == ("normal",)
-    assert plan.size("normal") == 1 + 3 + 4 + 8
+    assert plan.sizes == {"normal": 1 + 3 + 4 + 8}
     source = Noise(torch.Generator().manual_seed(1), data.dtype)
     numbers = torch.randn(16, generator=torch.Generator().manual_seed(1), dtype=data.dtype)
     noise = PlannedNoise(plan, source)

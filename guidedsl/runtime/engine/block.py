@@ -12,6 +12,7 @@ from torch import Tensor
 from guidedsl.runtime.engine.evaluate import Eager, rows_of, signature_of, step_of, tensors_of, trace
 from guidedsl.runtime.engine.native.block import NativeSteps, native_steps
 from guidedsl.runtime.engine.native.values import NotNative
+from guidedsl.runtime.fixed_noise import FlatParameters
 from guidedsl.runtime.noise import Noise
 from guidedsl.runtime.optim import Adam, FlatAdam, LeafOptions
 
@@ -35,6 +36,7 @@ class Blocks:
     def __init__(self, eager: Eager, adam: Adam, native_only: bool = False) -> None:
         self.eager, self.adam, self.native_only = eager, adam, native_only
         self._steps: NativeSteps | Scan | None = None
+        self._flat = FlatParameters([])
         self._made_for: object = None
 
     def takes(self, data: Any, steps: int) -> int:
@@ -55,10 +57,11 @@ class Blocks:
         leaves = store.trainable()
         names, own = list(leaves), list(leaves.values())
         with torch.no_grad():
-            x = torch.cat([leaf.detach().reshape(-1) for leaf in own])
+            x, moments = self._flat.read(), self.adam.packed(names, own)
             if isinstance(made, NativeSteps):
                 options = self.adam.leaf_options(store, names, own)
-                first, second = self.adam.flat_moments(names)
+                # Copies, so that a break in between leaves parameters and moments as they were.
+                first, second = (moment.clone() for moment in moments)
                 losses = self._looped(made, data, noise, rates, options, (x, first, second), iterates)
             else:
                 before = noise.get_state()
@@ -72,9 +75,10 @@ class Blocks:
                     losses = losses[:0]
                     noise.set_state(before)
             if len(losses):
-                for leaf, part in zip(own, x.split([leaf.numel() for leaf in own]), strict=True):
-                    leaf.copy_(part.view(leaf.shape))
-                self.adam.unflatten(names, own, first, second, len(losses), rates[len(losses) - 1])
+                self._flat.write(x)
+                for moment, after in zip(moments, (first, second), strict=True):
+                    moment.copy_(after)
+                self.adam.took(names, len(losses), rates[len(losses) - 1])
         return losses
 
     def _looped(
@@ -120,18 +124,17 @@ class Blocks:
 
     def _room(self, data: Any, noise: Noise, steps: int) -> list[Tensor]:
         """Where the numbers of so many steps are drawn to, by kind."""
-        plan = self.eager.plan(data)
-        return [torch.empty(steps, plan.size(kind), dtype=noise.dtype, device=noise.device) for kind in plan.kinds]
+        sizes = self.eager.plan(data).sizes.values()
+        return [torch.empty(steps, size, dtype=noise.dtype, device=noise.device) for size in sizes]
 
     def _numbers(self, data: Any) -> int:
         """How many numbers a step draws."""
-        plan = self.eager.plan(data)
-        return max(1, sum(plan.size(kind) for kind in plan.kinds))
+        return max(1, sum(self.eager.plan(data).sizes.values()))
 
     def _drawn(self, data: Any, noise: Noise, steps: int, room: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """The numbers by kind and the rows of so many steps; a step's rows come first, as in an eager step."""
         numbers = [one[:steps] for one in room]
-        places = [(kind, one.unbind()) for kind, one in zip(self.eager.plan(data).kinds, numbers, strict=True)]
+        places = [(kind, one.unbind()) for kind, one in zip(self.eager.plan(data).sizes, numbers, strict=True)]
         picked: list[list[Tensor]] = []
         for step in range(steps):
             if data.batches.rows:
@@ -149,6 +152,7 @@ class Blocks:
             drawn = list(plan.drawn(Noise(None, data.dtype, data.device)).values())
             rows = rows_of(data, Noise(None, data.dtype, data.device))
             self._steps = self._steps_of(data, leaves, drawn, rows, list(tensors_of(data).values()))
+            self._flat = FlatParameters(list(self.eager.store.trainable().values()))
             self._made_for = made_for
         return self._steps
 

@@ -110,13 +110,13 @@ def step_of(eager: Eager, data: Any) -> Graph:
             'take engine="eager"'
         )
     names, fields = list(eager.store.trainable()), list(tensors_of(data))
-    counts = len(names), len(plan.kinds), len(data.batches.rows)
+    counts = len(names), len(plan.sizes), len(data.batches.rows)
 
     def step(*inputs: Tensor) -> tuple[Tensor, ...]:
         remaining = iter(inputs)
         leaves, numbers, rows = ([next(remaining) for _ in range(count)] for count in counts)
         given = data.with_fields(dict(zip(fields, remaining, strict=True)))
-        parts = plan.parts(dict(zip(plan.kinds, numbers, strict=True)))
+        parts = plan.parts(dict(zip(plan.sizes, numbers, strict=True)))
         records = tuple(Record(kind, part) for (kind, _), part in zip(plan.draws, parts, strict=True))
         noise = ReplayedNoise(records, data.dtype, data.device)
         with torch.enable_grad(), checks_deferred(), _at(eager.store, names, leaves) as (store, own):

@@ -6,6 +6,7 @@ numbers.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,18 +30,15 @@ class NoisePlan:
     draws: tuple[tuple[str, tuple[int, ...]], ...]
     others: tuple[str, ...]
 
-    def size(self, kind: str) -> int:
-        """How many numbers of a kind a step draws."""
-        return sum(math.prod(shape) for one, shape in self.draws if one == kind)
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds that a step draws."""
-        return tuple(kind for kind in KINDS if self.size(kind))
+    @functools.cached_property
+    def sizes(self) -> dict[str, int]:
+        """How many numbers of each kind a step draws."""
+        found = {kind: sum(math.prod(shape) for one, shape in self.draws if one == kind) for kind in KINDS}
+        return {kind: size for kind, size in found.items() if size}
 
     def drawn(self, noise: Noise) -> dict[str, Tensor]:
         """A step's numbers by kind, [size] each."""
-        return {kind: getattr(noise, kind)((self.size(kind),)) for kind in self.kinds}
+        return {kind: getattr(noise, kind)((size,)) for kind, size in self.sizes.items()}
 
     def parts(self, numbers: Mapping[str, Tensor]) -> list[Tensor]:
         """The draws, cut from a step's numbers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from guidedsl.runtime.engine.native.index import offset
 from guidedsl.runtime.engine.native.loops import Loops
 from guidedsl.runtime.engine.native.lower import Lowered, Preparation
 from guidedsl.runtime.engine.native.record import record
+from guidedsl.runtime.engine.native.roll import Output, roll
 from guidedsl.runtime.engine.native.source import source
 from guidedsl.runtime.engine.native.values import NotNative, Stored, Value, view
 from guidedsl.runtime.optim import Adam, LeafOptions
@@ -80,12 +82,9 @@ def _segments(leaves: Sequence[LeafOptions], before: int) -> list[tuple[float, .
     """Where leaves of equal options end, and those options after so many steps more."""
     found: list[tuple[float, ...]] = []
     end = 0
-    for leaf in leaves:
-        end += leaf.size
-        own = (leaf[1] + before, *leaf[2:])
-        if found and found[-1][1:] == own:
-            found.pop()
-        found.append((float(end), *own))
+    for (taken, *own), alike in itertools.groupby(leaves, key=lambda leaf: leaf[1:]):
+        end += sum(leaf.size for leaf in alike)
+        found.append((float(end), taken + before, *own))
     return found
 
 
@@ -109,17 +108,18 @@ def native_steps(
     size = sum(leaf.numel() for leaf in leaves)
     x = Stored((size,), dtype, "x")
     inputs: list[Value] = []
-    targets = ["&loss"]
+    targets = [("&loss", 0)]
     start = 0
     for leaf in leaves:
         inputs.append(_part(x, start, tuple(leaf.shape)))
-        targets.append(f"(g + {start})")
+        targets.append(("g", start))
         start += leaf.numel()
     stepped = [Stored(tuple(one.shape), one.dtype, f"n{n}") for n, one in enumerate((*numbers, *rows))]
     lowered = Lowered(recording, [*inputs, *stepped])
     constants = [Stored(tuple(one.shape), one.dtype, name) for name, one in lowered.constants.items()]
     prepared = [Stored(one.shape, one.dtype, name) for name, one in lowered.prepared.items()]
-    loops = Loops(lowered.program, list(zip(lowered.outputs, targets, strict=True)))
+    outputs = [Output(value, *target) for value, target in zip(lowered.outputs, targets, strict=True)]
+    loops = Loops(lowered.program, roll(lowered.program, outputs))
     work = sum(math.prod(statement.space) for statement in loops.statements)
     if work > LARGEST_WORK:
         raise NotNative("long loops, which several threads run faster")

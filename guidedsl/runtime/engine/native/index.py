@@ -94,4 +94,21 @@ def reshaped(at: Position, new: Shape, old: Shape) -> Position:
 
 def broadcast(at: Position, shape: Shape) -> Position:
     """Where the element of a result lies in an operand of this shape."""
+    if not shape:
+        return ()
     return tuple(Index() if size == 1 else one for one, size in zip(at[len(at) - len(shape) :], shape, strict=True))
+
+
+def compact(shape: Shape) -> Shape:
+    """The axes that need a loop."""
+    return tuple(size for size in shape if size != 1)
+
+
+def variables(space: Shape) -> Position:
+    """Loop variables for the axes that need a loop, outermost first."""
+    found: list[Index] = []
+    loops = 0
+    for size in space:
+        found.append(Index() if size == 1 else Index.of(f"i{loops}", size))
+        loops += size != 1
+    return tuple(found)

@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import prod
 
-from guidedsl.runtime.engine.native.index import Index, Position, Shape, offset
+from guidedsl.runtime.engine.native.index import Index, Position, Shape, compact, offset, variables
+from guidedsl.runtime.engine.native.roll import Output
 from guidedsl.runtime.engine.native.values import (
     Called,
     Computed,
+    Element,
     Literal,
     Program,
     Scattered,
     Seen,
+    Statement,
     Stored,
     Value,
     c_type,
     literal,
-    looked_at,
 )
-
-Statement = Computed | Scattered | Called
 
 START = {"sum": 0.0, "product": 1.0, "max": float("-inf"), "min": float("inf"), "any": 0.0, "all": 1.0}
 JOINED = {
@@ -32,19 +32,6 @@ JOINED = {
     "all": "{0} = {0} && {1};",
 }
 CLAUSES = {"sum": "+", "product": "*", "max": "max", "min": "min", "any": "||", "all": "&&"}
-
-
-def _compact(shape: Shape) -> Shape:
-    return tuple(size for size in shape if size != 1)
-
-
-def _variables(space: Shape) -> Position:
-    """Loop variables for the axes that need a loop."""
-    found, loops = [], 0
-    for size in space:
-        found.append(Index() if size == 1 else Index.of(f"i{loops}", size))
-        loops += size != 1
-    return tuple(found)
 
 
 def _axes(space: Shape) -> Position:
@@ -59,15 +46,8 @@ def _straight(statement: Statement) -> bool:
     return not statement.combine or prod(statement.space) == 1
 
 
-def _whole(value: Value) -> Statement | None:
-    """The statement whose array has a value's elements in their order, and no others."""
-    at = _variables(value.shape)
-    found = looked_at(value, at)
-    if value.numel == 1 or found is None:
-        return None
-    base, there = found
-    same = base.numel == value.numel and offset(there, base.shape) == offset(at, value.shape)
-    return base if same and isinstance(base, Statement) else None
+def _copy(value: Value) -> Element:
+    return lambda at, read: read(value, at)
 
 
 def _alone(statement: Statement) -> bool:
@@ -93,19 +73,17 @@ class Group:
 
 
 class Loops:
-    """Orders the statements that `outputs` need, in groups, and writes them.
+    """Orders the statements that `outputs` need, in groups, and writes them."""
 
-    `outputs` are values with the C text of the pointer that each is written to.
-    """
-
-    def __init__(self, program: Program, outputs: list[tuple[Value, str]]) -> None:
-        self.targets: dict[int, str] = {}
+    def __init__(self, program: Program, outputs: list[Output]) -> None:
+        self.program = program
+        self.targets: dict[int, Output] = {}
         ends: list[Statement] = []
-        for value, target in outputs:
-            end = _whole(value)
+        for output in outputs:
+            end = self._whole(output)
             if end is None or end.number in self.targets:
-                end = program.compute(value.shape, value.dtype, lambda at, read, value=value: read(value, at))  # type: ignore[misc]
-            self.targets[end.number] = target
+                end = program.compute(output.value.shape, output.value.dtype, _copy(output.value))
+            self.targets[end.number] = output
             ends.append(end)
         self._accesses: dict[int, list[Access]] = {}
         self.statements = self._needed(program, ends)
@@ -129,31 +107,25 @@ class Loops:
             waiting += [access.value for access in self._accesses[statement.number]]
         return [statement for statement in program.statements if statement.number in self._accesses]
 
+    def _whole(self, output: Output) -> Statement | None:
+        """The statement whose array has a value's elements in their order, and no others."""
+        value, at = output.value, variables(output.value.shape)
+        found = self.program.looked_at(value, at)
+        if value.numel == 1 or output.stride != 1 or found is None:
+            return None
+        base, there = found
+        same = base.numel == value.numel and offset(there, base.shape) == offset(at, value.shape)
+        return base if same and isinstance(base, Statement) else None
+
     def _read_by(self, statement: Statement) -> list[Access]:
+        here = offset(variables(statement.space), statement.space)
+        beside = isinstance(statement, Computed)
         found: list[Access] = []
-        at = _variables(statement.space)
-        here = offset(at, statement.space)
-
-        def read(value: Value, at: Position) -> str:
-            if isinstance(value, Seen):
-                return value.element(at, read)
+        for value, at in self.program.reads_of(statement):
             if isinstance(value, Statement):
-                aligned = _straight(value) and _compact(value.space) == _compact(statement.space)
-                there = offset(at, value.shape)
+                aligned = beside and _straight(value) and compact(value.space) == compact(statement.space)
+                there = offset(at, value.shape) if aligned else here
                 found.append(Access(value, aligned and (there.terms, there.const) == (here.terms, here.const)))
-            return "0"
-
-        if isinstance(statement, Called):
-            return [Access(array, False) for array in statement.arrays if isinstance(array, Statement)]
-        statement.element(at, read)
-        if isinstance(statement, Scattered):
-            statement.place(at, read)
-            if isinstance(statement.base, Statement):
-                found.append(Access(statement.base, False))
-            elif isinstance(statement.base, Seen):
-                statement.base.element(_variables(statement.shape), read)
-                for access in found:
-                    access.aligned = False
         return found
 
     # Order
@@ -166,7 +138,7 @@ class Loops:
         while waiting:
             ready = [s for s in waiting if all(a.value.number in done for a in self._accesses[s.number])]
             first = min(ready, key=lambda s: (prod(s.space), s.number))
-            group = Group(_compact(first.space))
+            group = Group(compact(first.space))
             if _alone(first):
                 group.statements.append(first)
                 group.numbers.add(first.number)
@@ -179,7 +151,7 @@ class Loops:
 
     def _fill(self, group: Group, waiting: list[Statement], done: set[int]) -> None:
         for statement in waiting:
-            if _alone(statement) or _compact(statement.space) != group.space:
+            if _alone(statement) or compact(statement.space) != group.space:
                 continue
             if all(
                 a.value.number in done or (a.aligned and a.value.number in group.numbers)
@@ -191,6 +163,7 @@ class Loops:
     # Text
 
     def _read(self, value: Value, at: Position) -> str:
+        value = self.program.moved.get(value, value)
         if isinstance(value, Literal):
             return literal(value.number, value.dtype)
         if isinstance(value, Seen):
@@ -209,7 +182,7 @@ class Loops:
         """The array of a statement's value; one that scatters into what nothing else reads takes that array over."""
         target = self.targets.get(value.number)
         if target is not None:
-            return target
+            return target.array
         if isinstance(value, Scattered):
             base = value.base
             if isinstance(base, Scattered) and self._uses[base.number] == 1:
@@ -248,18 +221,19 @@ class Loops:
         after: list[str] = []
         for statement in group.statements:
             assert isinstance(statement, Computed)
-            text = statement.element(_variables(statement.space), self._read)
+            text = statement.element(variables(statement.space), self._read)
             name, c = statement.number, c_type(statement.dtype)
             if _straight(statement):
                 if statement.numel == 1:
                     inside.append(f"const {c} s{name} = {text};")
                     if name in self.targets:
-                        inside.append(f"*{self.targets[name]} = s{name};")
+                        inside.append(f"*{self.targets[name].array} = s{name};")
                     continue
                 inside.append(f"const {c} v{name} = {text};")
                 if name in self.targets or name in self.buffers:
-                    where = offset(_variables(group.space), group.space).text
-                    inside.append(f"{self.buffer(statement)}[{where}] = v{name};")
+                    stride = self.targets[name].stride if name in self.targets else 1
+                    where = offset(variables(group.space), group.space) * stride
+                    inside.append(f"{self.buffer(statement)}[{where.text}] = v{name};")
                 continue
             start, join = literal(START[statement.combine], statement.dtype), JOINED[statement.combine]
             if statement.numel == 1:
@@ -271,7 +245,7 @@ class Loops:
                 continue
             buffer = self.buffer(statement)
             before.append(f"for (long k = 0; k < {statement.numel}; k++) {buffer}[k] = {start};")
-            at = _variables(statement.space)
+            at = variables(statement.space)
             place = offset([at[axis] for axis in statement.kept], statement.shape)
             if place.factor(f"i{len(group.space) - 1}") == 0:
                 last_before.append(f"{c} a{name} = {start};")
@@ -296,7 +270,7 @@ class Loops:
             lines = [f"{c} {name} = {start};"]
             lines += _nest(loops, [join.format(name, text)], [], [], f"#pragma omp simd reduction(+:{name})")
             if statement.number in self.targets:
-                lines.append(f"*{self.targets[statement.number]} = {name};")
+                lines.append(f"*{self.targets[statement.number].array} = {name};")
             return lines
         buffer = self.buffer(statement)
         clear = f"for (long k = 0; k < {statement.numel}; k++) {buffer}[k] = {start};"
@@ -337,14 +311,14 @@ class Loops:
         base = statement.base
         lines: list[str] = []
         if not (isinstance(base, Scattered) and self.buffer(base) == buffer):
-            at = _variables(statement.shape)
-            loops = [f"for (long i{n} = 0; i{n} < {size}; i{n}++)" for n, size in enumerate(_compact(statement.shape))]
+            at = variables(statement.shape)
+            loops = [f"for (long i{n} = 0; i{n} < {size}; i{n}++)" for n, size in enumerate(compact(statement.shape))]
             copied = f"{buffer}[{offset(at, statement.shape).text}] = {self._read(base, at)};"
             lines += _nest(loops, [copied], [], [], "")
-        at = _variables(statement.space)
+        at = variables(statement.space)
         text = statement.element(at, self._read)
         place = offset(statement.place(at, self._read), statement.shape).text
-        loops = [f"for (long i{n} = 0; i{n} < {size}; i{n}++)" for n, size in enumerate(_compact(statement.space))]
+        loops = [f"for (long i{n} = 0; i{n} < {size}; i{n}++)" for n, size in enumerate(compact(statement.space))]
         sign = "+=" if statement.adds else "="
         return [*lines, *_nest(loops, [f"{buffer}[{place}] {sign} {text};"], [], [], "")]
 

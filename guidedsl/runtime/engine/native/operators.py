@@ -12,6 +12,7 @@ import torch
 from guidedsl.runtime.engine.native.elementwise import COMPARISONS, ELEMENTWISE, POWERS, WHOLE
 from guidedsl.runtime.engine.native.index import Index, Position, Shape, broadcast, offset, reshaped
 from guidedsl.runtime.engine.native.values import (
+    Computed,
     Literal,
     NotNative,
     Program,
@@ -20,7 +21,6 @@ from guidedsl.runtime.engine.native.values import (
     Value,
     cast,
     literal,
-    looked_at,
     view,
 )
 
@@ -53,7 +53,14 @@ class Operators:
         if name in ELEMENTWISE and not kwargs.get("rounding_mode"):
             if not dtype.is_floating_point and "{f}" in ELEMENTWISE[name]:
                 raise NotNative(f"{name} of whole numbers")
-            return self.elementwise(ELEMENTWISE[name], shape, dtype, args)
+            found = self.elementwise(ELEMENTWISE[name], shape, dtype, args)
+            if (
+                name == "add"
+                and not shape
+                and all(isinstance(x, Value) and x.dtype is dtype and not x.shape for x in args)
+            ):
+                found.terms = tuple(args)
+            return found
         if name in COMPARISONS:
             if dtype is not torch.bool:
                 raise NotNative(f"{name} of numbers")
@@ -71,7 +78,7 @@ class Operators:
         dtype: torch.dtype,
         args: Sequence[Any],
         of: torch.dtype | None = None,
-    ) -> Value:
+    ) -> Computed:
         """A template over operands of the type `of`, the result's unless said otherwise."""
         operands = [_value(arg, dtype) for arg in args if arg is not None]
         kind = dtype if of is None else of
@@ -586,7 +593,7 @@ class Operators:
         """The matrix where it lies, if the library can read it there, else a copy."""
         rows, columns = x.shape[-2:]
         at = tuple(Index() if size == 1 else Index.of(f"i{n}", size) for n, size in enumerate(x.shape))
-        found = looked_at(x, at) if x.dtype is dtype and len(x.shape) == 2 else None
+        found = self.program.looked_at(x, at) if x.dtype is dtype and len(x.shape) == 2 else None
         if found is not None and not isinstance(found[0], Literal):
             array, there = found
             place = offset(there, array.shape)

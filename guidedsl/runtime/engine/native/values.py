@@ -9,7 +9,7 @@ from math import prod
 
 import torch
 
-from guidedsl.runtime.engine.native.index import Position, Shape
+from guidedsl.runtime.engine.native.index import Position, Shape, variables
 
 C_TYPES = {
     torch.float32: "float",
@@ -45,6 +45,8 @@ class Value:
 
 Read = Callable[[Value, Position], str]
 """The C text of an element of a value."""
+Element = Callable[[Position, Read], str]
+"""The C text of an element, of what it reads."""
 
 
 @dataclass(eq=False)
@@ -65,7 +67,7 @@ class Stored(Value):
 class Seen(Value):
     """Other values, looked at in another way: `element` reads one of them, or chooses between them."""
 
-    element: Callable[[Position, Read], str]
+    element: Element
 
 
 @dataclass(eq=False)
@@ -74,14 +76,15 @@ class Computed(Value):
 
     `space` is the shape that the loop runs over. Where that is not the value's own, the value is a reduction: `kept`
     are the axes of `space` that it has, and `combine` is how an element joins what was found before. `order` is the
-    order of the loops, outermost first, of a loop that no other may join.
+    order of the loops, outermost first, of a loop that no other may join. `terms` are the operands of a plain addition.
     """
 
     space: Shape
-    element: Callable[[Position, Read], str]
+    element: Element
     combine: str = ""
     kept: tuple[int, ...] = ()
     order: tuple[int, ...] = ()
+    terms: tuple[Value, ...] = ()
     number: int = 0
 
 
@@ -92,7 +95,7 @@ class Scattered(Value):
     base: Value
     space: Shape
     place: Callable[[Position, Read], Position]
-    element: Callable[[Position, Read], str]
+    element: Element
     adds: bool
     number: int = 0
 
@@ -107,17 +110,21 @@ class Called(Value):
     space: Shape = ()
 
 
+Statement = Computed | Scattered | Called
+
+
 @dataclass
 class Program:
-    """Values to compute, in an order that respects what they read, and what comes out of them."""
+    """Values to compute, in an order that respects what they read. `moved` are those that are found elsewhere."""
 
-    statements: list[Computed | Scattered | Called] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+    moved: dict[Value, Value] = field(default_factory=dict)
 
     def compute(
         self,
         shape: Shape,
         dtype: torch.dtype,
-        element: Callable[[Position, Read], str],
+        element: Element,
         space: Shape | None = None,
         *,
         combine: str = "",
@@ -135,7 +142,7 @@ class Program:
         base: Value,
         space: Shape,
         place: Callable[[Position, Read], Position],
-        element: Callable[[Position, Read], str],
+        element: Element,
         adds: bool,
     ) -> Scattered:
         """A new value."""
@@ -149,9 +156,42 @@ class Program:
         self._add(value)
         return value
 
-    def _add(self, value: Computed | Scattered | Called) -> None:
+    def _add(self, value: Statement) -> None:
         value.number = len(self.statements)
         self.statements.append(value)
+
+    def reads(self, element: Element, at: Position) -> tuple[str, list[tuple[Value, Position]]]:
+        """The text of an element, with @n@ for the n-th number that it reads in an array, and where those lie."""
+        found: list[tuple[Value, Position]] = []
+
+        def read(value: Value, at: Position) -> str:
+            value = self.moved.get(value, value)
+            if isinstance(value, Seen):
+                return value.element(at, read)
+            found.append((value, at))
+            return f"@{len(found) - 1}@"
+
+        return element(at, read), found
+
+    def reads_in(self, value: Value) -> list[tuple[Value, Position]]:
+        """Where the elements of a value lie."""
+        return self.reads(lambda at, read: read(value, at), variables(value.shape))[1]
+
+    def reads_of(self, statement: Statement) -> list[tuple[Value, Position]]:
+        """What a statement reads, of what it reads as a whole the first number."""
+        if isinstance(statement, Called):
+            return [(self.moved.get(array, array), ()) for array in statement.arrays]
+        at = variables(statement.space)
+        found = self.reads(statement.element, at)[1]
+        if isinstance(statement, Scattered):
+            found += self.reads(lambda at, read: str(statement.place(at, read)), at)[1]
+            found += self.reads_in(statement.base)
+        return found
+
+    def looked_at(self, value: Value, at: Position) -> tuple[Value, Position] | None:
+        """The array in which the element of a value lies, and where; None where other arrays say which."""
+        text, found = self.reads(lambda at, read: read(value, at), at)
+        return found[0] if text == "@0@" and len(found) == 1 else None
 
 
 def cast(text: str, have: torch.dtype, want: torch.dtype) -> str:
@@ -176,16 +216,3 @@ def view(base: Value, shape: Sequence[int], move: Callable[[Position], Position]
     if isinstance(base, Literal):
         return Literal(tuple(shape), base.dtype, base.number)
     return Seen(tuple(shape), base.dtype, lambda at, read: read(base, move(at)))
-
-
-def looked_at(value: Value, at: Position) -> tuple[Value, Position] | None:
-    """The array in which the element of a value at a position lies, and where; None where other arrays say which."""
-    found: list[tuple[Value, Position]] = []
-
-    def read(value: Value, at: Position) -> str:
-        if isinstance(value, Seen):
-            return value.element(at, read)
-        found.append((value, at))
-        return "@"
-
-    return found[0] if read(value, at) == "@" and len(found) == 1 else None
