@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,19 @@ def _segments(leaves: Sequence[LeafOptions], before: int) -> list[tuple[float, .
     return found
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nothing is looked through for garbage: of the thousands of objects of a large program all are in use."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@_uncollected()
 def native_steps(
     step: Callable[..., Sequence[Tensor]],
     leaves: Sequence[Tensor],

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
+from torch.utils.weak import TensorWeakRef
 
 from guidedsl.runtime.engine.native.index import Shape
 from guidedsl.runtime.engine.native.operators import known
@@ -40,6 +40,11 @@ class Operation:
     args: Sequence[Any]
     kwargs: dict[str, Any]
     results: Any = None
+    fixed: bool = field(init=False)
+    """Whether it depends on the data alone."""
+
+    def __post_init__(self) -> None:
+        self.fixed = all(result.fixed for result in results_in([self.args, self.kwargs]))
 
     @property
     def views(self) -> bool:
@@ -50,11 +55,6 @@ class Operation:
     def changes(self) -> bool:
         """Whether it works in place."""
         return bool(self.function._schema.is_mutable)
-
-    @property
-    def fixed(self) -> bool:
-        """Whether it depends on the data alone."""
-        return all(result.fixed for result in results_in([self.args, self.kwargs]))
 
 
 @dataclass
@@ -77,7 +77,7 @@ def record(step: Callable[..., Sequence[Tensor]], varying: Sequence[Tensor], fix
     for n, tensor in enumerate(inputs):
         result = Result(tuple(tensor.shape), tensor.dtype, n >= len(varying))
         recorder.recording.inputs.append(result)
-        recorder.results[tensor] = result
+        recorder.mark(tensor, result)
     try:
         with recorder:
             outputs = step(*inputs)
@@ -86,7 +86,7 @@ def record(step: Callable[..., Sequence[Tensor]], varying: Sequence[Tensor], fix
         if refusal is None:
             raise
         raise refusal from None
-    recorder.recording.outputs = [recorder.results.get(tensor) or tensor for tensor in outputs]
+    recorder.recording.outputs = [recorder.result_of(tensor) or tensor for tensor in outputs]
     return recorder.recording
 
 
@@ -103,9 +103,17 @@ class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording()
-        self.results: Any = WeakTensorKeyDictionary()
         self._on_storage: dict[int, list[TensorWeakRef]] = {}
         self._constants: set[int] = set()
+
+    def mark(self, tensor: Tensor, result: Result | None) -> None:
+        """Notes on a tensor itself what it is the result of, for as long as there is the tensor."""
+        tensor._guidedsl_result = (self, result)  # type: ignore[attr-defined]
+
+    def result_of(self, tensor: Tensor) -> Result | None:
+        """What a tensor is the result of; None for one that the step had from elsewhere."""
+        recorder, result = getattr(tensor, "_guidedsl_result", (None, None))
+        return result if recorder is self else None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -114,19 +122,20 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = _name(function)
-        operands = [self.results[one] for one in tensors_in([args, kwargs]) if one in self.results]
+        found = map(self.result_of, tensors_in([args, kwargs]))
+        operands = [operand for operand in found if operand is not None]
         if operands and not all(operand.fixed for operand in operands) and not self._writable(name):
             with self:
-                found = _in_simpler(function, args, kwargs)
-            if found is not NotImplemented:
-                return found
+                simpler = _in_simpler(function, args, kwargs)
+            if simpler is not NotImplemented:
+                return simpler
         if _is_unknown(function, args, bool(operands)):
             raise NotNative(f"the operation {name}, whose result is not known ahead")
         changed = _changed(function, args)
         if changed is not None:
             self._check_change(changed, name)
         given = [self._reference(arg) for arg in args], {key: self._reference(arg) for key, arg in kwargs.items()}
-        if changed is not None and changed not in self.results:
+        if changed is not None and self.result_of(changed) is None:
             given[0][0] = changed.clone()
         out = function(*args, **kwargs)
         for tensor in tensors_in([out]):
@@ -134,7 +143,7 @@ class _Recorder(TorchDispatchMode):
         if not operands or name in _BY_SHAPE:
             return out
         if name in _PASSED_ON and out.dtype is args[0].dtype:
-            self.results[out] = self.results[args[0]]
+            self.mark(out, self.result_of(args[0]))
             return out
         operation = Operation(name, function, *given)
         operation.results = self._numbered(out, operation)
@@ -149,8 +158,9 @@ class _Recorder(TorchDispatchMode):
             return [self._reference(one) for one in arg]
         if not isinstance(arg, Tensor):
             return arg
-        if arg in self.results:
-            return self.results[arg]
+        result = self.result_of(arg)
+        if result is not None:
+            return result
         self._constants.add(_storage(arg))
         return arg
 
@@ -159,15 +169,16 @@ class _Recorder(TorchDispatchMode):
             return [self._numbered(one, operation) for one in out]
         if not isinstance(out, Tensor):
             raise NotNative(f"the operation {operation.name}, whose result is no tensor")
-        self.results[out] = Result(tuple(out.shape), out.dtype, operation.fixed, operation)
-        return self.results[out]
+        result = Result(tuple(out.shape), out.dtype, operation.fixed, operation)
+        self.mark(out, result)
+        return result
 
     def _check_change(self, changed: Tensor, name: str) -> None:
         """A tensor may be changed in place where nobody reads the old numbers later."""
         storage = _storage(changed)
         others = [other() for other in self._on_storage.get(storage, ())]
         shared = any(one is not None and one is not changed and _storage(one) == storage for one in others)
-        if shared or (changed not in self.results and storage in self._constants):
+        if shared or (self.result_of(changed) is None and storage in self._constants):
             raise NotNative(f"the operation {name} in place, whose operand is read later")
 
 
