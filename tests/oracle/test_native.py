@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from guidedsl.runtime import Guide, ParamStore
 from guidedsl.runtime.elbo import ELBO
 from guidedsl.runtime.engine.block import Blocks
 from guidedsl.runtime.engine.evaluate import Eager
-from guidedsl.runtime.engine.native import build, operators
+from guidedsl.runtime.engine.native import block, build, loops, operators, source
 from guidedsl.runtime.engine.native.block import native_steps
 from guidedsl.runtime.engine.native.elementwise import COMPARISONS, ELEMENTWISE
 from guidedsl.runtime.engine.native.index import Index, reshaped
@@ -86,6 +87,21 @@ def test_a_result_that_is_rows_by_number_is_not_the_numbers() -> None:
     assert first.tolist() == [30.0, 10.0, 20.0]
 
 
+@contextmanager
+def short_loops_in_parts(threads: int) -> Iterator[None]:
+    """All loops are done by so many threads, however short they are."""
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loops, "LONG", 0)
+        patch.setattr(source, "LONG_UPDATE", 0)
+        patch.setattr(block, "NOISE_COST", 0)
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
 def normals(dtype: torch.dtype, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=dtype)
 
@@ -140,10 +156,17 @@ def test_elementwise(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "largest"),
-    [(torch.float64, operators.LARGEST_PRODUCT), (torch.float32, operators.LARGEST_PRODUCT), (torch.float32, 0)],
+    ("dtype", "largest", "threads"),
+    [
+        (torch.float64, operators.LARGEST_PRODUCT, 1),
+        (torch.float32, operators.LARGEST_PRODUCT, 1),
+        (torch.float32, 0, 1),
+        (torch.float64, operators.LARGEST_PRODUCT, 3),
+    ],
 )
-def test_what_is_not_elementwise(dtype: torch.dtype, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_elementwise(
+    dtype: torch.dtype, largest: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(operators, "LARGEST_PRODUCT", largest)  # beyond it torch's library multiplies
     rows = torch.tensor([3, 0, 0, -1, 2])
     functions: dict[str, Function] = {
@@ -208,7 +231,12 @@ def test_what_is_not_elementwise(dtype: torch.dtype, largest: int, monkeypatch: 
             c[:3].triu() + 3, b[:3].T, upper=True, left=False
         ),
     }
-    check(functions, [normals(dtype, 2, 3, 5), normals(dtype, 6, 4), normals(dtype, 4, 3), rows])
+    fields = [normals(dtype, 2, 3, 5), normals(dtype, 6, 4), normals(dtype, 4, 3), rows]
+    if threads == 1:
+        check(functions, fields)
+    else:
+        with short_loops_in_parts(threads):
+            check(functions, fields)
 
 
 def test_a_long_sum_in_single_precision() -> None:
@@ -254,6 +282,22 @@ def random_views(seed: int) -> Function:
 def test_views_of_views() -> None:
     functions = {f"seed {seed}": random_views(seed) for seed in range(60)}
     check(functions, [normals(torch.float64, 2, 3, 4, 5), normals(torch.float64, 1)])
+
+
+def test_sums_by_several_threads_are_the_same_each_time() -> None:
+    x = normals(torch.float32, 40, 5000)
+    functions: dict[str, Function] = {
+        "all": lambda x: (x * x).sum(),
+        "rows": lambda x: x.exp().sum(1),
+        "columns": lambda x: x.sin().sum(0),
+        "most": lambda x: x.amax() + x.amin(0) + x.amax(1).sum(),
+    }
+    with short_loops_in_parts(4):
+        check(functions, [x])
+        first = through_c(functions, [x])
+        for _ in range(20):
+            again = through_c(functions, [x])
+            assert all(torch.equal(first[name], again[name]) for name in functions)
 
 
 class Sites:

@@ -26,8 +26,8 @@ from guidedsl.runtime.engine.native.source import source
 from guidedsl.runtime.engine.native.values import NotNative, Stored, Value, view
 from guidedsl.runtime.optim import Adam, LeafOptions
 
-LARGEST_WORK = 200_000_000
-"""Elements that loops run over in a step, from which several threads do more than one function can."""
+NOISE_COST = 20
+"""Elements of loops that take as long as one normal number."""
 
 
 @dataclass
@@ -136,10 +136,10 @@ def native_steps(
     outputs = [Output(value, *target) for value, target in zip(lowered.outputs, targets, strict=True)]
     loops = Loops(lowered.program, roll(lowered.program, outputs))
     work = sum(math.prod(statement.space) for statement in loops.statements)
-    if work > LARGEST_WORK:
-        raise NotNative("long loops, which several threads run faster")
     lengths = [(one, math.prod(one.shape)) for one in stepped]
-    text, room = source(loops, dtype, size, lengths, [*constants, *prepared])
+    drawn = sum(one.numel() for one in numbers)
+    threads = torch.get_num_threads() - (NOISE_COST * drawn > work)  # another thread draws meanwhile
+    text, room = source(loops, dtype, size, lengths, [*constants, *prepared], threads)
     library = built(text)
     _lend_products(library, text)
     function = library.steps

@@ -59,6 +59,15 @@ def built(source: str) -> ctypes.CDLL:
     It is kept under the hash of the text, the compiler and the processor, in a folder of the user's own.
     """
     flags = (*FLAGS, *WIDE) if source.count("\n") < LONG else ("-O1", *FLAGS[1:])
+    if "omp parallel" in source:
+        try:
+            return _loaded(source, (*flags, "-fopenmp"))
+        except NotNative:  # no OpenMP here: one thread does all
+            pass
+    return _loaded(source, flags)
+
+
+def _loaded(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
     key = hashlib.sha256("\0".join([source, *flags, _machine()]).encode()).hexdigest()
     path = folder() / f"{key[:40]}.so"
     if not _own(path):
@@ -67,7 +76,10 @@ def built(source: str) -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
     except OSError:  # made for another system, or cut off
         _make(source, flags, path)
+    try:
         return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NotNative(f"what {compiler()} made cannot be loaded: {error}") from None
 
 
 def _own(path: Path) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
+
+import torch
 
 from guidedsl.runtime.engine.native.index import Index, Position, Shape, compact, offset, variables
 from guidedsl.runtime.engine.native.roll import Output
@@ -31,6 +35,10 @@ JOINED = {
     "any": "{0} = {0} || {1};",
     "all": "{0} = {0} && {1};",
 }
+LONG = 500_000
+"""Elements from which a loop is worth waking another thread for; computing one with a function counts as several."""
+CALL = re.compile(r"[a-z]\w*\(")
+CALL_COST = 8
 CLAUSES = {"sum": "+", "product": "*", "max": "max", "min": "min", "any": "||", "all": "&&"}
 
 
@@ -64,6 +72,44 @@ class Access:
 
 
 @dataclass
+class Nest:
+    """Loops in one another and what stands where, from the outside in: around all, in each of the `parts` of the
+    outermost loop that run beside one another, around the innermost loop, and within it."""
+
+    parts: int = 1
+    shared: list[str] = field(default_factory=list)
+    part_before: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    last_before: list[str] = field(default_factory=list)
+    inside: list[str] = field(default_factory=list)
+    last_after: list[str] = field(default_factory=list)
+    part_after: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    clauses: list[str] = field(default_factory=list)
+    """Of the pragma of the innermost loop."""
+    simd: bool = True
+    """Whether its elements do not follow from one another."""
+
+    def lines(self, loops: Sequence[tuple[str, int]]) -> list[str]:
+        """As C. `loops` are their variables and sizes."""
+        own = [*self.part_before, *self.before]
+        if not loops:
+            return [*self.shared, *own, *self.inside, *self.part_after, *self.after]
+        heads = [f"for (long {name} = 0; {name} < {size}; {name}++) {{" for name, size in loops]
+        if self.parts > 1:
+            name, size = loops[0]
+            begin, end = f"part * {size} / {self.parts}", f"(part + 1) * {size} / {self.parts}"
+            heads[0] = f"for (long {name} = {begin}; {name} < {end}; {name}++) {{"
+        pragma = [f"#pragma omp simd {' '.join(self.clauses)}".rstrip()] if self.simd else []
+        nest = [*heads[:-1], *self.last_before, *pragma, heads[-1], *self.inside, "}", *self.last_after]
+        nest += ["}"] * (len(heads) - 1)
+        if self.parts == 1:
+            return [*self.shared, *own, *nest, *self.after]
+        parallel = ["#pragma omp parallel for schedule(static)", f"for (long part = 0; part < {self.parts}; part++) {{"]
+        return [*self.shared, *parallel, *own, *nest, *self.part_after, "}", *self.after]
+
+
+@dataclass
 class Group:
     """Statements that share loops over `space`."""
 
@@ -93,6 +139,8 @@ class Loops:
                 self._uses[access.value.number] += 1
         self.groups = self._grouped()
         self.buffers: dict[int, Statement] = {}
+        self.private: dict[int, tuple[torch.dtype, int]] = {}
+        self.threads = 1
         self._group = Group(())
 
     # What reads what
@@ -190,8 +238,12 @@ class Loops:
         self.buffers[value.number] = value
         return f"b{value.number}"
 
-    def text(self) -> list[str]:
-        """The lines of one evaluation. Writing them once tells which values are read outside their loops."""
+    def text(self, threads: int = 1) -> list[str]:
+        """The lines of one evaluation, long loops in so many parts beside one another.
+
+        Writing them once tells which values are read outside their loops.
+        """
+        self.threads = threads
         self._lines()
         return self._lines()
 
@@ -213,50 +265,73 @@ class Loops:
         return lines
 
     def _together(self, group: Group) -> list[str]:
-        before: list[str] = []
-        inside: list[str] = []
-        last_before: list[str] = []
-        last_after: list[str] = []
-        clauses: list[str] = []
-        after: list[str] = []
+        at, space = variables(group.space), group.space
+        read = {one.number: one.element(variables(one.space), self._read) for one in group.statements}  # type: ignore[union-attr]
+        parts = self._parts(space, read.values())
+        nest = Nest(parts)
         for statement in group.statements:
             assert isinstance(statement, Computed)
-            text = statement.element(variables(statement.space), self._read)
-            name, c = statement.number, c_type(statement.dtype)
-            if _straight(statement):
-                if statement.numel == 1:
-                    inside.append(f"const {c} s{name} = {text};")
-                    if name in self.targets:
-                        inside.append(f"*{self.targets[name].array} = s{name};")
-                    continue
-                inside.append(f"const {c} v{name} = {text};")
+            name, text, c = statement.number, read[statement.number], c_type(statement.dtype)
+            if not _straight(statement):
+                self._reduce(statement, text, space, nest)
+            elif statement.numel == 1:
+                nest.inside.append(f"const {c} s{name} = {text};")
+                if name in self.targets:
+                    nest.inside.append(f"*{self.targets[name].array} = s{name};")
+            else:
+                nest.inside.append(f"const {c} v{name} = {text};")
                 if name in self.targets or name in self.buffers:
                     stride = self.targets[name].stride if name in self.targets else 1
-                    where = offset(variables(group.space), group.space) * stride
-                    inside.append(f"{self.buffer(statement)}[{where.text}] = v{name};")
-                continue
-            start, join = literal(START[statement.combine], statement.dtype), JOINED[statement.combine]
-            if statement.numel == 1:
-                wide = "double" if c == "float" else c  # torch adds in pairs, which loses as little
-                before.append(f"{wide} t{name} = {start};")
-                inside.append(join.format(f"t{name}", text))
-                clauses.append(f"reduction({CLAUSES[statement.combine]}:t{name})")
-                after.append(f"const {c} s{name} = t{name};")
-                continue
-            buffer = self.buffer(statement)
-            before.append(f"for (long k = 0; k < {statement.numel}; k++) {buffer}[k] = {start};")
-            at = variables(statement.space)
-            place = offset([at[axis] for axis in statement.kept], statement.shape)
-            if place.factor(f"i{len(group.space) - 1}") == 0:
-                last_before.append(f"{c} a{name} = {start};")
-                inside.append(join.format(f"a{name}", text))
-                last_after.append(join.format(f"{buffer}[{place.text}]", f"a{name}"))
-                clauses.append(f"reduction({CLAUSES[statement.combine]}:a{name})")
-            else:
-                inside.append(join.format(f"{buffer}[{place.text}]", text))
-        pragma = f"#pragma omp simd {' '.join(clauses)}".rstrip()
-        loops = [f"for (long i{n} = 0; i{n} < {size}; i{n}++)" for n, size in enumerate(group.space)]
-        return [*before, *_nest(loops, inside, last_before, last_after, pragma), *after]
+                    where = offset(at, space) * stride
+                    nest.inside.append(f"{self.buffer(statement)}[{where.text}] = v{name};")
+        return nest.lines(_loops(space))
+
+    def _reduce(self, statement: Computed, text: str, space: Shape, nest: Nest) -> None:
+        """A reduction among loops over `space`."""
+        start, join = literal(START[statement.combine], statement.dtype), JOINED[statement.combine]
+        name, c, sign = statement.number, c_type(statement.dtype), CLAUSES[statement.combine]
+        if statement.numel == 1:
+            wide = "double" if c == "float" else c  # torch adds in pairs, which loses as little
+            nest.before.append(f"{wide} t{name} = {start};")
+            nest.inside.append(join.format(f"t{name}", text))
+            nest.clauses.append(f"reduction({sign}:t{name})")
+            if nest.parts > 1:
+                nest.shared.append(f"{wide} w{name}[{nest.parts}];")
+                nest.part_after.append(f"w{name}[part] = t{name};")
+                nest.after.append(f"{wide} t{name} = w{name}[0];")
+                joined = join.format(f"t{name}", f"w{name}[part]")
+                nest.after.append(f"for (long part = 1; part < {nest.parts}; part++) {joined}")
+            nest.after.append(f"const {c} s{name} = t{name};")
+            return
+        at = variables(statement.space)
+        place = offset([at[axis] for axis in statement.kept], statement.shape)
+        array, numel = self.buffer(statement), statement.numel
+        if nest.parts > 1 and not place.factor("i0"):
+            # Each part adds up on its own, for the sum to be the same whoever is first.
+            self.private[name] = statement.dtype, nest.parts * numel
+            nest.part_before.append(f"{c} *restrict const p{name} = q{name} + part * {numel};")
+            joined = join.format(f"{array}[k]", f"q{name}[part * {numel} + k]")
+            nest.after.append(f"for (long k = 0; k < {numel}; k++) {array}[k] = q{name}[k];")
+            nest.after.append(
+                f"for (long part = 1; part < {nest.parts}; part++) for (long k = 0; k < {numel}; k++) {joined}"
+            )
+            array = f"p{name}"
+            nest.part_before.append(f"for (long k = 0; k < {numel}; k++) {array}[k] = {start};")
+        else:
+            nest.shared.append(f"for (long k = 0; k < {numel}; k++) {array}[k] = {start};")
+        if place.factor(f"i{len(space) - 1}") == 0:
+            nest.last_before.append(f"{c} a{name} = {start};")
+            nest.inside.append(join.format(f"a{name}", text))
+            nest.last_after.append(join.format(f"{array}[{place.text}]", f"a{name}"))
+            nest.clauses.append(f"reduction({sign}:a{name})")
+        else:
+            nest.inside.append(join.format(f"{array}[{place.text}]", text))
+
+    def _parts(self, space: Shape, texts: Iterable[str]) -> int:
+        """How many parts of the outermost loop run beside one another."""
+        calls = sum(len(CALL.findall(text)) for text in texts)
+        long = prod(space) * (1 + CALL_COST * calls) >= LONG
+        return min(self.threads, space[0]) if space and long else 1
 
     def _product(self, statement: Computed) -> list[str]:
         text = statement.element(_axes(statement.space), self._read)
@@ -264,22 +339,26 @@ class Loops:
         c, inner = c_type(statement.dtype), len(statement.space) - 1
         place = offset(_axes(statement.shape), statement.shape)
         order = [axis for axis in statement.order if statement.space[axis] != 1]
-        loops = [f"for (long i{n} = 0; i{n} < {statement.space[n]}; i{n}++)" for n in order]
+        loops = [(f"i{n}", statement.space[n]) for n in order]
         if statement.numel == 1:
             name = f"s{statement.number}"
-            lines = [f"{c} {name} = {start};"]
-            lines += _nest(loops, [join.format(name, text)], [], [], f"#pragma omp simd reduction(+:{name})")
+            nest = Nest(1, shared=[f"{c} {name} = {start};"], inside=[join.format(name, text)])
+            nest.clauses.append(f"reduction(+:{name})")
             if statement.number in self.targets:
-                lines.append(f"*{self.targets[statement.number].array} = {name};")
-            return lines
-        buffer = self.buffer(statement)
-        clear = f"for (long k = 0; k < {statement.numel}; k++) {buffer}[k] = {start};"
-        name = f"a{statement.number}"
+                nest.after.append(f"*{self.targets[statement.number].array} = {name};")
+            return nest.lines(loops)
+        buffer, name = self.buffer(statement), f"a{statement.number}"
+        own_rows = bool(order) and order[0] != inner
+        nest = Nest(self._parts(tuple(statement.space[n] for n in order), [text]) if own_rows else 1)
+        nest.shared.append(f"for (long k = 0; k < {statement.numel}; k++) {buffer}[k] = {start};")
         if order and order[-1] == inner:
-            after = [join.format(f"{buffer}[{place.text}]", name)]
-            pragma = f"#pragma omp simd reduction(+:{name})"
-            return [clear, *_nest(loops, [join.format(name, text)], [f"{c} {name} = {start};"], after, pragma)]
-        return [clear, *_nest(loops, [join.format(f"{buffer}[{place.text}]", text)], [], [], "#pragma omp simd")]
+            nest.last_before.append(f"{c} {name} = {start};")
+            nest.inside.append(join.format(name, text))
+            nest.last_after.append(join.format(f"{buffer}[{place.text}]", name))
+            nest.clauses.append(f"reduction(+:{name})")
+        else:
+            nest.inside.append(join.format(f"{buffer}[{place.text}]", text))
+        return nest.lines(loops)
 
     def _matrix(self, value: Value) -> str:
         """The matrix that a call is about: that of the batch's row k."""
@@ -300,11 +379,12 @@ class Loops:
         name, buffer = f"a{statement.number}", self.buffer(statement)
         at = _axes(statement.shape)
         order = [axis for axis in statement.order if statement.space[axis] != 1]
-        loops = [f"for (long i{n} = 0; i{n} < {statement.space[n]}; i{n}++)" for n in order]
+        loops = [(f"i{n}", statement.space[n]) for n in order]
         inside = [f"{name} += {text};", f"{buffer}[{offset(at, statement.shape).text}] = {name};"]
+        clear = [f"{c_type(statement.dtype)} {name} = 0;"]
         if statement.space[statement.order[-1]] == 1:  # nothing to add up
-            return _nest(loops, [f"{c_type(statement.dtype)} {name} = 0;", *inside], [], [], "")
-        return _nest(loops, inside, [f"{c_type(statement.dtype)} {name} = 0;"], [], "")
+            return Nest(inside=[*clear, *inside], simd=False).lines(loops)
+        return Nest(last_before=clear, inside=inside, simd=False).lines(loops)
 
     def _scatter(self, statement: Scattered) -> list[str]:
         buffer = self.buffer(statement)
@@ -312,21 +392,15 @@ class Loops:
         lines: list[str] = []
         if not (isinstance(base, Scattered) and self.buffer(base) == buffer):
             at = variables(statement.shape)
-            loops = [f"for (long i{n} = 0; i{n} < {size}; i{n}++)" for n, size in enumerate(compact(statement.shape))]
             copied = f"{buffer}[{offset(at, statement.shape).text}] = {self._read(base, at)};"
-            lines += _nest(loops, [copied], [], [], "")
+            lines += Nest(inside=[copied]).lines(_loops(statement.shape))
         at = variables(statement.space)
         text = statement.element(at, self._read)
         place = offset(statement.place(at, self._read), statement.shape).text
-        loops = [f"for (long i{n} = 0; i{n} < {size}; i{n}++)" for n, size in enumerate(compact(statement.space))]
         sign = "+=" if statement.adds else "="
-        return [*lines, *_nest(loops, [f"{buffer}[{place}] {sign} {text};"], [], [], "")]
+        return lines + Nest(inside=[f"{buffer}[{place}] {sign} {text};"], simd=False).lines(_loops(statement.space))
 
 
-def _nest(loops: list[str], inside: list[str], before: list[str], after: list[str], pragma: str) -> list[str]:
-    """Loops in one another; `before` and `after` stand around the innermost, which has the pragma."""
-    if not loops:
-        return [*before, *inside, *after]
-    lines = [f"{loop} {{" for loop in loops[:-1]]
-    lines += [*before, *([pragma] if pragma else []), f"{loops[-1]} {{", *inside, "}", *after]
-    return lines + ["}"] * (len(loops) - 1)
+def _loops(space: Shape) -> list[tuple[str, int]]:
+    """The variables of `variables`, with their sizes."""
+    return [(f"i{n}", size) for n, size in enumerate(compact(space))]

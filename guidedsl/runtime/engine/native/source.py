@@ -103,7 +103,7 @@ ADAM = """\
       const double count = own[1] + t + 1, beta1 = own[3], beta2 = own[4];
       const {c} rate = rates[t] * own[2] / (1.0 - pow(beta1, count)), scale = 1.0 / sqrt(1.0 - pow(beta2, count));
       const {c} part1 = 1.0 - beta1, part2 = 1.0 - beta2, keep2 = beta2, eps = own[5];
-      #pragma omp simd
+      {parallel}
       for (long i = start; i < end; i++) {{
         first[i] += (g[i] - first[i]) * part1;
         second[i] = second[i] * keep2 + g[i] * g[i] * part2;
@@ -115,22 +115,38 @@ ADAM = """\
 """
 
 
+LONG_UPDATE = 50_000
+"""Parameters from which several threads update them sooner than one."""
+
+
 def source(
-    loops: Loops, dtype: torch.dtype, size: int, stepped: Sequence[tuple[Stored, int]], fixed: Sequence[Stored]
+    loops: Loops,
+    dtype: torch.dtype,
+    size: int,
+    stepped: Sequence[tuple[Stored, int]],
+    fixed: Sequence[Stored],
+    threads: int = 1,
 ) -> tuple[str, int]:
     """The text, and the bytes of room that its arrays need.
 
     `size` numbers are learned. `stepped` are arrays of which each step has its own part, with its length; `fixed`
     those that all steps share. The function stops where a loss or its gradient is not finite, before that step's
-    update, and returns how many steps it took.
+    update, and returns how many steps it took. Long loops are done by so many `threads`.
     """
-    body = loops.text()
+    body = loops.text(threads)
     c = c_type(dtype)
+    long = threads > 1 and size >= LONG_UPDATE
+    beside = "#pragma omp parallel for simd" if long else "#pragma omp simd"
+    by_segment = f"{beside} if(parallel: end - start >= {LONG_UPDATE})" if long else beside
     room, arrays = 0, []
     for number, value in loops.buffers.items():
         kind = c_type(value.dtype)
         arrays.append(f"{kind} *restrict const b{number} = ({kind} *)(room + {room});")
         room += -(-value.numel * value.dtype.itemsize // 64) * 64
+    for number, (dtype_of, length) in loops.private.items():
+        kind = c_type(dtype_of)
+        arrays.append(f"{kind} *restrict const q{number} = ({kind} *)(room + {room});")
+        room += -(-length * dtype_of.itemsize // 64) * 64
     n = 0
     outer, inner = [], []
     for array, length in stepped:
@@ -151,10 +167,10 @@ def source(
         *(f"    {line}" for line in (*inner, f"{c} loss;", *body)),
         "    losses[t] = loss;",
         f"    {c} finite = 0;",
-        "    #pragma omp simd reduction(+:finite)",
+        f"    {beside} reduction(+:finite)",
         f"    for (long i = 0; i < {size}; i++) finite += g[i] - g[i];",
         "    if (!isfinite(loss) || finite != 0) return t;",
-        ADAM.format(n=size, c=c, f="f" if dtype is torch.float32 else ""),
+        ADAM.format(n=size, c=c, f="f" if dtype is torch.float32 else "", parallel=by_segment),
         "  }",
         "  return count;",
         "}",
