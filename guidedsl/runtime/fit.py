@@ -257,7 +257,8 @@ def fit(
 
     `engine` is what takes Adam's steps: "eager" is torch, operation by operation; "compiled" is C loops made of the
     whole step, with the same losses to rounding, and an error where that cannot be; "auto" is compiled where it can be
-    and pays.
+    and pays. Loops that take seconds to make are then made beside the first, eager steps: results are the same to
+    rounding, and with an explicit engine bit for bit.
 
     A model with a minibatched plate is fed in batches: of bound data every row once an epoch, or what an iterable of
     mappings (or bound data) gives, gone through again and again, with the sizes of dims that a batch does not tell:

@@ -92,6 +92,7 @@ class StochasticFit:
         self.adam = Adam(lr=NET_LR if store.modules else FIRST_LR)
         self._eager = Eager(guide.model, guide, self.loss, store)
         self._blocks = self._compiled()
+        self.compiled_from: int | None = None
         self.steps = 0
         self.skipped = 0
         self._skipped_in_a_row = 0
@@ -105,13 +106,13 @@ class StochasticFit:
             return None
         if options.engine == "auto" and options.steps is not None and options.steps < WORTH_COMPILING:
             return None
-        blocks = Blocks(self._eager, self.adam, native_only=True)
+        blocks = Blocks(self._eager, self.adam, native_only=True, beside=options.engine == "auto")
         try:
             if self.feed is not None:
                 raise NotNative("data that is fed in batches")
             if options.kl_annealing:
                 raise NotNative("a weight that is annealed")
-            blocks.takes(self.data, 1)
+            blocks.ready(self.data)
         except (NotNative, InferenceError) as error:
             if options.engine == "compiled":
                 why = error if isinstance(error, InferenceError) else f'steps cannot be C loops: {error}; take "auto"'
@@ -119,19 +120,27 @@ class StochasticFit:
             return None
         return blocks
 
-    @property
-    def engine(self) -> str:
-        """What takes the steps."""
-        return "eager" if self._blocks is None else "compiled"
+    def _ready(self) -> Blocks | None:
+        """What takes many steps in one call, once it is there; the step from which it does is noted."""
+        if self._blocks is not None and self.compiled_from is None:
+            try:
+                if not self._blocks.ready(self.data):
+                    return None
+            except NotNative:
+                self._blocks = None
+                return None
+            self.compiled_from = self.steps
+        return self._blocks
 
     def _take(self, schedule: Schedule, window: Window, unjudged: int) -> None:
         """The next steps: some in one call, or one by itself where they cannot, or where one is not finite."""
-        if self._blocks is not None:
+        blocks = self._ready()
+        if blocks is not None:
             most = min(BLOCK - window.taken % BLOCK, window.length - window.taken)
             most = min(most, max(1, MOST_NUMBERS // len(self.flat)))
-            rates = [schedule.rate(self.steps + n) for n in range(self._blocks.takes(self.data, most))]
+            rates = [schedule.rate(self.steps + n) for n in range(blocks.takes(self.data, most))]
             iterates = torch.empty(len(rates), len(self.flat), dtype=self.flat.leaves[0].dtype)
-            found = self._blocks(self.data, self.data.noise(self.generator), rates, iterates).tolist()
+            found = blocks(self.data, self.data.noise(self.generator), rates, iterates).tolist()
             for loss in found:
                 self._taken(loss)
             window.add_many(iterates[: len(found)], found)
@@ -230,10 +239,10 @@ class StochasticFit:
         sizes = {name: list(leaf.shape) for name, leaf in self.store.trainable().items()}
         if state["parameters"] != sizes:
             raise InferenceError("the checkpoint has other parameters: pass the nets that the fit was begun with")
-        if state["engine"] != self.engine:
+        if state["compiled_from"] is not None and self._blocks is None:
             raise InferenceError(
-                f"the checkpoint is of a fit whose steps were {state['engine']}, and here they are {self.engine}: a C "
-                f'compiler is there or is not. engine="{state["engine"]}" from the start fits alike everywhere'
+                "the checkpoint is of a fit whose steps were compiled, and here they cannot be: there is no compiler. "
+                'engine="eager" from the start fits alike everywhere'
             )
         self._saved = state
 
@@ -241,7 +250,7 @@ class StochasticFit:
         """All that the rest of the fit follows from."""
         return {
             "parameters": {name: list(leaf.shape) for name, leaf in self.store.trainable().items()},
-            "engine": self.engine,
+            "compiled_from": self.compiled_from,
             "x": self.flat.read(),
             "adam": self.adam.get_state(),
             "generator": self.generator.get_state(),
@@ -262,6 +271,6 @@ class StochasticFit:
         if self.feed is not None:
             self.feed.set_state(state["feed"])
         self.generator.set_state(state["generator"])
-        self.steps, self.history = state["steps"], state["history"]
+        self.steps, self.history, self.compiled_from = state["steps"], state["history"], state["compiled_from"]
         self.skipped, self._skipped_in_a_row = state["skipped"]
         return Window.of_state(numbers["window"])

@@ -5,19 +5,24 @@ torch.compile is the slow part, so that each test compiles as little as it can.
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 import torch
+from torch import Tensor
 
 from guidedsl.modules import load_source
+from guidedsl.runtime import stochastic
 from guidedsl.runtime.elbo import ELBO
 from guidedsl.runtime.engine import block
-from guidedsl.runtime.engine.block import STEPS
+from guidedsl.runtime.engine.block import STEPS, Blocks
 from guidedsl.runtime.engine.evaluate import Eager, tensors_of, trace
+from guidedsl.runtime.engine.native import block as native
 from guidedsl.runtime.engine.native.values import NotNative
 from guidedsl.runtime.engine.plan import PlannedNoise, planned
 from guidedsl.runtime.errors import InferenceError
@@ -249,6 +254,59 @@ def test_a_fit_that_cannot_be_compiled_says_why_or_goes_on() -> None:
     with pytest.raises(InferenceError, match="one of 'auto', 'eager', 'compiled'"):
         module.G.fit(data, seed=0, steps=20, engine="fast")
     assert module.G.fit(data, seed=0, steps=2000, num_particles=1).steps == 2000
+
+
+MADE_LATE = 200
+"""Steps that a fit takes until its loops are made."""
+
+
+class MadeLate(Blocks):
+    """Loops that are asked for so many times before they are made."""
+
+    taken: ClassVar[list[int]] = []
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.asked = 0
+
+    def ready(self, data: Any) -> bool:
+        self.asked += 1
+        if self.asked == MADE_LATE:
+            MADE.set()
+            wait([self._made(data).library])  # type: ignore[union-attr]
+        return super().ready(data)
+
+    def __call__(self, data: Any, noise: Noise, rates: Any, iterates: Tensor | None = None) -> Tensor:
+        self.taken.append(len(rates))
+        return super().__call__(data, noise, rates, iterates)
+
+
+MADE = threading.Event()
+
+
+@pytest.mark.parametrize("compiler", [True, False])
+def test_a_fit_begins_while_its_loops_are_made(compiler: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that takes long. It goes on eagerly where the C compiler then fails."""
+    really = native.built
+
+    def late(text: str) -> Any:
+        assert MADE.wait(60)
+        if not compiler:
+            raise NotNative("no memory left for the compiler")
+        return really(text)
+
+    module = load_source(Source("edge.guide", EDGE.replace("(x + 0.9) ^ 0.5", "0.3 * x")), "engine_late")
+    eager = module.G.fit(module.Edge.data(), seed=2, steps=700, engine="eager")
+    MADE.clear()
+    MadeLate.taken.clear()
+    monkeypatch.setattr(native, "at_hand", lambda text: False)
+    monkeypatch.setattr(native, "built", late)
+    monkeypatch.setattr(stochastic, "Blocks", MadeLate)
+    fit = module.G.fit(module.Edge.data(), seed=2, steps=700)
+    assert sum(MadeLate.taken) == (700 - MADE_LATE + 2 if compiler else 0)
+    assert fit.elbo == pytest.approx(eager.elbo, rel=1e-9)
+    for (step, loss), (other, again) in zip(eager.history, fit.history, strict=True):
+        assert (step, loss) == (other, pytest.approx(again, rel=1e-9))
 
 
 def test_batches_of_another_whole_have_steps_of_their_own() -> None:

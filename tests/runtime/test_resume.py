@@ -149,6 +149,7 @@ FITS: dict[str, Callable[..., Fit]] = {
     "by posterior": lambda **options: fit_effects(engine="eager", **options),
     "by loss": lambda **options: built.Flow.fit(built.Pair.data(), seed=1, engine="eager", **options),
     "compiled, given steps": lambda **options: fit_effects(steps=150, engine="compiled", **options),
+    "compiled late": lambda **options: fit_effects(steps=700, **options),
     "compiled, by posterior": lambda **options: fit_effects(engine="compiled", **options),
     "fed rows, nets": lambda **options: built.Amortised.fit(line(), seed=1, steps=120, **options),
     "fed batches": lambda **options: built.Plain.fit(Loader(line().y), N=30, seed=1, steps=120, **options),
@@ -166,6 +167,14 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedules, "LOSS_LONGEST_WINDOW", 20)
 
 
+class MadeLate(Blocks):
+    """Loops that, where they may be made beside the fit, are there after 60 steps."""
+
+    def ready(self, data: Any) -> bool:
+        steps = max(self.adam.get_state()["steps"].values(), default=0)
+        return (steps >= 60 or not self.beside) and super().ready(data)
+
+
 def kill_after(evaluations: int, kill: Callable[[], None]) -> None:
     """Has `kill` called at the start of an evaluation of a loss or its gradient, or of a block of them."""
     left = evaluations
@@ -181,7 +190,7 @@ def kill_after(evaluations: int, kill: Callable[[], None]) -> None:
         if left < 0:
             kill()
 
-    class Counted(Blocks):
+    class Counted(MadeLate):
         def __call__(self, data: Any, noise: Any, rates: Any, iterates: Any = None) -> Tensor:
             count(len(rates))
             return super().__call__(data, noise, rates, iterates)
@@ -199,7 +208,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     for module in (fixed_noise, stochastic):
         monkeypatch.setattr(module, "gradients_of", elbo.gradients_of)
-    monkeypatch.setattr(stochastic, "Blocks", Blocks)
+    monkeypatch.setattr(stochastic, "Blocks", MadeLate)
     monkeypatch.setattr(stochastic, "BLOCK", 20)
     return lambda evaluations: kill_after(evaluations, raising)
 

@@ -30,14 +30,20 @@ Scan = Callable[..., tuple[Tensor, ...]]
 class Blocks:
     """Runs blocks of steps. What it runs is made anew as a `Compiled` graph is, and raises as that does.
 
-    With `native_only` it raises NotNative where the steps are no C loops.
+    With `native_only` it raises NotNative where the steps are no C loops. With `beside` loops that take long to make
+    are made on a thread; until they are `ready` a call waits for them.
     """
 
-    def __init__(self, eager: Eager, adam: Adam, native_only: bool = False) -> None:
-        self.eager, self.adam, self.native_only = eager, adam, native_only
+    def __init__(self, eager: Eager, adam: Adam, native_only: bool = False, beside: bool = False) -> None:
+        self.eager, self.adam, self.native_only, self.beside = eager, adam, native_only, beside
         self._steps: NativeSteps | Scan | None = None
         self._flat = FlatParameters([])
         self._made_for: object = None
+
+    def ready(self, data: Any) -> bool:
+        """Whether a block need not wait."""
+        made = self._made(data)
+        return made.ready if isinstance(made, NativeSteps) else True
 
     def takes(self, data: Any, steps: int) -> int:
         """How many of these steps the next block takes; 0 where they are too few for one."""
@@ -160,7 +166,7 @@ class Blocks:
         self, data: Any, leaves: list[Tensor], drawn: list[Tensor], rows: list[Tensor], fields: list[Tensor]
     ) -> NativeSteps | Scan:
         try:
-            return native_steps(step_of(self.eager, data), leaves, drawn, rows, fields)
+            return native_steps(step_of(self.eager, data), leaves, drawn, rows, fields, self.beside)
         except NotNative:
             if self.native_only:
                 raise

@@ -8,15 +8,15 @@ import gc
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.engine.native.build import built
+from guidedsl.runtime.engine.native.build import at_hand, built
 from guidedsl.runtime.engine.native.index import offset
 from guidedsl.runtime.engine.native.loops import Loops
 from guidedsl.runtime.engine.native.lower import Lowered, Preparation
@@ -32,14 +32,19 @@ NOISE_COST = 20
 
 @dataclass
 class NativeSteps:
-    """Many steps as one call of C. `text` is its source."""
+    """Many steps as one call of C. `text` is its source, of which a thread may still be making the library."""
 
     text: str
-    function: Any
+    library: Future[ctypes.CDLL]
     room: Tensor
     gradient: Tensor
     constants: list[Tensor]
     preparation: Preparation
+
+    @property
+    def ready(self) -> bool:
+        """Whether the library is there. Raises NotNative where it could not be made."""
+        return self.library.done() and self.library.result() is not None
 
     def __call__(
         self,
@@ -65,7 +70,9 @@ class NativeSteps:
         segments = _segments(leaves, before)
         flat = (ctypes.c_double * (6 * len(segments)))(*(number for segment in segments for number in segment))
         losses = torch.empty(len(rates), dtype=torch.float64)
-        taken: int = self.function(
+        function = self.library.result().steps
+        function.restype = ctypes.c_long
+        taken: int = function(
             ctypes.c_long(len(rates)),
             *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, first, second, self.gradient, rates)),
             ctypes.c_double(adam.clip_value or 0.0),
@@ -109,10 +116,12 @@ def native_steps(
     numbers: Sequence[Tensor],
     rows: Sequence[Tensor],
     fields: Sequence[Tensor],
+    beside: bool = False,
 ) -> NativeSteps:
     """The function of a step of (leaves, a step's numbers, its rows, data), which gives the loss and the gradients.
 
-    Raises NotNative where the step does what loops are not written for, or no compiler is there.
+    With `beside` a library that takes long to make is made on a thread. Raises NotNative where the step does what loops
+    are not written for, or no compiler is there.
     """
     if not leaves:
         raise NotNative("nothing to learn")
@@ -140,14 +149,27 @@ def native_steps(
     drawn = sum(one.numel() for one in numbers)
     threads = torch.get_num_threads() - (NOISE_COST * drawn > work)  # another thread draws meanwhile
     text, room = source(loops, dtype, size, lengths, [*constants, *prepared], threads)
-    library = built(text)
-    _lend_products(library, text)
-    function = library.steps
-    function.restype = ctypes.c_long
+    library = _library(text, beside and not at_hand(text))
     scratch = torch.empty(max(room, 64), dtype=torch.uint8)
     preparation = Preparation(recording, list(lowered.prepared.values()))
     gradient = torch.empty(size, dtype=dtype)
-    return NativeSteps(text, function, scratch, gradient, list(lowered.constants.values()), preparation)
+    return NativeSteps(text, library, scratch, gradient, list(lowered.constants.values()), preparation)
+
+
+def _library(text: str, beside: bool) -> Future[ctypes.CDLL]:
+    def make() -> ctypes.CDLL:
+        library = built(text)
+        _lend_products(library, text)
+        return library
+
+    if beside:
+        thread = ThreadPoolExecutor(1)
+        found = thread.submit(make)
+        thread.shutdown(wait=False)
+    else:
+        found = Future()
+        found.set_result(make())
+    return found
 
 
 @functools.cache

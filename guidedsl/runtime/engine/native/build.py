@@ -18,6 +18,8 @@ FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fope
 WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
 LONG = 2000
 """Lines from which more optimisation takes longer than it saves."""
+SLOW = 600
+"""Lines from which the compiler takes a second or more."""
 
 
 @functools.cache
@@ -58,18 +60,33 @@ def built(source: str) -> ctypes.CDLL:
 
     It is kept under the hash of the text, the compiler and the processor, in a folder of the user's own.
     """
-    flags = (*FLAGS, *WIDE) if source.count("\n") < LONG else ("-O1", *FLAGS[1:])
-    if "omp parallel" in source:
+    *first, last = _variants(source)
+    for flags in first:
         try:
-            return _loaded(source, (*flags, "-fopenmp"))
+            return _loaded(source, flags)
         except NotNative:  # no OpenMP here: one thread does all
             pass
-    return _loaded(source, flags)
+    return _loaded(source, last)
+
+
+def at_hand(source: str) -> bool:
+    """Whether its library is there, or made in no time. Raises NotNative where there is no compiler."""
+    return source.count("\n") < SLOW or any(_own(_path(source, flags)) for flags in _variants(source))
+
+
+def _variants(source: str) -> list[tuple[str, ...]]:
+    """The flags to try, the best first."""
+    flags = (*FLAGS, *WIDE) if source.count("\n") < LONG else ("-O1", *FLAGS[1:])
+    return [(*flags, "-fopenmp"), flags] if "omp parallel" in source else [flags]
+
+
+def _path(source: str, flags: tuple[str, ...]) -> Path:
+    key = hashlib.sha256("\0".join([source, *flags, _machine()]).encode()).hexdigest()
+    return folder() / f"{key[:40]}.so"
 
 
 def _loaded(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
-    key = hashlib.sha256("\0".join([source, *flags, _machine()]).encode()).hexdigest()
-    path = folder() / f"{key[:40]}.so"
+    path = _path(source, flags)
     if not _own(path):
         _make(source, flags, path)
     try:
