@@ -249,7 +249,7 @@ def fit_and_die(name: str, path: str, evaluations: int, out: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX")
-@pytest.mark.parametrize(("name", "kills"), [("fixed noise", 3), ("given steps", 7)])
+@pytest.mark.parametrize(("name", "kills"), [("fixed noise", 2), ("given steps", 3)])
 def test_killed_again_and_again(name: str, kills: int, tmp_path: Path) -> None:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([__name__])
