@@ -20,6 +20,8 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
+unexport PYTHONDONTWRITEBYTECODE # tests start processes by the hundred
+
 .PHONY: demo test lint bench posteriors clean
 
 demo: $(INSTALLED)

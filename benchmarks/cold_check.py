@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _bytecode import as_installed
+
 GOAL = 0.25
 
 
@@ -43,6 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=11)
     options = parser.parse_args()
+    as_installed()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "hundred.guide"
         path.write_text(program(100))

@@ -34,6 +34,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from _bytecode import as_installed
+
 from guidedsl.pipeline import compile_source
 from guidedsl.source import Source
 
@@ -109,7 +111,11 @@ def started(tool: str, module: str, variables: dict[str, str]) -> Run | None:
     """A tool that has done its first thousand steps, or as many as there is time for. None if it is given up."""
     command = [sys.executable, str(HERE / "_worker.py"), tool, module, "100"]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **variables}
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **variables},  # a module just built is not compiled yet
     )
     run = Run(tool, process)
     limit = threading.Timer(GIVEN_UP, process.kill)
@@ -205,6 +211,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    as_installed()
     sys.path.insert(0, str(HERE))
     tools = [tool for tool in options.tools if not tool.startswith("NumPyro") or find_spec("numpyro") is not None]
     wrong, behind = [], []

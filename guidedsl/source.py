@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +46,8 @@ class Source:
 
     @cached_property
     def sha256(self) -> str:
+        import hashlib  # slow to import, and not needed to check a file
+
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def span(self, start: int, end: int) -> Span:

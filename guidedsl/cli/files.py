@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,6 +120,9 @@ def current(path: Path) -> bytes | None:
 
 def write(path: Path, content: bytes) -> None:
     """Writes a file so that a kill at any moment leaves the old content or the new. Stops with 2 where it cannot."""
+    import secrets  # these two are not needed to check a file, which is to answer at once
+    import shutil
+
     target = path.resolve()  # what a link leads to, and not the link
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -32,6 +31,8 @@ class Finding:
 
 def render_json(findings: Iterable[Finding]) -> str:
     """One array with one object a finding. Lines and columns count from 1, ends are exclusive."""
+    import json  # not needed for text
+
     return json.dumps([_object(finding) for finding in findings], indent=2) + "\n"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
@@ -70,7 +69,7 @@ class Session:
         if self.format != "text":
             return
         color = shows_color(self.stderr)
-        width = shutil.get_terminal_size().columns if self.stderr.isatty() else 120
+        width = _columns() if self.stderr.isatty() else 120
         for finding in found[:MAX_SHOWN]:
             if finding.diagnostic is not None:
                 self.stderr.write(render_text(source, finding.diagnostic, color=color, width=width) + "\n")
@@ -111,3 +110,9 @@ class Session:
             self.stderr.write(render_json(self.findings))
         elif self.format == "text" and (line := summary_line(self.findings)):
             self.stderr.write(printable(line) + "\n")
+
+
+def _columns() -> int:
+    from shutil import get_terminal_size  # with all its archive formats, which a check that is piped does without
+
+    return get_terminal_size().columns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 STEP_BEFORE = "a value of the step before is handed on by a carry"
@@ -10,6 +9,8 @@ STEP_BEFORE = "a value of the step before is handed on by a carry"
 
 def closest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that `name` is most likely a slip of."""
+    import difflib  # not needed where nothing is wrong
+
     by_lower = {candidate.lower(): candidate for candidate in candidates}
     close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.65)
     return by_lower[close[0]] if close else None

@@ -1,4 +1,4 @@
-"""The syntax tree: what was written, with its place, and nothing inferred."""
+"""The syntax tree: what was written, with its place, and nothing inferred. A node equals itself alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from guidedsl.source import Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Name:
     text: str
     span: Span
@@ -16,7 +16,7 @@ class Name:
 # Expressions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Number:
     text: str
     span: Span
@@ -26,32 +26,32 @@ class Number:
         return float(self.text)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Text:
     value: str
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ref:
     name: str
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Argument:
     keyword: Name | None
     value: Expr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
     function: Name
     arguments: tuple[Argument, ...]
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slice:
     """`a:b`, with open ends as None; `:` alone selects all."""
 
@@ -60,20 +60,20 @@ class Slice:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Index:
     base: Expr
     subscripts: tuple[Expr | Slice, ...]
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Negative:
     operand: Expr
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Term:
     """One operand of a chain with the operator before it (`+` before the first of a sum, `*` of a product)."""
 
@@ -81,7 +81,7 @@ class Term:
     value: Expr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chain:
     """A left-associative chain of operators of one precedence, kept flat so that long sums are not deep."""
 
@@ -89,14 +89,14 @@ class Chain:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Power:
     base: Expr
     exponent: Expr
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Compare:
     operator: str
     left: Expr
@@ -104,7 +104,7 @@ class Compare:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Vector:
     items: tuple[Expr, ...]
     span: Span
@@ -113,7 +113,7 @@ class Vector:
 Expr = Number | Text | Ref | Call | Index | Negative | Chain | Power | Compare | Vector
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TypeExpr:
     """`name(bounds)[dims]`."""
 
@@ -123,7 +123,7 @@ class TypeExpr:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DistExpr:
     name: Name
     arguments: tuple[Argument, ...]
@@ -133,14 +133,14 @@ class DistExpr:
 # Statements
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DimDecl:
     name: Name
     default: Expr | None
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     name: Name
     type: TypeExpr
@@ -148,7 +148,7 @@ class Data:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Latent:
     name: Name
     type: TypeExpr
@@ -156,7 +156,7 @@ class Latent:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Observed:
     name: Name
     type: TypeExpr
@@ -165,13 +165,13 @@ class Observed:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Factor:
     value: Expr
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Let:
     name: Name
     type: TypeExpr | None
@@ -179,7 +179,7 @@ class Let:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unpack:
     """`let (a, b) = f(x)`."""
 
@@ -188,7 +188,7 @@ class Unpack:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Value:
     """An input or an output of a signature; `name` is None for an output that stands alone."""
 
@@ -197,14 +197,14 @@ class Value:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Signature:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Net:
     """A neural net: generated (`maker`), imported (`origin` with `arguments`), or passed in (neither)."""
 
@@ -216,7 +216,7 @@ class Net:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Extern:
     name: Name
     signature: Signature
@@ -224,7 +224,7 @@ class Extern:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Carry:
     """A value handed from step to step of a scan, with the one that the first step sees."""
 
@@ -234,7 +234,7 @@ class Carry:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Next:
     """`next h = e`: what the following step sees."""
 
@@ -243,7 +243,7 @@ class Next:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Emit:
     """`emit v = e`: one entry a step, read whole behind the scan."""
 
@@ -253,7 +253,7 @@ class Emit:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scan:
     """`scan t in T carry (h: S = e) { … }`."""
 
@@ -264,13 +264,13 @@ class Scan:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Option:
     name: Name
     value: Expr | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Param:
     name: Name
     type: TypeExpr
@@ -280,7 +280,7 @@ class Param:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     name: Name
     dist: DistExpr
@@ -288,14 +288,14 @@ class Sample:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Joint:
     names: tuple[Name, ...]
     dist: DistExpr
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Aux:
     name: Name
     type: TypeExpr
@@ -303,7 +303,7 @@ class Aux:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Auto:
     family: Name
     arguments: tuple[Argument, ...]
@@ -311,7 +311,7 @@ class Auto:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlateItem:
     name: Name
     size: Expr | None
@@ -320,7 +320,7 @@ class PlateItem:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plate:
     items: tuple[PlateItem, ...]
     body: tuple[Statement, ...]
@@ -348,14 +348,14 @@ Statement = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Origin:
     framework: Name | None
     path: Text
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     name: Name
     origin: Origin | None
@@ -364,7 +364,7 @@ class Model:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Guide:
     name: Name
     model: Name
@@ -376,7 +376,7 @@ class Guide:
 Item = DimDecl | Extern | Model | Guide
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class File:
     docstring: str | None
     items: tuple[Item, ...]
