@@ -227,6 +227,12 @@ def test_what_is_not_elementwise(
         "strides": lambda a, b, c, i: a[:, 1::2, 2] * 3,
         "cholesky": lambda a, b, c, i: torch.linalg.cholesky_ex(a @ a.mT + 2 * torch.eye(3, dtype=dtype)).L,
         "solve_triangular": lambda a, b, c, i: torch.linalg.solve_triangular(c[:3].tril() + 3, b[:3], upper=False),
+        "solve for one column": lambda a, b, c, i: torch.linalg.solve_triangular(
+            c[:3].tril() + 3, b[:3, :1], upper=False
+        ),
+        "solve from below for one column": lambda a, b, c, i: torch.linalg.solve_triangular(
+            c[:3].triu() + 3, b[:3, :1], upper=True
+        ),
         "solve from the right": lambda a, b, c, i: torch.linalg.solve_triangular(
             c[:3].triu() + 3, b[:3].T, upper=True, left=False
         ),
@@ -368,7 +374,7 @@ def test_more_sites_are_no_more_lines() -> None:
     lines = []
     for count in (20, 200):
         sites = Sites(0)
-        sites.count, sites.ways, sites.odd, sites.shape = count, [0, 1, 6], [], ()
+        sites.count, sites.ways, sites.odd, sites.shape = count, [0, 1, 3, 6], [], ()
         leaves = [torch.tensor(0.1 * n) for n in range(2 * count + 1)]
         sites.leaves = leaves
         noise, table, rows = normals(torch.float32, count), torch.zeros(1), torch.zeros(count, dtype=torch.int64)
@@ -464,9 +470,9 @@ def test_what_is_kept_is_used_again_and_made_anew_where_it_is_damaged(
     first, _ = steps_of(module.G, data, native=True)
     (library,) = (tmp_path / "kept").glob("*.so")
     assert (tmp_path / "kept").stat().st_mode & 0o077 == 0
-    made = library.stat().st_mtime_ns
+    made = library.stat().st_ino
     assert steps_of(module.G, data, native=True)[0] == first
-    assert library.stat().st_mtime_ns == made
+    assert library.stat().st_ino == made
     (tmp_path / "other").mkdir()
     damaged = tmp_path / "other" / library.name
     damaged.write_bytes(b"\x7fELF")
@@ -474,3 +480,21 @@ def test_what_is_kept_is_used_again_and_made_anew_where_it_is_damaged(
     monkeypatch.setenv("GUIDEDSL_CACHE", str(damaged.parent))
     assert steps_of(module.G, data, native=True)[0] == first
     assert damaged.stat().st_size > 1000
+
+
+def test_what_nothing_has_loaded_for_long_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GUIDEDSL_CACHE", str(tmp_path))
+
+    def run(scale: int) -> None:
+        module = load_source(Source("m.guide", NORMAL.replace("Normal(mu, 1)", f"Normal(mu, {scale})")))
+        steps_of(module.G, module.M.data(y=torch.ones(3)), native=True)
+
+    run(1)
+    (first,) = tmp_path.glob("*.so")
+    run(2)
+    for path in tmp_path.glob("*.so"):
+        os.utime(path, (0, 0))
+    run(1)
+    run(3)
+    assert first.exists()
+    assert len(list(tmp_path.glob("*.so"))) == 2

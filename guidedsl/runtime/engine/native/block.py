@@ -140,10 +140,10 @@ def native_steps(
         start += leaf.numel()
     stepped = [Stored(tuple(one.shape), one.dtype, f"n{n}") for n, one in enumerate((*numbers, *rows))]
     lowered = Lowered(recording, [*inputs, *stepped])
-    constants = [Stored(tuple(one.shape), one.dtype, name) for name, one in lowered.constants.items()]
     prepared = [Stored(one.shape, one.dtype, name) for name, one in lowered.prepared.items()]
     outputs = [Output(value, *target) for value, target in zip(lowered.outputs, targets, strict=True)]
     loops = Loops(lowered.program, roll(lowered.program, outputs))
+    constants = [Stored(tuple(one.shape), one.dtype, name) for name, one in lowered.program.constants.items()]
     work = sum(math.prod(statement.space) for statement in loops.statements)
     lengths = [(one, math.prod(one.shape)) for one in stepped]
     drawn = sum(one.numel() for one in numbers)
@@ -153,7 +153,7 @@ def native_steps(
     scratch = torch.empty(max(room, 64), dtype=torch.uint8)
     preparation = Preparation(recording, list(lowered.prepared.values()))
     gradient = torch.empty(size, dtype=dtype)
-    return NativeSteps(text, library, scratch, gradient, list(lowered.constants.values()), preparation)
+    return NativeSteps(text, library, scratch, gradient, list(lowered.program.constants.values()), preparation)
 
 
 def _library(text: str, beside: bool) -> Future[ctypes.CDLL]:

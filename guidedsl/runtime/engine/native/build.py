@@ -10,6 +10,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from guidedsl.runtime.engine.native.values import NotNative
@@ -18,6 +20,8 @@ FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fope
 WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
 LONG = 2000
 """Lines from which more optimisation takes longer than it saves."""
+KEPT = 90 * 24 * 3600
+"""Seconds without use after which a library is removed."""
 SLOW = 600
 """Lines from which the compiler takes a second or more."""
 
@@ -87,8 +91,12 @@ def _path(source: str, flags: tuple[str, ...]) -> Path:
 
 def _loaded(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
     path = _path(source, flags)
-    if not _own(path):
+    if _own(path):
+        with suppress(OSError):
+            os.utime(path)
+    else:
         _make(source, flags, path)
+        _forget(path.parent)
     try:
         return ctypes.CDLL(str(path))
     except OSError:  # made for another system, or cut off
@@ -97,6 +105,14 @@ def _loaded(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise NotNative(f"what {compiler()} made cannot be loaded: {error}") from None
+
+
+def _forget(kept: Path) -> None:
+    """Removes what no process has loaded for long."""
+    for path in kept.glob("*.so"):
+        with suppress(OSError):
+            if path.stat().st_mtime < time.time() - KEPT:
+                path.unlink()
 
 
 def _own(path: Path) -> bool:

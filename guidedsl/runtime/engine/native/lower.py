@@ -10,20 +10,19 @@ from torch import Tensor
 
 from guidedsl.runtime.engine.native.operators import Operators, known
 from guidedsl.runtime.engine.native.record import Operation, Recording, Result, results_in
-from guidedsl.runtime.engine.native.values import Literal, NotNative, Program, Stored, Value, c_type
+from guidedsl.runtime.engine.native.values import NotNative, Program, Stored, Value, c_type
 
 
 class Lowered:
     """A recording as a program: `outputs` in its order.
 
     `varying` are the arrays of its inputs that are not fixed. `prepared` are the fixed results that the program reads,
-    by the name of their pointer, and `constants` the tensors. Raises NotNative for what loops are not written for.
+    by the name of their pointer. Raises NotNative for what loops are not written for.
     """
 
     def __init__(self, recording: Recording, varying: Sequence[Value]) -> None:
         self.program = Program()
         self.prepared: dict[str, Result] = {}
-        self.constants: dict[str, Tensor] = {}
         self._operators = Operators(self.program)
         self._found: dict[Result, Any] = {}
         self._same: dict[object, Any] = {}
@@ -72,7 +71,7 @@ class Lowered:
             return [self._of(one) for one in arg]
         if isinstance(arg, Tensor):
             if id(arg) not in self._known_constants:
-                self._known_constants[id(arg)] = self._constant(arg)
+                self._known_constants[id(arg)] = self.program.constant(arg)
             return self._known_constants[id(arg)]
         if not isinstance(arg, Result):
             return arg
@@ -90,15 +89,6 @@ class Lowered:
         c_type(result.dtype)
         self.prepared[name] = result
         return Stored(result.shape, result.dtype, name)
-
-    def _constant(self, tensor: Tensor) -> Value:
-        c_type(tensor.dtype)
-        shape = tuple(tensor.shape)
-        if tensor.numel() and bool((tensor == (first := tensor.reshape(-1)[0])).all()):
-            return Literal(shape, tensor.dtype, first.item())
-        name = f"c{len(self.constants)}"
-        self.constants[name] = tensor.contiguous()
-        return Stored(shape, tensor.dtype, name)
 
 
 class Preparation:

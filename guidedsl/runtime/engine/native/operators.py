@@ -711,7 +711,7 @@ def _value(x: Any, dtype: torch.dtype) -> Value:
 
 def _text(x: Value, at: Position, read: Read, dtype: torch.dtype) -> str:
     """An element as a number of a type."""
-    return literal(x.number, dtype) if isinstance(x, Literal) else cast(read(x, at), x.dtype, dtype)
+    return read(Literal((), dtype, x.number), ()) if isinstance(x, Literal) else cast(read(x, at), x.dtype, dtype)
 
 
 def _common(args: Sequence[Any]) -> torch.dtype:

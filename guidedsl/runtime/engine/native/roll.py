@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
+
+import torch
 
 from guidedsl.runtime.engine.native.index import Index, Position, variables
 from guidedsl.runtime.engine.native.values import (
@@ -53,6 +56,14 @@ class Run:
 
 
 @dataclass
+class Member:
+    """A statement and what it reads: a number that is written there, or in an array."""
+
+    statement: Computed
+    reads: list[tuple[Value, Position]]
+
+
+@dataclass
 class Chain:
     """Additions one after another: `links` that nothing else reads, and the `terms` that they add up."""
 
@@ -63,8 +74,8 @@ class Chain:
 def roll(program: Program, outputs: Sequence[Output]) -> list[Output]:
     """Replaces statements that are alike, by `program.moved`; gives the outputs, those beside one another as one.
 
-    Statements are alike where they have the same text and read the same arrays, evenly spaced. A chain of additions
-    of many such values becomes the sum of an array.
+    Statements are alike where they have the same text, numbers apart, and read the same arrays, evenly spaced. A chain
+    of additions of many such values becomes the sum of an array.
     """
     reads = {one: program.reads_of(one) for one in program.statements}
     chains = _chains(program, reads, outputs)
@@ -121,42 +132,50 @@ def _by_level(program: Program, reads: dict[Statement, Any], chains: dict[Statem
 
 
 def _roll_alike(program: Program, statements: Sequence[Computed]) -> None:
-    classes: dict[object, list[tuple[tuple[int, ...], Computed]]] = {}
+    classes: dict[object, list[tuple[tuple[int, ...], Member]]] = {}
     for one in statements:
         text, found = program.reads(one.element, variables(one.space))
         read = tuple((_identity(value), tuple(index.terms for index in at)) for value, at in found)
         key = text, one.dtype, one.shape, one.space, one.combine, one.kept, read
-        classes.setdefault(key, []).append((tuple(index.const for _, at in found for index in at), one))
+        places = tuple(index.const for _, at in found for index in at)
+        classes.setdefault(key, []).append((places, Member(one, found)))
     for members in classes.values():
         for run in _runs(members):
             _roll_run(program, run)
 
 
 def _roll_run(program: Program, run: Run) -> None:
-    first: Computed = run.members[0]
+    first: Member = run.members[0]
+    statement, count = first.statement, len(run.members)
+    numbers = {
+        n: program.constant(torch.tensor([one.reads[n][0].number for one in run.members], dtype=value.dtype))
+        for n, (value, _) in enumerate(first.reads)
+        if isinstance(value, Literal)
+    }
 
     def element(at: Position, read: Read) -> str:
-        steps = iter(run.step)
+        steps, reads = iter(run.step), itertools.count()
 
         def further(value: Value, own: Position) -> str:
             value = program.moved.get(value, value)
             if isinstance(value, Seen):
                 return value.element(own, further)
-            return read(value, tuple(index + at[0] * next(steps) for index in own))
+            n = next(reads)
+            there = tuple(index + at[0] * next(steps) for index in own)
+            return read(numbers[n], at[:1]) if n in numbers else read(value, there)
 
-        return first.element(at[1:], further)
+        return statement.element(at[1:], further)
 
-    count = len(run.members)
     rolled = program.compute(
-        (count, *first.shape),
-        first.dtype,
+        (count, *statement.shape),
+        statement.dtype,
         element,
-        (count, *first.space),
-        combine=first.combine,
-        kept=(0, *(axis + 1 for axis in first.kept)),
+        (count, *statement.space),
+        combine=statement.combine,
+        kept=(0, *(axis + 1 for axis in statement.kept)),
     )
     for n, one in enumerate(run.members):
-        program.moved[one] = _row(rolled, n)
+        program.moved[one.statement] = _row(rolled, n)
 
 
 def _row(array: Value, n: int) -> Value:
@@ -229,4 +248,4 @@ def _runs(members: Sequence[tuple[tuple[int, ...], Any]]) -> list[Run]:
 
 
 def _identity(value: Value) -> object:
-    return (value.number, value.dtype) if isinstance(value, Literal) else value
+    return value.dtype if isinstance(value, Literal) else value

@@ -46,13 +46,18 @@ static double trigamma(double x) {
     + z / x * (1.0 / 6 - z * (1.0 / 30 - z * (1.0 / 42 - z * (1.0 / 30 - z * (5.0 / 66 - z * 691.0 / 2730)))));
 }
 #define MATRICES(c, root) \
+static inline c dot_##c(long n, const c *a, const c *b) { \
+  c sum = 0; \
+  _Pragma("omp simd reduction(+:sum)") \
+  for (long k = 0; k < n; k++) sum += a[k] * b[k]; \
+  return sum; \
+} \
 /* Lower factor, NaN where there is none. */ \
 static void cholesky_##c(long n, const c *a, c *l) { \
   for (long j = 0; j < n; j++) { \
     for (long i = 0; i < j; i++) l[i * n + j] = 0; \
     for (long i = j; i < n; i++) { \
-      c sum = a[i * n + j]; \
-      for (long k = 0; k < j; k++) sum -= l[i * n + k] * l[j * n + k]; \
+      const c sum = a[i * n + j] - dot_##c(j, l + i * n, l + j * n); \
       if (i == j && !(sum > 0)) { for (long k = 0; k < n * n; k++) l[k] = NAN; return; } \
       l[i * n + j] = i == j ? root(sum) : sum / l[j * n + j]; \
     } \
@@ -63,6 +68,7 @@ static void solve_##c(long n, long m, const c *t, const c *b, c *x, int upper, i
   for (long step = 0; step < n; step++) { \
     const long i = upper ? n - 1 - step : step; \
     const long from = upper ? i + 1 : 0, to = upper ? n : i; \
+    if (m == 1) { x[i] = (b[i] - dot_##c(to - from, t + i * n + from, x + from)) / t[i * n + i]; continue; } \
     for (long j = 0; j < m; j++) x[i * m + j] = b[i * m + j]; \
     for (long k = from; k < to; k++) { \
       const c factor = t[i * n + k]; \

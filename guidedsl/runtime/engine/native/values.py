@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 import torch
+from torch import Tensor
 
 from guidedsl.runtime.engine.native.index import Position, Shape, variables
 
@@ -115,10 +116,24 @@ Statement = Computed | Scattered | Called
 
 @dataclass
 class Program:
-    """Values to compute, in an order that respects what they read. `moved` are those that are found elsewhere."""
+    """Values to compute, in an order that respects what they read.
+
+    `moved` are those that are found elsewhere, `constants` the tensors that are read, by the name of their pointer.
+    """
 
     statements: list[Statement] = field(default_factory=list)
     moved: dict[Value, Value] = field(default_factory=dict)
+    constants: dict[str, Tensor] = field(default_factory=dict)
+
+    def constant(self, tensor: Tensor) -> Value:
+        """A tensor as a value."""
+        c_type(tensor.dtype)
+        shape = tuple(tensor.shape)
+        if tensor.numel() and bool((tensor == (first := tensor.reshape(-1)[0])).all()):
+            return Literal(shape, tensor.dtype, first.item())
+        name = f"c{len(self.constants)}"
+        self.constants[name] = tensor.contiguous()
+        return Stored(shape, tensor.dtype, name)
 
     def compute(
         self,
