@@ -65,7 +65,7 @@ ELEMENTWISE: dict[str, str] = {
     "logit_backward": "({0} / ({1} * ({one} - {1})))",
     "silu_backward": "({0} / ({one} + exp{f}(-{1})) * ({one} + {1} / ({one} + exp{f}({1}))))",
     "softplus": "({0} * {1} > {2} ? {0} : log1p{f}(exp{f}({0} * {1})) / {1})",
-    "softplus_backward": "({1} * {2} > {3} ? {0} : {0} / ({one} + exp{f}(-{1} * {2})))",
+    "softplus_backward": "({1} * {2} > {3} ? {0} : {0} * exp{f}({1} * {2}) / ({one} + exp{f}({1} * {2})))",
     "log_sigmoid_backward": "({0} / ({one} + exp{f}({1})))",
 }
 """On numbers of the result's type `c`; `f` is the suffix of its functions in C."""
