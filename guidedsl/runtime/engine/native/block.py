@@ -26,8 +26,8 @@ from guidedsl.runtime.engine.native.source import source
 from guidedsl.runtime.engine.native.values import NotNative, Stored, Value, view
 from guidedsl.runtime.optim import Adam, LeafOptions
 
-NOISE_COST = 20
-"""Elements of loops that take as long as one normal number."""
+NOISE_COST = 100
+"""Elements of loops for each normal number from which the thread that draws these leaves another one time."""
 
 
 @dataclass
