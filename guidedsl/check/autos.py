@@ -284,20 +284,21 @@ def _described(
     latents: list[ir.Latent], guide: GuideChecker, enclosing: tuple[str, ...]
 ) -> tuple[families.Latent, ...]:
     """What the family needs to know of its latents."""
-    return tuple(_describe(latent, latents, guide, enclosing) for latent in latents)
+    own = {latent.name for latent in latents}
+    known = own | set(guide.sampled)
+    return tuple(_describe(latent, own, known, guide, enclosing) for latent in latents)
 
 
 def _describe(
-    latent: ir.Latent, own: list[ir.Latent], guide: GuideChecker, enclosing: tuple[str, ...]
+    latent: ir.Latent, own: set[str], known: set[str], guide: GuideChecker, enclosing: tuple[str, ...]
 ) -> families.Latent:
     support, event = latent.type.support, latent.type.event
     free = s.free_shape(support, event)
     assert free is not None
     square = support.row.square
     written = event[:-1] if square else event
-    known = {other.name for other in own} | set(guide.sampled)
     parents = (
-        _parent(reading, guide, {other.name for other in own})
+        _parent(reading, guide, own)
         for reading in readings(latent, guide.model)
         if reading.latent in known
     )

@@ -30,19 +30,19 @@ _Indices = Mapping[str, ir.Expr | None]
 def readings(latent: ir.Latent, model: ir.Model) -> tuple[Reading, ...]:
     """What the prior of a latent reads, each once. Of what it reads with all rows, or by an index that is not plain
     data, nothing is said. An interface has no priors: there a latent may read all that come before it in its plates."""
+    ranks = model.ranks
+    rank = ranks[latent.name]
     if model.interface:
-        before = model.latents[: model.latents.index(latent)]
+        before = model.latents[:rank]
         return tuple(Reading(other.name) for other in before if set(other.plates) <= set(latent.plates))
-    lets = {s.name: s.value for s in model.statements if isinstance(s, ir.Let)}
-    prior = next((term.dist for term in model.terms if term.name == latent.name), None)
-    scan = next((s for s in model.statements if isinstance(s, ir.Scan) and latent.name in s.sites), None)
-    own = (prior, latent.bounds)
-    root = substitute(own, lets) if scan is None else _over_steps(own, scan, lets)
-    plates = {other.name: other.plates for other in model.latents[: model.latents.index(latent)]}
+    prior = model.priors.get(latent.name)
+    scan = model.scans.get(latent.name)
+    own = (None if prior is None else prior.dist, latent.bounds)
+    root = substitute(own, model.lets) if scan is None else _over_steps(own, scan, model.lets)
     found = (
-        _reading(var, plates[var.name], latent.plates, indices, row)
+        _reading(var, model.latents[ranks[var.name]].plates, latent.plates, indices, row)
         for var, indices, row in _reads(root, {})
-        if var.name in plates
+        if ranks.get(var.name, rank) < rank
     )
     return tuple(dict.fromkeys(reading for reading in found if reading is not None))
 

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from guidedsl.ir.expressions import Callee, Stage
-from guidedsl.ir.statements import Dim, Field, GuideStatement, Latent, Let, ModelStatement, Param, Plate, Term, terms_of
+from guidedsl.ir.expressions import Callee, Expr, Stage
+from guidedsl.ir.statements import (
+    Dim,
+    Field,
+    GuideStatement,
+    Latent,
+    Let,
+    ModelStatement,
+    Param,
+    Plate,
+    Scan,
+    Term,
+    terms_of,
+)
 from guidedsl.ir.sums import Summed
 from guidedsl.source import Source, Span
 
@@ -28,10 +41,30 @@ class Model:
     def plate(self, name: str) -> Plate:
         return next(plate for plate in self.plates if plate.name == name)
 
-    @property
+    @cached_property
     def terms(self) -> tuple[Term, ...]:
         """Every term of the log density, those of scans included."""
         return terms_of(self.statements)
+
+    @cached_property
+    def priors(self) -> dict[str, Term]:
+        """The terms of sites, by name."""
+        return {term.name: term for term in self.terms if term.name is not None}
+
+    @cached_property
+    def lets(self) -> dict[str, Expr]:
+        """The values of the lets that stand in no scan, by name."""
+        return {s.name: s.value for s in self.statements if isinstance(s, Let)}
+
+    @cached_property
+    def scans(self) -> dict[str, Scan]:
+        """The scans that sites stand in, by the name of the site."""
+        return {site: s for s in self.statements if isinstance(s, Scan) for site in s.sites}
+
+    @cached_property
+    def ranks(self) -> dict[str, int]:
+        """How many latents stand before each, by name."""
+        return {latent.name: n for n, latent in enumerate(self.latents)}
 
     @property
     def derived(self) -> tuple[Let, ...]:
