@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -182,6 +183,7 @@ class _Recorder(TorchDispatchMode):
             raise NotNative(f"the operation {name} in place, whose operand is read later")
 
 
+@functools.cache
 def _name(function: Any) -> str:
     """An operation's name in ATen, of one that works in place that of the plain one."""
     space, name = function._schema.name.split("::")
@@ -192,12 +194,19 @@ def _name(function: Any) -> str:
 
 def _is_unknown(function: Any, args: Sequence[Any], on_results: bool) -> bool:
     """Whether running the step once does not tell what the operation gives: what kind of result, or of what shape."""
-    if torch.Tag.nondeterministic_seeded in function.tags:
+    tags = _tags(function)
+    if torch.Tag.nondeterministic_seeded in tags:
         return True
-    if torch.Tag.dynamic_output_shape in function.tags:
+    if torch.Tag.dynamic_output_shape in tags:
         masks = any(one.dtype is torch.bool for one in tensors_in([args[1:]]))
         return on_results and (masks or not _name(function).startswith("index"))
-    return on_results and torch.Tag.data_dependent_output in function.tags
+    return on_results and torch.Tag.data_dependent_output in tags
+
+
+@functools.cache
+def _tags(function: Any) -> frozenset[torch.Tag]:
+    """An operation's tags, which torch makes a list of anew each time."""
+    return frozenset(function.tags)
 
 
 def _in_simpler(function: Any, args: Any, kwargs: Any) -> Any:
@@ -235,10 +244,12 @@ def results_in(tree: Any) -> Iterator[Result]:
 
 
 def _leaves(tree: Any, kind: type) -> Iterator[Any]:
-    if isinstance(tree, kind):
-        yield tree
-    elif isinstance(tree, (list, tuple)):
-        for one in tree:
-            yield from _leaves(one, kind)
-    elif isinstance(tree, dict):
-        yield from _leaves(list(tree.values()), kind)
+    waiting = [tree]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, kind):
+            yield one
+        elif isinstance(one, (list, tuple)):
+            waiting += reversed(one)
+        elif isinstance(one, dict):
+            waiting += reversed(one.values())
