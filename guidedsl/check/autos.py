@@ -297,11 +297,7 @@ def _describe(
     assert free is not None
     square = support.row.square
     written = event[:-1] if square else event
-    parents = (
-        _parent(reading, guide, own)
-        for reading in readings(latent, guide.model)
-        if reading.latent in known
-    )
+    parents = (_parent(reading, guide, own) for reading in readings(latent, guide.model) if reading.latent in known)
     return families.Latent(
         latent.name,
         f"{support}{_brackets(written)}",
