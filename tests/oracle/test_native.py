@@ -88,13 +88,13 @@ def test_a_result_that_is_rows_by_number_is_not_the_numbers() -> None:
 
 
 @contextmanager
-def short_loops_in_parts(threads: int) -> Iterator[None]:
+def short_loops_in_parts(threads: int, noise_cost: int = 0) -> Iterator[None]:
     """All loops are done by so many threads, however short they are."""
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loops, "LONG", 0)
         patch.setattr(source, "LONG_UPDATE", 0)
-        patch.setattr(block, "NOISE_COST", 0)
+        patch.setattr(block, "NOISE_COST", noise_cost)
         torch.set_num_threads(threads)
         try:
             yield
@@ -288,6 +288,12 @@ def random_views(seed: int) -> Function:
 def test_views_of_views() -> None:
     functions = {f"seed {seed}": random_views(seed) for seed in range(60)}
     check(functions, [normals(torch.float64, 2, 3, 4, 5), normals(torch.float64, 1)])
+
+
+def test_the_only_thread_does_long_loops_where_much_is_drawn_too() -> None:
+    functions: dict[str, Function] = {"sum": lambda x: x.exp().sum(0) + x.square().sum()}
+    with short_loops_in_parts(1, noise_cost=10**9):
+        check(functions, [normals(torch.float64, 7, 5)])
 
 
 def test_sums_by_several_threads_are_the_same_each_time() -> None:

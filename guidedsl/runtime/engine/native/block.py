@@ -147,7 +147,7 @@ def native_steps(
     work = sum(math.prod(statement.space) for statement in loops.statements)
     lengths = [(one, math.prod(one.shape)) for one in stepped]
     drawn = sum(one.numel() for one in numbers)
-    threads = torch.get_num_threads() - (NOISE_COST * drawn > work)  # another thread draws meanwhile
+    threads = max(1, torch.get_num_threads() - (NOISE_COST * drawn > work))  # another thread draws meanwhile
     text, room = source(loops, dtype, size, lengths, [*constants, *prepared], threads)
     library = _library(text, beside and not at_hand(text))
     scratch = torch.empty(max(room, 64), dtype=torch.uint8)
