@@ -23,14 +23,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -204,6 +207,25 @@ def show(work: str, runs: list[Run]) -> dict[str, list[float]]:
     return ratios
 
 
+def machine(device: str) -> str:
+    """The processor, the card if one is at work, and the versions of the tools."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        pass
+    parts = [f"{name}, {os.cpu_count()} cores"]
+    if device != "cpu":
+        import torch
+
+        parts.append(torch.cuda.get_device_name(device))
+    for package in ("torch", "pyro-ppl", "numpyro", "jax"):
+        with suppress(PackageNotFoundError):
+            parts.append(f"{package} {version(package)}")
+    return "; ".join([*parts, f"Python {platform.python_version()}, {platform.system()}"])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS))
@@ -214,6 +236,7 @@ def main() -> int:
     as_installed()
     sys.path.insert(0, str(HERE))
     tools = [tool for tool in options.tools if not tool.startswith("NumPyro") or find_spec("numpyro") is not None]
+    print(machine(options.device), flush=True)
     wrong, behind = [], []
     for work in options.works:
         runs = measured(work, tools, options.rounds, options.device)
