@@ -112,8 +112,12 @@ class Data:
         return self._with({**self._at(self.batches, named), "whole": self})
 
     def with_fields(self, fields: Mapping[str, Tensor]) -> Self:
-        """The data with other tensors, of the same shapes, under these attributes."""
-        return self._with(dict(fields))
+        """The data with other tensors, of the same shapes, under these attributes: fields, and the rows of plates."""
+        changes: dict[str, Any] = {}
+        for attribute, tensor in fields.items():
+            old = getattr(self, attribute)
+            changes[attribute] = Plate(old.name, old.size, tensor, old.dim) if isinstance(old, Plate) else tensor
+        return self._with(changes)
 
     @property
     def minibatched(self) -> tuple[tuple[str, int, int], ...]:

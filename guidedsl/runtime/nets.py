@@ -7,7 +7,9 @@ outside sees `[batch, event...]`: particles and plates are flattened to one axis
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -202,6 +204,19 @@ def register(store: ParamStore, nets: Mapping[str, nn.Module], wanted: Sequence[
 
 # Calls from outside
 
+_ran: ContextVar[list[str] | None] = ContextVar("ran", default=None)
+
+
+@contextmanager
+def outside_code() -> Iterator[list[str]]:
+    """The names of the nets and externs, of code that no `.guide` file wrote, that are called in here."""
+    ran: list[str] = []
+    token = _ran.set(ran)
+    try:
+        yield ran
+    finally:
+        _ran.reset(token)
+
 
 def _dims(data: Any) -> dict[str, int]:
     return {dim.name: getattr(data, attribute_of(dim.name)) for dim in data.schema.dims}
@@ -224,6 +239,9 @@ class _Flattened:
         self.trusted = False
 
     def __call__(self, *arguments: Tensor) -> Any:
+        ran = _ran.get()
+        if ran is not None:
+            ran.append(self.name)
         splits = [value.ndim - rank for value, rank in zip(arguments, self.ranks, strict=True)]
         batch = torch.broadcast_shapes(*(value.shape[:split] for value, split in zip(arguments, splits, strict=True)))
         rows = math.prod(batch)

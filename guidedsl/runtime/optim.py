@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def _views(flat: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
 def _adam(group: _Group, gradients: list[Tensor], count: int, rate: float) -> None:
     """Adam (Kingma and Ba 2015, algorithm 1) in as few operators as the flat buffers allow."""
     beta1, beta2 = group.betas
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    flat = gradients[0].reshape(-1) if len(gradients) == 1 else torch.cat([one.reshape(-1) for one in gradients])
     group.first.lerp_(flat, 1.0 - beta1)
     group.second.mul_(beta2).addcmul_(flat, flat, value=1.0 - beta2)
     denominator = group.second.sqrt().mul_(1.0 / math.sqrt(1.0 - beta2**count)).add_(group.eps)
@@ -175,6 +176,10 @@ class Adam:
         self._planned_for: Sequence[Tensor] | None = None
         self._used: list[int] = []
         self._version = -1
+        self._flat_groups: list[tuple[int, _Group]] = []
+        self._flat_for: Sequence[Tensor] | None = None
+        self._flat_in: Tensor | None = None
+        self._flat_version = -1
 
     def set_lr(self, lr: float) -> None:
         """Sets the learning rate; parameters' own rates are scaled by the same factor."""
@@ -226,17 +231,69 @@ class Adam:
         with torch.no_grad():
             if self._planned_for is not leaves or self._used != used or self._version != store.version:
                 self._groups = self._plan(store, names, leaves, used)
+                self._flat_for = None  # the moments lie elsewhere now
                 self._planned_for, self._used, self._version = leaves, used, store.version
             gradients = clipped(gradients, self.clip_norm, self.clip_value)
             for group in self._groups:
                 own = [gradient for position in group.positions if (gradient := gradients[position]) is not None]
-                count = self._steps[group.names[0]] + 1
-                for name in group.names:
-                    self._steps[name] = count
-                rate = scaled_rate(group.rate, self.lr, self._initial_lr)
-                large = len(group.first) >= FUSED_FROM
-                if not (large and _fused_adam(group, own, count, rate)):
-                    _adam(group, own, count, rate)
+                self._move(group, own)
+
+    def _move(self, group: _Group, gradients: list[Tensor]) -> None:
+        """One step of a group's leaves."""
+        count = self._steps[group.names[0]] + 1
+        self._steps.update(dict.fromkeys(group.names, count))
+        rate = scaled_rate(group.rate, self.lr, self._initial_lr)
+        large = len(group.first) >= FUSED_FROM
+        if not (large and _fused_adam(group, gradients, count, rate)):
+            _adam(group, gradients, count, rate)
+
+    def step_flat(
+        self,
+        store: ParamStore,
+        names: Sequence[str],
+        leaves: Sequence[Tensor],
+        gradients: Sequence[Tensor | None],
+        x: Tensor,
+        gradient: Tensor,
+    ) -> None:
+        """The same step where leaves and gradients are looks at x [n] and `gradient` [n], in order."""
+        self.lr *= self.lr_decay
+        with torch.no_grad():
+            if self._flat_for is not leaves or self._flat_in is not x or self._flat_version != store.version:
+                self._flat_groups = self._flat_plan(store, names, leaves, gradients, x)
+                self._flat_for, self._flat_in, self._flat_version = leaves, x, store.version
+            (clipped_gradient,) = clipped([gradient], self.clip_norm, self.clip_value)
+            assert clipped_gradient is not None
+            for start, group in self._flat_groups:
+                self._move(group, [clipped_gradient[start : start + len(group.first)]])
+
+    def _flat_plan(
+        self,
+        store: ParamStore,
+        names: Sequence[str],
+        leaves: Sequence[Tensor],
+        gradients: Sequence[Tensor | None],
+        x: Tensor,
+    ) -> list[tuple[int, _Group]]:
+        """Neighbours of equal settings, with the place in x where each group starts; no group for unused leaves."""
+        first, second = self.packed(names, leaves)
+        options = self.leaf_options(store, names, leaves)
+        known = ("betas", "eps", "lr")
+        rates = [own_rate(store, name, settings_of("Adam", name, self.settings, known)) for name in names]
+        groups: list[tuple[int, _Group]] = []
+        end = 0
+        for (_, _, b1, b2, eps, rate, used), members in itertools.groupby(
+            zip(names, options, rates, gradients, strict=True),
+            key=lambda one: (*one[1][1:], one[2], one[3] is not None),
+        ):
+            own = list(members)
+            start, end = end, end + sum(option.size for _, option, _, _ in own)
+            if used:
+                update = torch.zeros_like(first[start:end])
+                part, called = x[start:end], [name for name, *_ in own]
+                moments = first[start:end], second[start:end]
+                groups.append((start, _Group(rate, (b1, b2), eps, called, [], [part], *moments, update, [update])))
+        return groups
 
     # Many steps at once, in a compiled graph
 
@@ -278,7 +335,7 @@ class Adam:
             held = self._packed = _Packed(list(leaves), first, second, _views(first, leaves))
             self._first.update(zip(names, held.parts, strict=True))
             self._second.update(zip(names, _views(second, leaves), strict=True))
-            self._planned_for = None
+            self._planned_for = self._flat_for = None
         return held.first, held.second
 
     def flatten(self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor]) -> FlatAdam:
@@ -336,7 +393,7 @@ class Adam:
             raise InferenceError(f"not a state of Adam: {type(error).__name__} {error}") from None
         self.lr, self._initial_lr = lr, initial
         self._first, self._second, self._steps = first, second, steps
-        self._planned_for = None
+        self._planned_for = self._flat_for = None
 
 
 def _same(held: Iterable[object], now: Iterable[object]) -> bool:

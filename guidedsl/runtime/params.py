@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from guidedsl.runtime import constraints
 from guidedsl.runtime.constraint_base import shorten
 from guidedsl.runtime.errors import ParamError
+from guidedsl.runtime.packing import Packed
 from guidedsl.runtime.param_entries import (
     Entry,
     Leaf,
@@ -77,6 +78,8 @@ class ParamStore:
         self._entries: dict[str, Entry] = {}
         self._leaves: dict[str, Tensor] | None = None
         self._trainable: dict[str, Tensor] | None = None
+        self._frozen: list[Tensor] | None = None
+        self._packed = Packed()
 
     # Registering and reading
 
@@ -343,6 +346,18 @@ class ParamStore:
             self._trainable = {entry.name: entry.leaf for entry in entries if not entry.frozen}
         return MappingProxyType(self._trainable)
 
+    def frozen(self) -> Sequence[Tensor]:
+        """The leaves that are not trained."""
+        if self._frozen is None:
+            self._frozen = [entry.leaf for entry in self._entries.values() if entry.frozen]
+        return self._frozen
+
+    def packed(self) -> Tensor | None:
+        """The unconstrained numbers of all trainable leaves, [n], which the leaves are looks at from now on: a change
+        here is one there. None where leaves differ in type or device, or there are none."""
+        self.trainable()
+        return self._packed.of(self._trainable) if self._trainable else None
+
     def named_parameters(self) -> ItemsView[str, Tensor]:
         """Names and leaves."""
         return self.leaves().items()
@@ -492,4 +507,4 @@ class ParamStore:
 
     def _changed(self) -> None:
         self.version += 1
-        self._leaves = self._trainable = None
+        self._leaves = self._trainable = self._frozen = None

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from guidedsl.runtime.annealing import annealed
 from guidedsl.runtime.deterministic import Outcome
-from guidedsl.runtime.elbo import ELBO, gradients_of
+from guidedsl.runtime.elbo import ELBO
 from guidedsl.runtime.engine.block import MOST_NUMBERS, Blocks
 from guidedsl.runtime.engine.evaluate import Eager
-from guidedsl.runtime.engine.native.values import NotNative
-from guidedsl.runtime.engine.plan import PlannedNoise
+from guidedsl.runtime.engine.record import Unrecordable
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.fixed_noise import FlatParameters, more_than_a_normal
 from guidedsl.runtime.journal import Tree, on_device
@@ -90,8 +89,9 @@ class StochasticFit:
         usual = (NET_PARTICLES if store.modules else FLOW_PARTICLES) if self.by_loss else PARTICLES
         self.loss = ELBO(num_particles=usual if options.num_particles is None else options.num_particles)
         self.adam = Adam(lr=NET_LR if store.modules else FIRST_LR)
-        self._eager = Eager(guide.model, guide, self.loss, store)
         self._blocks = self._compiled()
+        # Steps beside a compilation are few: not worth a recording.
+        self._eager = Eager(guide.model, guide, self.loss, store, replays=self._blocks is None)
         self.compiled_from: int | None = None
         self.steps = 0
         self.skipped = 0
@@ -106,14 +106,15 @@ class StochasticFit:
             return None
         if options.engine == "auto" and options.steps is not None and options.steps < WORTH_COMPILING:
             return None
-        blocks = Blocks(self._eager, self.adam, native_only=True, beside=options.engine == "auto")
+        eager = Eager(self.guide.model, self.guide, self.loss, self.store, replays=False)
+        blocks = Blocks(eager, self.adam, native_only=True, beside=options.engine == "auto")
         try:
             if self.feed is not None:
-                raise NotNative("data that is fed in batches")
+                raise Unrecordable("data that is fed in batches")
             if options.kl_annealing:
-                raise NotNative("a weight that is annealed")
+                raise Unrecordable("a weight that is annealed")
             blocks.ready(self.data)
-        except (NotNative, InferenceError) as error:
+        except (Unrecordable, InferenceError) as error:
             if options.engine == "compiled":
                 why = error if isinstance(error, InferenceError) else f'steps cannot be C loops: {error}; take "auto"'
                 raise InferenceError(f'fit(engine="compiled"): {why}') from None
@@ -126,7 +127,7 @@ class StochasticFit:
             try:
                 if not self._blocks.ready(self.data):
                     return None
-            except NotNative:
+            except Unrecordable:
                 self._blocks = None
                 return None
             self.compiled_from = self.steps
@@ -162,16 +163,16 @@ class StochasticFit:
     def _step(self) -> float:
         """One step; returns the loss before it. A step that is not finite is skipped and counted."""
         noise = self.source.noise(self.generator)
-        batch = self.source.subsample(noise)
+        batch = self.data if self.feed is None else self.feed.subsample(noise)
         state = self.generator.get_state()
-        if self.feed is None:
-            noise = PlannedNoise(self._eager.plan(self.data), noise)
         weighted = annealed(self.loss, self.steps, self.options.kl_annealing)
-        objective, value = weighted(self.guide.model, self.guide, batch, self.store, noise)
-        gradients = gradients_of(objective, self.flat.leaves)
-        loss, finite = _read(value, gradients)
+        value, gradients, flat = self._eager(batch, noise, weighted)
+        loss, finite = _read(value, gradients if flat is None else [flat.gradient])
         if finite:
-            self.adam.step(self.store, self.names, self.flat.leaves, gradients)
+            if flat is None:
+                self.adam.step(self.store, self.names, self.flat.leaves, gradients)
+            else:
+                self.adam.step_flat(self.store, self.names, self.flat.leaves, gradients, *flat)
             self._skipped_in_a_row = 0
         else:
             self._skip(batch, state, loss)
@@ -179,6 +180,14 @@ class StochasticFit:
         return loss
 
     def _skip(self, batch: Any, state: Tensor, loss: float) -> None:
+        def again() -> object:
+            self.generator.set_state(state)
+            return self._eager.estimate(batch, self.data.noise(self.generator))
+
+        after = self.generator.get_state()
+        with torch.no_grad():
+            again()  # what a value of the model's own breaks is said as it is, and at once
+        self.generator.set_state(after)
         self.skipped += 1
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row < MOST_SKIPPED_IN_A_ROW:
@@ -188,14 +197,6 @@ class StochasticFit:
                 f"the gradient was not finite in {MOST_SKIPPED_IN_A_ROW} steps in a row, though the loss is; look for "
                 "sqrt, log or a division at the edge of its domain"
             )
-        self.generator.set_state(state)
-        noise = self.data.noise(self.generator)
-        if self.feed is None:
-            noise = PlannedNoise(self._eager.plan(self.data), noise)
-
-        def again() -> object:
-            return self.loss(self.guide.model, self.guide, batch, self.store, noise)
-
         raise InferenceError(explain_nonfinite(again, self.guide.model, self.guide, self.store, loss))
 
     def schedule(self) -> Schedule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from guidedsl.runtime.param_files import device_of
 from guidedsl.runtime.params import ParamStore
 
 KIND = "SVI"
+SVIEngine = Literal["eager", "autograd", "compiled"]
 
 
 class SVI:
@@ -33,11 +34,13 @@ class SVI:
     `model` and `guide` are a generated module's plain functions or its `Model` and `Guide`. Randomness comes from
     `generator`, from a new one seeded with `seed`, or from torch's global one if neither is given. A loss that is not
     finite raises `InferenceError`, which names the parameter or the `.guide` line, before any parameter has changed.
-    `engine` is "eager", or "compiled": with `optim.Adam` whole steps as C loops, or as a graph by torch.compile where
-    loops cannot say it. That takes seconds to make, gives the same losses to rounding, and gains most with `run`.
-    `steps` counts the
-    steps taken, those before a `load` included. Over the first `kl_annealing` of them, eagerly only, the weight of
-    KL(q | prior) in the ELBO rises evenly to 1; what `step` returns is the ELBO all the while.
+    `engine` "eager" is torch, operator by operator: those of the generated functions and of their gradients, recorded
+    at the first step and replayed, in place and fused where they are alike. "autograd" runs the functions at every
+    step, so that a debugger stops in them. "compiled" is, with `optim.Adam`, whole steps as C loops, or as a graph by
+    torch.compile where loops cannot say it; that takes up to seconds to make, and gains most with `run`. Losses are
+    the same to rounding. `steps` counts the steps taken, those before a `load` included. Over the first `kl_annealing`
+    of them, not compiled, the weight of KL(q | prior) in the ELBO rises evenly to 1; what `step` returns is the ELBO
+    all the while.
     """
 
     def __init__(
@@ -51,10 +54,10 @@ class SVI:
         generator: torch.Generator | None = None,
         seed: int | None = None,
         kl_annealing: int = 0,
-        engine: Literal["eager", "compiled"] = "eager",
+        engine: SVIEngine = "eager",
     ) -> None:
-        if engine not in ("eager", "compiled"):
-            raise InferenceError(f'SVI(engine={engine!r}): "eager" or "compiled"')
+        if engine not in get_args(SVIEngine):
+            raise InferenceError(f"SVI(engine={engine!r}): one of {', '.join(map(repr, get_args(SVIEngine)))}")
         if kl_annealing and engine == "compiled":
             raise InferenceError('SVI(kl_annealing=…): its weight changes at each step; take engine="eager"')
         if seed is not None and generator is not None:
@@ -73,8 +76,8 @@ class SVI:
         self._version = -1
         self._names: list[str] = []
         self._leaves: list[Tensor] = []
-        self._eager = Eager(self.model, self.guide, self.loss, self.store)
-        self._evaluate: Eager | Compiled = self._eager if engine == "eager" else Compiled(self._eager)
+        self._eager = Eager(self.model, self.guide, self.loss, self.store, replays=engine == "eager")
+        self._evaluate: Eager | Compiled = Compiled(self._eager) if engine == "compiled" else self._eager
         self._blocks = Blocks(self._eager, optim) if engine == "compiled" and isinstance(optim, Adam) else None
 
     def _noise(self, data: Any) -> Noise:
@@ -101,7 +104,7 @@ class SVI:
     def _single(self, data: Any, evaluate: Eager | Compiled) -> float:
         noise = self._noise(data)
         before = self._noise_state(data.device)
-        value, gradients = evaluate(data, noise, annealed(self.loss, self.steps, self.kl_annealing))
+        value, gradients, flat = evaluate(data, noise, annealed(self.loss, self.steps, self.kl_annealing))
         loss = value.item()
         if not math.isfinite(loss):
             self._explain(data, before, loss)
@@ -109,7 +112,9 @@ class SVI:
             leaves = self.store.trainable()
             self._names, self._leaves = list(leaves), list(leaves.values())
             self._version = self.store.version
-        if self._leaves:
+        if flat is not None and isinstance(self.optim, Adam):
+            self.optim.step_flat(self.store, self._names, self._leaves, gradients, *flat)
+        elif self._leaves:
             self.optim.step(self.store, self._names, self._leaves, gradients)
         self.steps += 1
         return loss
@@ -160,12 +165,13 @@ class SVI:
 
     def _explain(self, data: Any, state: torch.Tensor, loss: float) -> None:
         generator = torch.Generator(data.device) if self.generator is None else self.generator
-        generator.set_state(state)
-        noise = data.noise(generator)
 
         def again() -> object:
-            return self._eager.estimate(data, noise)
+            generator.set_state(state)
+            return self._eager.estimate(data, data.noise(generator))
 
+        with torch.no_grad():
+            again()  # what a value of the model's own breaks is said as it is
         raise InferenceError(explain_nonfinite(again, self.model, self.guide, self.store, loss))
 
     def save(self, path: str | os.PathLike[str]) -> None:

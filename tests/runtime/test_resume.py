@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from guidedsl.pipeline import compile_source
 from guidedsl.runtime import ParamStore, deterministic, elbo, fixed_noise, schedules, stochastic
 from guidedsl.runtime.engine.block import Blocks
+from guidedsl.runtime.engine.evaluate import Eager
 from guidedsl.runtime.errors import GuidedslError, InferenceError, ParamError
 from guidedsl.runtime.feed import BatchFeed, Bind
 from guidedsl.runtime.fit import Fit
@@ -195,8 +196,13 @@ def kill_after(evaluations: int, kill: Callable[[], None]) -> None:
             count(len(rates))
             return super().__call__(data, noise, rates, iterates)
 
-    stochastic.Blocks = Counted  # type: ignore[misc]
-    fixed_noise.gradients_of = stochastic.gradients_of = counted  # type: ignore[attr-defined]
+    class CountedEager(Eager):
+        def __call__(self, data: Any, noise: Any, loss: Any = None) -> Any:
+            count(1)
+            return super().__call__(data, noise, loss)
+
+    stochastic.Blocks, stochastic.Eager = Counted, CountedEager  # type: ignore[misc]
+    fixed_noise.gradients_of = counted
 
 
 @pytest.fixture
@@ -206,8 +212,8 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def raising() -> None:
         raise Cut
 
-    for module in (fixed_noise, stochastic):
-        monkeypatch.setattr(module, "gradients_of", elbo.gradients_of)
+    monkeypatch.setattr(fixed_noise, "gradients_of", elbo.gradients_of)
+    monkeypatch.setattr(stochastic, "Eager", Eager)
     monkeypatch.setattr(stochastic, "Blocks", MadeLate)
     monkeypatch.setattr(stochastic, "BLOCK", 20)
     return lambda evaluations: kill_after(evaluations, raising)

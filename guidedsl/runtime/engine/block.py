@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.engine.evaluate import Eager, rows_of, signature_of, step_of, tensors_of, trace
+from guidedsl.runtime.engine.evaluate import Eager, Step, rows_of, tensors_of, trace
 from guidedsl.runtime.engine.native.block import NativeSteps, native_steps
-from guidedsl.runtime.engine.native.values import NotNative
+from guidedsl.runtime.engine.record import Unrecordable
 from guidedsl.runtime.fixed_noise import FlatParameters
 from guidedsl.runtime.noise import Noise
 from guidedsl.runtime.optim import Adam, FlatAdam, LeafOptions
@@ -30,7 +30,7 @@ Scan = Callable[..., tuple[Tensor, ...]]
 class Blocks:
     """Runs blocks of steps. What it runs is made anew as a `Compiled` graph is, and raises as that does.
 
-    With `native_only` it raises NotNative where the steps are no C loops. With `beside` loops that take long to make
+    With `native_only` it raises Unrecordable where the steps are no C loops. With `beside` loops that take long to make
     are made on a thread; until they are `ready` a call waits for them.
     """
 
@@ -150,10 +150,10 @@ class Blocks:
         return numbers, [torch.stack(column) for column in zip(*picked, strict=True)]
 
     def _made(self, data: Any) -> NativeSteps | Scan:
-        made_for = (self.eager.store.version, self.adam.options, *signature_of(data))
+        made_for = (self.adam.options, *self.eager.made_for(data))
         if self._steps is None or made_for != self._made_for:
             plan = self.eager.plan(data)  # registers the parameters, which may be what changes the version
-            made_for = (self.eager.store.version, self.adam.options, *signature_of(data))
+            made_for = (self.adam.options, *self.eager.made_for(data))
             leaves = [leaf.detach() for leaf in self.eager.store.trainable().values()]
             drawn = list(plan.drawn(Noise(None, data.dtype, data.device)).values())
             rows = rows_of(data, Noise(None, data.dtype, data.device))
@@ -166,8 +166,8 @@ class Blocks:
         self, data: Any, leaves: list[Tensor], drawn: list[Tensor], rows: list[Tensor], fields: list[Tensor]
     ) -> NativeSteps | Scan:
         try:
-            return native_steps(step_of(self.eager, data), leaves, drawn, rows, fields, self.beside)
-        except NotNative:
+            return native_steps(Step(self.eager, data), leaves, drawn, rows, fields, self.beside)
+        except Unrecordable:
             if self.native_only:
                 raise
         return self._scan(data, leaves, [*drawn, *rows], fields)

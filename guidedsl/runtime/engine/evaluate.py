@@ -11,32 +11,64 @@ from torch import Tensor, nn
 
 from guidedsl.runtime.elbo import GuideFunction, Loss, Objective, gradients_of
 from guidedsl.runtime.engine.plan import NoisePlan, PlannedNoise, planned
+from guidedsl.runtime.engine.record import Unrecordable
+from guidedsl.runtime.engine.replay.step import Replay
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.functions import checks_deferred
 from guidedsl.runtime.model import Guide, LogDensity, Model
+from guidedsl.runtime.nets import outside_code
 from guidedsl.runtime.noise import Noise, Record, ReplayedNoise
 from guidedsl.runtime.params import ParamStore
+from guidedsl.runtime.plates import Plate
 
 Graph = Callable[..., tuple[Tensor, ...]]
 
 
+MOST_REPLAYS = 8
+"""Sizes of data whose steps are replayed; data of ever other sizes goes through autograd."""
+
+
+class Flat(NamedTuple):
+    """All trainable leaves side by side, [n], which they are looks at, and the gradient there."""
+
+    x: Tensor
+    gradient: Tensor
+
+
 class Evaluation(NamedTuple):
-    """The loss, a scalar, and its gradient at each trainable leaf, None where it does not depend on it."""
+    """The loss, a scalar, and its gradient at each trainable leaf, None where it does not depend on it.
+
+    `flat` has the same side by side, where that is how it was computed. All hold until the next evaluation.
+    """
 
     value: Tensor
     gradients: Sequence[Tensor | None]
+    flat: Flat | None = None
 
 
 class Eager:
-    """Evaluates by running the generated functions under autograd."""
+    """Evaluates operator by operator.
+
+    The operators that a generated guide and model call, and those of their gradients, are recorded at the first step
+    on data of a size and replayed, fused where they are alike. What cannot be replayed runs under autograd at each
+    step, as all does without `replays`: functions that did not come out of a `.guide` file, draws that depend on
+    parameters, branches on values.
+    """
 
     def __init__(
-        self, model: Model | LogDensity, guide: Guide | GuideFunction, loss: Objective, store: ParamStore
+        self,
+        model: Model | LogDensity,
+        guide: Guide | GuideFunction,
+        loss: Objective,
+        store: ParamStore,
+        replays: bool = True,
     ) -> None:
         self.model, self.guide, self.loss, self.store = model, guide, loss, store
         self._plan: NoisePlan | None = None
         self._planned_for: object = None
         self._last: Any = None
+        generated = replays and _is_generated(model, guide)
+        self._replays: dict[tuple[object, ...], Replay | None] | None = {} if generated else None
 
     def plan(self, data: Any) -> NoisePlan:
         """The noise of a step on this data."""
@@ -54,8 +86,57 @@ class Eager:
 
     def __call__(self, data: Any, noise: Noise, loss: Objective | None = None) -> Evaluation:
         """The loss, or another one instead, at one draw of rows and of latents."""
+        if loss is None or loss is self.loss:
+            replay = self._replay(data)
+            if replay is not None:
+                with torch.no_grad():
+                    value = replay(noise, rows_of(data, noise), list(tensors_of(data).values()))
+                return Evaluation(value, replay.gradients, Flat(replay.x, replay.gradient))
         objective, value = self.estimate(data, noise, loss)
         return Evaluation(value.detach(), gradients_of(objective, list(self.store.trainable().values())))
+
+    def _replay(self, data: Any) -> Replay | None:
+        """The calls of a step on data of this size, made when the size is new; None where there can be none."""
+        if self._replays is None or data.unread:
+            return None
+        plan = self.plan(data)  # registers the parameters, which changes the version
+        x, made_for = self.store.packed(), self.made_for(data)
+        replay = self._replays.get(made_for)
+        if replay is not None and replay.x is x:
+            return replay
+        if x is None or plan.others or (made_for in self._replays and replay is None):
+            return None
+        self._replays = {key: one for key, one in self._replays.items() if key[0] == made_for[0]}
+        if len(self._replays) >= MOST_REPLAYS:
+            return None
+        self._replays[made_for] = self._recorded(data, plan, x)
+        return self._replays[made_for]
+
+    def _recorded(self, data: Any, plan: NoisePlan, x: Tensor) -> Replay | None:
+        leaves = list(self.store.trainable().values())
+        noise = Noise(torch.Generator(data.device), data.dtype, data.device)
+        try:
+            with outside_code() as ran:
+                drawn, rows = plan.drawn(noise), rows_of(data, noise)
+                found = Replay(Step(self, data), x, leaves, drawn, rows, list(tensors_of(data).values()))
+        except (Unrecordable, InferenceError):
+            return None  # a mistake in the program is met again under autograd, which names its place
+        return None if ran or not _made_by(self.guide, self.store) else found
+
+    def made_for(self, data: Any) -> tuple[object, ...]:
+        """What recorded operators are made for, besides values that may change: the parameters, and sizes."""
+        return self.store.version, *(leaf._version for leaf in self.store.frozen()), *signature_of(data)
+
+
+def _is_generated(model: Model | LogDensity, guide: Guide | GuideFunction) -> bool:
+    return isinstance(model, Model) and isinstance(guide, Guide) and model.origin is None
+
+
+def _made_by(guide: Guide | GuideFunction, store: ParamStore) -> bool:
+    """Whether all nets of a store came out of the module that the guide is of: theirs is code without a state."""
+    assert isinstance(guide, Guide)
+    places = {guide.function.__module__, guide.model.log_density.__module__}
+    return all(type(module).__module__ in places for module in store.modules.values())
 
 
 class Compiled:
@@ -77,7 +158,7 @@ class Compiled:
         plan = self.eager.plan(data)
         rows = rows_of(data, noise)
         inputs = [*self.store.trainable().values(), *plan.drawn(noise).values(), *rows, *tensors_of(data).values()]
-        made_for = (self.store.version, *signature_of(data))
+        made_for = self.eager.made_for(data)
         with torch.no_grad():
             if self._graph is None or made_for != self._made_for:
                 traced = trace(self.eager, data, inputs)
@@ -88,10 +169,10 @@ class Compiled:
 
 
 def trace(eager: Eager, data: Any, inputs: Sequence[Tensor]) -> Graph:
-    """`step_of` as a graph."""
+    """A step as a graph."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    step = step_of(eager, data)
+    step = Step(eager, data)
     try:
         graph: Graph = make_fx(step)(*(tensor.detach() for tensor in inputs))
     except Exception as error:  # whatever tracing cannot follow
@@ -101,49 +182,63 @@ def trace(eager: Eager, data: Any, inputs: Sequence[Tensor]) -> Graph:
     return graph
 
 
-def step_of(eager: Eager, data: Any) -> Graph:
-    """Loss and gradients as a function of (leaves..., a step's numbers by kind..., rows..., data...)."""
-    plan = eager.plan(data)
-    if plan.others:
-        raise InferenceError(
-            f"this guide cannot be compiled: it draws {' and '.join(plan.others)} noise, which depends on parameters; "
-            'take engine="eager"'
-        )
-    names, fields = list(eager.store.trainable()), list(tensors_of(data))
-    counts = len(names), len(plan.sizes), len(data.batches.rows)
+class Step:
+    """Loss and gradients as a function of (leaves..., a step's numbers by kind..., rows..., data...).
 
-    def step(*inputs: Tensor) -> tuple[Tensor, ...]:
-        remaining = iter(inputs)
+    `unused` tells, after a call, at which leaves the gradient is zero because the loss does not depend on them. Raises
+    InferenceError, when made, for a guide whose noise depends on parameters.
+    """
+
+    def __init__(self, eager: Eager, data: Any) -> None:
+        self.eager, self.data, self.plan = eager, data, eager.plan(data)
+        if self.plan.others:
+            raise InferenceError(
+                f"this guide cannot be compiled: it draws {' and '.join(self.plan.others)} noise, which depends on "
+                'parameters; take engine="eager"'
+            )
+        self.names, self.fields = list(eager.store.trainable()), list(tensors_of(data))
+        self.unused = [False] * len(self.names)
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        eager, data, plan, remaining = self.eager, self.data, self.plan, iter(inputs)
+        counts = len(self.names), len(plan.sizes), len(_batch_rows(data))
         leaves, numbers, rows = ([next(remaining) for _ in range(count)] for count in counts)
-        given = data.with_fields(dict(zip(fields, remaining, strict=True)))
+        given = data.with_fields(dict(zip(self.fields, remaining, strict=True)))
         parts = plan.parts(dict(zip(plan.sizes, numbers, strict=True)))
         records = tuple(Record(kind, part) for (kind, _), part in zip(plan.draws, parts, strict=True))
         noise = ReplayedNoise(records, data.dtype, data.device)
-        with torch.enable_grad(), checks_deferred(), _at(eager.store, names, leaves) as (store, own):
+        with torch.enable_grad(), checks_deferred(), _at(eager.store, self.names, leaves) as (store, own):
             objective, value = eager.loss(eager.model, eager.guide, given.at_rows(rows), store, noise)
             gradients = gradients_of(objective, own)
+        self.unused = [gradient is None for gradient in gradients]
         filled = (torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, leaves, strict=True))
         return value.detach(), *filled
 
-    return step
+
+def _batch_rows(data: Any) -> tuple[tuple[str, str, int, int], ...]:
+    """The subsampled plates of which a step has still to draw rows."""
+    rows: tuple[tuple[str, str, int, int], ...] = () if data.whole is not None else data.batches.rows
+    return rows
 
 
 def signature_of(data: Any) -> tuple[object, ...]:
     """What of the data a plan and a graph are made for: the numbers of its tensors may change, its sizes may not."""
     sizes = tuple((name, value) for name, value in vars(data).items() if isinstance(value, int))
-    return *sizes, *((name, tensor.shape, tensor.dtype) for name, tensor in tensors_of(data).items())
+    plates = tuple((value.name, value.size) for value in vars(data).values() if isinstance(value, Plate))
+    return *sizes, *plates, *((name, tensor.shape, tensor.dtype) for name, tensor in tensors_of(data).items())
 
 
 def tensors_of(data: Any) -> dict[str, Tensor]:
-    """The tensors of the data, by attribute."""
-    return {name: value for name, value in vars(data).items() if isinstance(value, Tensor)}
+    """The tensors of the data, by attribute: fields, and the rows that plates were given."""
+    found = {name: value.rows if isinstance(value, Plate) else value for name, value in vars(data).items()}
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
 def rows_of(data: Any, noise: Noise) -> list[Tensor]:
     """One draw of rows for each subsampled plate. Raises InferenceError for data that is read as it is drawn."""
     if data.unread:
         raise InferenceError('engine="compiled" needs the data in memory; take engine="eager"')
-    return [noise.distinct_rows(size, count) for _, _, size, count in data.batches.rows]
+    return [noise.distinct_rows(size, count) for _, _, size, count in _batch_rows(data)]
 
 
 @contextmanager

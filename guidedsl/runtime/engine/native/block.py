@@ -20,10 +20,11 @@ from guidedsl.runtime.engine.native.build import at_hand, built
 from guidedsl.runtime.engine.native.index import offset
 from guidedsl.runtime.engine.native.loops import Loops
 from guidedsl.runtime.engine.native.lower import Lowered, Preparation
-from guidedsl.runtime.engine.native.record import record
+from guidedsl.runtime.engine.native.operators import known
 from guidedsl.runtime.engine.native.roll import Output, roll
 from guidedsl.runtime.engine.native.source import source
 from guidedsl.runtime.engine.native.values import NotNative, Stored, Value, view
+from guidedsl.runtime.engine.record import record
 from guidedsl.runtime.optim import Adam, LeafOptions
 
 NOISE_COST = 100
@@ -128,7 +129,7 @@ def native_steps(
     dtype = leaves[0].dtype
     if any(leaf.dtype is not dtype or leaf.device.type != "cpu" for leaf in leaves) or not dtype.is_floating_point:
         raise NotNative("parameters of several types, or not on the CPU")
-    recording = record(step, [*leaves, *numbers, *rows], fields)
+    recording = record(step, [*leaves, *numbers, *rows], fields, known)
     size = sum(leaf.numel() for leaf in leaves)
     x = Stored((size,), dtype, "x")
     inputs: list[Value] = []

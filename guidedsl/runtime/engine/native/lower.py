@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from guidedsl.runtime.engine.native.operators import Operators, known
-from guidedsl.runtime.engine.native.record import Operation, Recording, Result, results_in
 from guidedsl.runtime.engine.native.values import NotNative, Program, Stored, Value, c_type
+from guidedsl.runtime.engine.record import Operation, Recording, Result, results_in
 
 
 class Lowered:

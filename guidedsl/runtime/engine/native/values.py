@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from guidedsl.runtime.engine.native.index import Position, Shape, variables
+from guidedsl.runtime.engine.record import Unrecordable
 
 C_TYPES = {
     torch.float32: "float",
@@ -21,7 +22,7 @@ C_TYPES = {
 }
 
 
-class NotNative(Exception):
+class NotNative(Unrecordable):
     """The program has an operation that loops are not written for."""
 
 

@@ -12,14 +12,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import TensorWeakRef
 
-from guidedsl.runtime.engine.native.index import Shape
-from guidedsl.runtime.engine.native.operators import known
-from guidedsl.runtime.engine.native.values import NotNative
+Shape = tuple[int, ...]
 
 _PASSED_ON = frozenset({"detach", "alias", "lift_fresh", "contiguous"})
 _BY_SHAPE = frozenset(
     {"full_like", "zeros_like", "ones_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty"}
 )
+
+
+class Unrecordable(Exception):
+    """The steps are not one sequence of operations that an engine has."""
 
 
 @dataclass(eq=False)
@@ -67,13 +69,19 @@ class Recording:
     outputs: list[Result | Tensor] = field(default_factory=list)
 
 
-def record(step: Callable[..., Sequence[Tensor]], varying: Sequence[Tensor], fixed: Sequence[Tensor]) -> Recording:
+def record(
+    step: Callable[..., Sequence[Tensor]],
+    varying: Sequence[Tensor],
+    fixed: Sequence[Tensor],
+    known: Callable[[str], bool] = lambda name: True,
+) -> Recording:
     """What `step(*varying, *fixed)` does. `fixed` are the inputs that all steps on the same data share.
 
-    Raises NotNative for operations on numbers that only running the step tells: random draws, shapes that follow
+    Operations that are not `known` by their name in ATen are recorded as simpler ones where torch has them written.
+    Raises Unrecordable for operations on numbers that only running the step tells: random draws, shapes that follow
     values, branches.
     """
-    recorder = _Recorder()
+    recorder = _Recorder(known)
     inputs = [tensor.detach() for tensor in (*varying, *fixed)]
     for n, tensor in enumerate(inputs):
         result = Result(tuple(tensor.shape), tensor.dtype, n >= len(varying))
@@ -91,9 +99,9 @@ def record(step: Callable[..., Sequence[Tensor]], varying: Sequence[Tensor], fix
     return recorder.recording
 
 
-def _refusal(error: BaseException | None) -> NotNative | None:
+def _refusal(error: BaseException | None) -> Unrecordable | None:
     """The refusal behind an error, which a generated module reports as one of its own line."""
-    while error is not None and not isinstance(error, NotNative):
+    while error is not None and not isinstance(error, Unrecordable):
         error = error.__cause__
     return error
 
@@ -101,8 +109,9 @@ def _refusal(error: BaseException | None) -> NotNative | None:
 class _Recorder(TorchDispatchMode):
     """Stands below autograd, so that a backward pass is recorded like what it differentiates."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Callable[[str], bool]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._known = known
         self.recording = Recording()
         self._on_storage: dict[int, list[TensorWeakRef]] = {}
         self._constants: set[int] = set()
@@ -131,7 +140,7 @@ class _Recorder(TorchDispatchMode):
             if simpler is not NotImplemented:
                 return simpler
         if _is_unknown(function, args, bool(operands)):
-            raise NotNative(f"the operation {name}, whose result is not known ahead")
+            raise Unrecordable(f"the operation {name}, whose result is not known ahead")
         changed = _changed(function, args)
         if changed is not None:
             self._check_change(changed, name)
@@ -152,7 +161,7 @@ class _Recorder(TorchDispatchMode):
         return out
 
     def _writable(self, name: str) -> bool:
-        return known(name) or name in _PASSED_ON or name in _BY_SHAPE
+        return self._known(name) or name in _PASSED_ON or name in _BY_SHAPE
 
     def _reference(self, arg: Any) -> Any:
         if isinstance(arg, (list, tuple)):
@@ -169,7 +178,7 @@ class _Recorder(TorchDispatchMode):
         if isinstance(out, (list, tuple)):
             return [self._numbered(one, operation) for one in out]
         if not isinstance(out, Tensor):
-            raise NotNative(f"the operation {operation.name}, whose result is no tensor")
+            raise Unrecordable(f"the operation {operation.name}, whose result is no tensor")
         result = Result(tuple(out.shape), out.dtype, operation.fixed, operation)
         self.mark(out, result)
         return result
@@ -180,7 +189,7 @@ class _Recorder(TorchDispatchMode):
         others = [other() for other in self._on_storage.get(storage, ())]
         shared = any(one is not None and one is not changed and _storage(one) == storage for one in others)
         if shared or (self.result_of(changed) is None and storage in self._constants):
-            raise NotNative(f"the operation {name} in place, whose operand is read later")
+            raise Unrecordable(f"the operation {name} in place, whose operand is read later")
 
 
 @functools.cache
@@ -224,7 +233,7 @@ def _changed(function: Any, args: Sequence[Any]) -> Tensor | None:
         return None
     writes = [n for n, arg in enumerate(function._schema.arguments) if arg.alias_info and arg.alias_info.is_write]
     if writes != [0]:
-        raise NotNative(f"the operation {_name(function)} into given tensors")
+        raise Unrecordable(f"the operation {_name(function)} into given tensors")
     changed: Tensor = args[0]
     return changed
 
