@@ -19,6 +19,7 @@ from guidedsl.runtime.fixed_noise import (
     FixedNoiseLoss,
     FlatParameters,
     NoiseShape,
+    Replays,
     matched_normals,
     mode_search_mask,
     more_than_a_normal,
@@ -144,6 +145,7 @@ class FixedNoiseFit:
         keep: Callable[[Callable[[], Tree]], None] = lambda state: None,
     ) -> None:
         self.guide, self.data, self.store = guide, data, store
+        self._replays: Replays = {}
         self.plan, self.generator, self.tolerance, self.report = plan, generator, tolerance, report
         self.evaluations = 0
         self.best = self.latest = plan.flat.read()
@@ -171,7 +173,9 @@ class FixedNoiseFit:
     def _loss(self, particles: int, scale: float = 1.0) -> FixedNoiseLoss:
         plan = self.plan
         normals = matched_normals(particles, plan.shape.coordinates, self.generator, self.best) * scale
-        return FixedNoiseLoss(self.guide, self.data, self.store, plan.flat, plan.shape, normals, plan.chunk)
+        return FixedNoiseLoss(
+            self.guide, self.data, self.store, plan.flat, plan.shape, normals, plan.chunk, self._replays
+        )
 
     def _descend(self, objective: Objective, x: Tensor, each: Callable[[Descent], None], **limits: Any) -> Minimum:
         """A minimisation that a checkpoint can be taken of; the one that the fit was cut off in goes on."""

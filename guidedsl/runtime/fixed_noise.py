@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 
 from guidedsl.runtime.elbo import gradients_of
+from guidedsl.runtime.engine.evaluate import computing_at, filled, is_generated, replayed, tensors_of
+from guidedsl.runtime.engine.replay.step import Replay
 from guidedsl.runtime.errors import InferenceError
+from guidedsl.runtime.functions import checks_deferred
 from guidedsl.runtime.model import Draw, Guide, drawn
 from guidedsl.runtime.noise import Noise, RecordedNoise, Shape
 
@@ -154,10 +157,16 @@ class FlatParameters:
         )
 
 
+Replays = dict[tuple[int, int], Replay | None]
+"""By the particles of a pass, and of the loss that it is part of."""
+
+
 class FixedNoiseLoss:
     """−ELBO of a guide on given normals [particles, coordinates], as a function of the flat parameters.
 
-    Evaluated `chunk` particles at a time. A value that is not finite, or a factorisation that fails, is +inf.
+    Evaluated `chunk` particles at a time. A value that is not finite, or a factorisation that fails, is +inf. The
+    operators of generated code are recorded at the first evaluation and replayed at the others; `replays` keeps them,
+    for other losses of as many particles too.
     """
 
     def __init__(
@@ -169,15 +178,20 @@ class FixedNoiseLoss:
         shape: NoiseShape,
         normals: Tensor,
         chunk: int,
+        replays: Replays | None = None,
     ) -> None:
         self.guide, self.data, self.store, self.flat = guide, data, store, flat
         self.particles = normals.shape[0]
         self._chunks = [shape.split(part) for part in normals.split(chunk)]
+        self._replays: Replays = {} if replays is None else replays
 
-    def _draw(self, normals: list[Tensor]) -> tuple[Tensor, Draw[Any]]:
-        noise = FixedNormals(normals, self.data.dtype, self.data.device)
-        draw = self.guide(self.data, particles=(normals[0].shape[0],), store=self.store, noise=noise)
-        return self.guide.model(self.data, draw.latents, store=self.store), draw
+    def _draw(
+        self, normals: Sequence[Tensor], data: Any = None, store: ParamStore | None = None
+    ) -> tuple[Tensor, Draw[Any]]:
+        data, store = self.data if data is None else data, self.store if store is None else store
+        noise = FixedNormals(normals, data.dtype, data.device)
+        draw = self.guide(data, particles=(normals[0].shape[0],), store=store, noise=noise)
+        return self.guide.model(data, draw.latents, store=store), draw
 
     def draw_first(self) -> tuple[Tensor, Draw[Any]]:
         """log p and the draw on the first chunk of normals, at the parameters as they are."""
@@ -189,18 +203,63 @@ class FixedNoiseLoss:
         value, gradient = 0.0, torch.zeros_like(x)
         try:
             for normals in self._chunks:
-                log_p, draw = self._draw(normals)
-                # In double precision, for a line search compares sums that differ in their last digits.
-                loss = (draw.log_q - log_p).sum(dtype=torch.float64) / self.particles
-                value += loss.item()
+                part, slopes = self._at(normals)
+                value += part.item()
                 if not math.isfinite(value):
                     return math.inf, gradient
-                gradient += self.flat.flatten(gradients_of(loss, self.flat.leaves))
+                gradient += slopes
         except InferenceError:
             # A factorisation that fails far out on a search line. The line search turns back from there; a mistake that
             # is there from the start surfaces in the plain evaluation that every fit begins with.
             return math.inf, gradient
         return value, gradient
+
+    def _at(self, normals: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The share of these normals in the value and the gradient, at the parameters as they are."""
+        x, particles = self.store.packed(), normals[0].shape[0]
+        if x is not None and is_generated(self.guide.model, self.guide):
+            own = [*tensors_of(self.data).values(), *self.store.frozen().values()]
+            fields, key = [*normals, *own], (particles, self.particles)
+            replay = self._replays.get(key)
+            if key not in self._replays or (replay is not None and replay.x is not x):
+                for other in [one for one in self._replays if one[1] != self.particles]:
+                    del self._replays[other]  # a fit goes on to ever more particles
+                replay = replayed(self.guide, self.store, _Step(self, len(normals)), x, (), (), fields)
+                self._replays[key] = replay
+            if replay is not None:
+                with torch.no_grad():
+                    return replay((), fields), replay.gradient
+        loss = self._loss(*self._draw(normals))
+        return loss.detach(), self.flat.flatten(gradients_of(loss, self.flat.leaves))
+
+    def _loss(self, log_p: Tensor, draw: Draw[Any]) -> Tensor:
+        # In double precision, for a line search compares sums that differ in their last digits.
+        return (draw.log_q - log_p).sum(dtype=torch.float64) / self.particles
+
+    def at(
+        self, leaves: Sequence[Tensor], normals: Sequence[Tensor], fields: Sequence[Tensor]
+    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """The same elsewhere, on other data: the value, and the gradient at each leaf."""
+        names = list(tensors_of(self.data))
+        data = self.data.with_fields(dict(zip(names, fields, strict=False)))
+        frozen = fields[len(names) :]
+        with torch.enable_grad(), checks_deferred(), computing_at(self.store, leaves, frozen) as (store, own):
+            loss = self._loss(*self._draw(normals, data, store))
+            return loss.detach(), gradients_of(loss, own)
+
+
+class _Step:
+    """A share of a loss on fixed noise as a function of (leaves..., normals..., fields...)."""
+
+    def __init__(self, loss: FixedNoiseLoss, normals: int) -> None:
+        self.loss, self.leaves, self.normals = loss, len(loss.flat.leaves), normals
+        self.unused: list[bool] = []
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        leaves, rest = inputs[: self.leaves], inputs[self.leaves :]
+        value, gradients = self.loss.at(leaves, rest[: self.normals], rest[self.normals :])
+        self.unused = [gradient is None for gradient in gradients]
+        return value, *filled(gradients, leaves)
 
 
 def mode_search_mask(loss: FixedNoiseLoss, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -78,7 +78,7 @@ class ParamStore:
         self._entries: dict[str, Entry] = {}
         self._leaves: dict[str, Tensor] | None = None
         self._trainable: dict[str, Tensor] | None = None
-        self._frozen: list[Tensor] | None = None
+        self._frozen: dict[str, Tensor] | None = None
         self._packed = Packed()
 
     # Registering and reading
@@ -346,11 +346,11 @@ class ParamStore:
             self._trainable = {entry.name: entry.leaf for entry in entries if not entry.frozen}
         return MappingProxyType(self._trainable)
 
-    def frozen(self) -> Sequence[Tensor]:
-        """The leaves that are not trained."""
+    def frozen(self) -> Mapping[str, Tensor]:
+        """Leaf by name of the others. Read-only, as are those of `trainable`."""
         if self._frozen is None:
-            self._frozen = [entry.leaf for entry in self._entries.values() if entry.frozen]
-        return self._frozen
+            self._frozen = {entry.name: entry.leaf for entry in self._entries.values() if entry.frozen}
+        return MappingProxyType(self._frozen)
 
     def packed(self) -> Tensor | None:
         """The unconstrained numbers of all trainable leaves, [n], which the leaves are looks at from now on: a change

@@ -430,7 +430,7 @@ def steps_of(guide: Guide, data: Any, native: bool) -> tuple[list[float], dict[s
         noise = data.noise(generator)
         losses = blocks(data, noise, adam.rates(blocks.takes(data, 5))).tolist()
     else:
-        svi = guidedsl.SVI(guide.model, guide, adam, loss, store=store, generator=generator)
+        svi = guidedsl.SVI(guide.model, guide, adam, loss, store=store, generator=generator, engine="autograd")
         losses = [svi.step(data) for _ in range(5)]
     return losses, {name: leaf.detach().clone() for name, leaf in store.named_parameters()}
 

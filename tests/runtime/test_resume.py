@@ -22,13 +22,14 @@ from runtime.handwritten import subsampled_guide as effects
 from torch import Tensor, nn
 
 from guidedsl.pipeline import compile_source
-from guidedsl.runtime import ParamStore, deterministic, elbo, fixed_noise, schedules, stochastic
+from guidedsl.runtime import ParamStore, deterministic, schedules, stochastic
 from guidedsl.runtime.engine.block import Blocks
 from guidedsl.runtime.engine.evaluate import Eager
 from guidedsl.runtime.errors import GuidedslError, InferenceError, ParamError
 from guidedsl.runtime.feed import BatchFeed, Bind
 from guidedsl.runtime.fit import Fit
 from guidedsl.runtime.fit_checkpoint import FitCheckpoint
+from guidedsl.runtime.fixed_noise import FixedNoiseLoss, more_than_a_normal
 from guidedsl.runtime.journal import Journal
 from guidedsl.source import Source
 
@@ -176,14 +177,17 @@ class MadeLate(Blocks):
         return (steps >= 60 or not self.beside) and super().ready(data)
 
 
+FIXED_NOISE_LOSS = FixedNoiseLoss.__call__
+
+
 def kill_after(evaluations: int, kill: Callable[[], None]) -> None:
     """Has `kill` called at the start of an evaluation of a loss or its gradient, or of a block of them."""
     left = evaluations
-    real = elbo.gradients_of
+    real = FIXED_NOISE_LOSS
 
-    def counted(*arguments: Any) -> Any:
+    def counted(self: FixedNoiseLoss, x: Tensor) -> tuple[float, Tensor]:
         count(1)
-        return real(*arguments)
+        return real(self, x)
 
     def count(steps: int) -> None:
         nonlocal left
@@ -202,7 +206,7 @@ def kill_after(evaluations: int, kill: Callable[[], None]) -> None:
             return super().__call__(data, noise, loss)
 
     stochastic.Blocks, stochastic.Eager = Counted, CountedEager  # type: ignore[misc]
-    fixed_noise.gradients_of = counted
+    FixedNoiseLoss.__call__ = counted  # type: ignore[method-assign]
 
 
 @pytest.fixture
@@ -212,7 +216,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def raising() -> None:
         raise Cut
 
-    monkeypatch.setattr(fixed_noise, "gradients_of", elbo.gradients_of)
+    monkeypatch.setattr(FixedNoiseLoss, "__call__", FIXED_NOISE_LOSS)
     monkeypatch.setattr(stochastic, "Eager", Eager)
     monkeypatch.setattr(stochastic, "Blocks", MadeLate)
     monkeypatch.setattr(stochastic, "BLOCK", 20)
@@ -429,8 +433,8 @@ def test_a_journal_does_no_work_twice() -> None:
 
 
 def test_what_is_judged_by_its_loss() -> None:
-    assert fixed_noise.more_than_a_normal(1000, 10)
-    assert not fixed_noise.more_than_a_normal(65, 10)  # a full-rank normal
+    assert more_than_a_normal(1000, 10)
+    assert not more_than_a_normal(65, 10)  # a full-rank normal
     data = built.Pair.data()
     plan = deterministic.plan(built.Flow, data, ParamStore(), torch.Generator())
     assert isinstance(plan, str)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guidedsl.runtime.engine.evaluate import Eager, Step, rows_of, tensors_of, trace
+from guidedsl.runtime.engine.evaluate import Eager, Step, rows_of, trace
 from guidedsl.runtime.engine.native.block import NativeSteps, native_steps
 from guidedsl.runtime.engine.record import Unrecordable
 from guidedsl.runtime.fixed_noise import FlatParameters
@@ -75,7 +75,7 @@ class Blocks:
                 state = self.adam.flatten(store, names, own)
                 carried = [x, state.first, state.second, state.counts]
                 lr = torch.tensor(rates, dtype=torch.float64, device=x.device)
-                fields = list(tensors_of(data).values())
+                fields = self.eager.fields(data)
                 x, first, second, _, losses = made(carried, [lr, *numbers, *rows], fields, state)
                 if not bool(losses.isfinite().all()):
                     losses = losses[:0]
@@ -98,7 +98,7 @@ class Blocks:
         iterates: Tensor | None,
     ) -> Tensor:
         """The losses of steps as C loops; `state` is the parameters and the moments, which change in place."""
-        fields = list(tensors_of(data).values())
+        fields = self.eager.fields(data)
         own_rates = torch.tensor(rates, dtype=torch.float64)
         most = max(1, PIECE // self._numbers(data))
         pieces = [(start, min(start + most, len(rates))) for start in range(0, len(rates), most)]
@@ -157,7 +157,7 @@ class Blocks:
             leaves = [leaf.detach() for leaf in self.eager.store.trainable().values()]
             drawn = list(plan.drawn(Noise(None, data.dtype, data.device)).values())
             rows = rows_of(data, Noise(None, data.dtype, data.device))
-            self._steps = self._steps_of(data, leaves, drawn, rows, list(tensors_of(data).values()))
+            self._steps = self._steps_of(data, leaves, drawn, rows, self.eager.fields(data))
             self._flat = FlatParameters(list(self.eager.store.trainable().values()))
             self._made_for = made_for
         return self._steps

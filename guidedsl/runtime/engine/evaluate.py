@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from guidedsl.runtime.elbo import GuideFunction, Loss, Objective, gradients_of
 from guidedsl.runtime.engine.plan import NoisePlan, PlannedNoise, planned
 from guidedsl.runtime.engine.record import Unrecordable
-from guidedsl.runtime.engine.replay.step import Replay
+from guidedsl.runtime.engine.replay.step import Gradients, Replay
 from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.functions import checks_deferred
 from guidedsl.runtime.model import Guide, LogDensity, Model
@@ -67,7 +67,7 @@ class Eager:
         self._plan: NoisePlan | None = None
         self._planned_for: object = None
         self._last: Any = None
-        generated = replays and _is_generated(model, guide)
+        generated = replays and is_generated(model, guide)
         self._replays: dict[tuple[object, ...], Replay | None] | None = {} if generated else None
 
     def plan(self, data: Any) -> NoisePlan:
@@ -90,7 +90,10 @@ class Eager:
             replay = self._replay(data)
             if replay is not None:
                 with torch.no_grad():
-                    value = replay(noise, rows_of(data, noise), list(tensors_of(data).values()))
+                    rows = rows_of(data, noise)
+                    for kind, room in zip(self.plan(data).sizes, replay.noise, strict=True):
+                        noise.fill(kind, room)
+                    value = replay(rows, self.fields(data))
                 return Evaluation(value, replay.gradients, Flat(replay.x, replay.gradient))
         objective, value = self.estimate(data, noise, loss)
         return Evaluation(value.detach(), gradients_of(objective, list(self.store.trainable().values())))
@@ -113,22 +116,42 @@ class Eager:
         return self._replays[made_for]
 
     def _recorded(self, data: Any, plan: NoisePlan, x: Tensor) -> Replay | None:
-        leaves = list(self.store.trainable().values())
         noise = Noise(torch.Generator(data.device), data.dtype, data.device)
         try:
-            with outside_code() as ran:
-                drawn, rows = plan.drawn(noise), rows_of(data, noise)
-                found = Replay(Step(self, data), x, leaves, drawn, rows, list(tensors_of(data).values()))
-        except (Unrecordable, InferenceError):
+            drawn, rows = list(plan.drawn(noise).values()), rows_of(data, noise)
+            return replayed(self.guide, self.store, Step(self, data), x, drawn, rows, self.fields(data))
+        except InferenceError:
             return None  # a mistake in the program is met again under autograd, which names its place
-        return None if ran or not _made_by(self.guide, self.store) else found
 
     def made_for(self, data: Any) -> tuple[object, ...]:
         """What recorded operators are made for, besides values that may change: the parameters, and sizes."""
-        return self.store.version, *(leaf._version for leaf in self.store.frozen()), *signature_of(data)
+        return self.store.version, *signature_of(data)
+
+    def fields(self, data: Any) -> list[Tensor]:
+        """What a step is given besides trainable leaves, noise and rows: the data, and the frozen leaves."""
+        return [*tensors_of(data).values(), *self.store.frozen().values()]
 
 
-def _is_generated(model: Model | LogDensity, guide: Guide | GuideFunction) -> bool:
+def replayed(
+    guide: Guide | GuideFunction,
+    store: ParamStore,
+    step: Gradients,
+    x: Tensor,
+    noise: Sequence[Tensor],
+    rows: Sequence[Tensor],
+    fields: Sequence[Tensor],
+) -> Replay | None:
+    """A step as calls made once. None where it is no fixed sequence of operators, or runs code from outside."""
+    try:
+        with outside_code() as ran:
+            found = Replay(step, x, list(store.trainable().values()), noise, rows, fields)
+    except Unrecordable:
+        return None
+    return None if ran or not _made_by(guide, store) else found
+
+
+def is_generated(model: Model | LogDensity, guide: Guide | GuideFunction) -> bool:
+    """Whether both came out of a `.guide` file."""
     return isinstance(model, Model) and isinstance(guide, Guide) and model.origin is None
 
 
@@ -157,7 +180,7 @@ class Compiled:
         """The loss at one draw of rows and of latents. `loss` is the one that it was made with."""
         plan = self.eager.plan(data)
         rows = rows_of(data, noise)
-        inputs = [*self.store.trainable().values(), *plan.drawn(noise).values(), *rows, *tensors_of(data).values()]
+        inputs = [*self.store.trainable().values(), *plan.drawn(noise).values(), *rows, *self.eager.fields(data)]
         made_for = self.eager.made_for(data)
         with torch.no_grad():
             if self._graph is None or made_for != self._made_for:
@@ -183,7 +206,7 @@ def trace(eager: Eager, data: Any, inputs: Sequence[Tensor]) -> Graph:
 
 
 class Step:
-    """Loss and gradients as a function of (leaves..., a step's numbers by kind..., rows..., data...).
+    """Loss and gradients as a function of (leaves..., a step's numbers by kind..., rows..., `Eager.fields`...).
 
     `unused` tells, after a call, at which leaves the gradient is zero because the loss does not depend on them. Raises
     InferenceError, when made, for a guide whose noise depends on parameters.
@@ -196,23 +219,27 @@ class Step:
                 f"this guide cannot be compiled: it draws {' and '.join(self.plan.others)} noise, which depends on "
                 'parameters; take engine="eager"'
             )
-        self.names, self.fields = list(eager.store.trainable()), list(tensors_of(data))
-        self.unused = [False] * len(self.names)
+        self.fields = list(tensors_of(data))
+        self.unused = [False] * len(eager.store.trainable())
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         eager, data, plan, remaining = self.eager, self.data, self.plan, iter(inputs)
-        counts = len(self.names), len(plan.sizes), len(_batch_rows(data))
-        leaves, numbers, rows = ([next(remaining) for _ in range(count)] for count in counts)
-        given = data.with_fields(dict(zip(self.fields, remaining, strict=True)))
+        counts = len(self.unused), len(plan.sizes), len(_batch_rows(data)), len(self.fields)
+        leaves, numbers, rows, fields = ([next(remaining) for _ in range(count)] for count in counts)
+        given = data.with_fields(dict(zip(self.fields, fields, strict=True)))
         parts = plan.parts(dict(zip(plan.sizes, numbers, strict=True)))
         records = tuple(Record(kind, part) for (kind, _), part in zip(plan.draws, parts, strict=True))
         noise = ReplayedNoise(records, data.dtype, data.device)
-        with torch.enable_grad(), checks_deferred(), _at(eager.store, self.names, leaves) as (store, own):
+        with torch.enable_grad(), checks_deferred(), computing_at(eager.store, leaves, list(remaining)) as (store, own):
             objective, value = eager.loss(eager.model, eager.guide, given.at_rows(rows), store, noise)
             gradients = gradients_of(objective, own)
         self.unused = [gradient is None for gradient in gradients]
-        filled = (torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, leaves, strict=True))
-        return value.detach(), *filled
+        return value.detach(), *filled(gradients, leaves)
+
+
+def filled(gradients: Sequence[Tensor | None], leaves: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients, zeros where there is none."""
+    return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, leaves, strict=True)]
 
 
 def _batch_rows(data: Any) -> tuple[tuple[str, str, int, int], ...]:
@@ -242,10 +269,12 @@ def rows_of(data: Any, noise: Noise) -> list[Tensor]:
 
 
 @contextmanager
-def _at(store: ParamStore, names: Sequence[str], values: Sequence[Tensor]) -> Iterator[tuple[ParamStore, list[Tensor]]]:
-    """A store with other leaves, and these; the nets' modules compute with them meanwhile."""
-    leaves = [value.detach().requires_grad_() for value in values]
-    found = dict(zip(names, leaves, strict=True))
+def computing_at(
+    store: ParamStore, trainable: Sequence[Tensor], frozen: Sequence[Tensor]
+) -> Iterator[tuple[ParamStore, list[Tensor]]]:
+    """A store with other leaves, and the trainable ones; the nets' modules compute with them meanwhile."""
+    leaves = [value.detach().requires_grad_() for value in trainable]
+    found = dict(zip([*store.trainable(), *store.frozen()], [*leaves, *frozen], strict=True))
     copy = store.with_leaves(found)
     with ExitStack() as stack:
         for name, module in store.modules.items():

@@ -13,8 +13,19 @@ from torch import Tensor
 
 from guidedsl.runtime.engine.record import Shape, Unrecordable
 from guidedsl.runtime.engine.replay.batched import batched
-from guidedsl.runtime.engine.replay.graph import Call, Given, Graph, Input, Node, Total, mapped, nodes_in, operator
-from guidedsl.runtime.engine.replay.groups import NUMBERS, SMALL, Group, Unit, grouped, units_of
+from guidedsl.runtime.engine.replay.graph import (
+    PLACING,
+    Call,
+    Given,
+    Graph,
+    Input,
+    Node,
+    Total,
+    mapped,
+    nodes_in,
+    operator,
+)
+from guidedsl.runtime.engine.replay.groups import NUMBERS, Group, Unit, grouped, units_of
 
 Thunk = Callable[[], object]
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
@@ -79,7 +90,9 @@ class Bound:
             home = homes.get(first)
             return self._memory.take(first.shape, first.dtype, first.fixed) if home is None else home
         if group not in self._stacks:
-            self._stacks[group] = self._stack(group, [homes.get(node) for node in group.members])
+            stack = self._stacks[group] = self._stack(group, [homes.get(node) for node in group.members])
+            # Those of members that are computed later count from here on, lest their places are given away before.
+            self._memory.wanted(stack, sum(self._readers.get(node, 0) for node in group.members))
         stack = self._stacks[group]
         return stack if group.together else stack[self._groups.positions[first]]
 
@@ -124,7 +137,9 @@ class Bound:
 
     def _keep(self, node: Node, value: Tensor) -> None:
         self._values[node] = value
-        self._memory.wanted(value, self._readers.get(node, 0))
+        group = self._groups.of[node]
+        if not group.stacked or isinstance(node, Given | Input) or (isinstance(node, Call) and node.views):
+            self._memory.wanted(value, self._readers.get(node, 0))
 
     def _beside(self, first: Node, tensors: Sequence[Tensor]) -> Tensor:
         """Tensors as one, [members, *shape]: a look at them where they lie evenly, else a copy."""
@@ -221,16 +236,17 @@ class Bound:
     # Sums
 
     def _sum(self, node: Total, out: Tensor) -> None:
-        if not node.subtracted:
+        if node.added:
             self._added(node, node.added, out)
-        elif not node.added:
-            self._added(node, node.subtracted, out)
-            self._do(node.fixed, partial(torch.neg, out, out=out))
         else:
+            self._do(node.fixed, out.zero_)
+        if node.subtracted:
             other = self._memory.take(node.shape, node.dtype, True)
             self._added(node, node.subtracted, other)
-            self._added(node, node.added, out)
-            self._do(node.fixed, partial(torch.sub, out, other, out=out))
+            self._do(node.fixed, partial(out.sub_, other))
+        for one in node.placed:
+            value, _, *where = one.args
+            self._do(node.fixed, partial(PLACING[operator(one)](out, *where).add_, self._values[value]))
 
     def _added(self, node: Total, terms: Sequence[Node], out: Tensor) -> None:
         """The sum of terms: of a group's at once, then those of the groups."""
@@ -260,7 +276,7 @@ class Bound:
 
 
 class _Memory:
-    """Places for results. Large ones are used again once nobody reads what is there."""
+    """Places for results, used again once nobody reads what is there: what was just read is at hand in the cache."""
 
     def __init__(self, like: Tensor) -> None:
         self._device = like.device
@@ -271,7 +287,7 @@ class _Memory:
     def take(self, shape: Shape, dtype: torch.dtype, lasting: bool) -> Tensor:
         """Memory for a result; a lasting one's is its own for good."""
         numel = torch.Size(shape).numel()
-        if lasting or numel <= SMALL:
+        if lasting:
             return torch.empty(shape, dtype=dtype, device=self._device)
         free = self._free.get((numel, dtype))
         flat = free.pop() if free else torch.empty(numel, dtype=dtype, device=self._device)

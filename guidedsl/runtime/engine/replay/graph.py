@@ -13,6 +13,8 @@ from guidedsl.runtime.engine.record import Operation, Recording, Result, Shape, 
 
 FEWEST = 8
 """Terms from which a chain of additions is a sum."""
+PLACING: dict[str, Callable[..., Tensor]] = {"select_backward": torch.select, "slice_backward": torch.ops.aten.slice}
+"""Operators that put a gradient among zeros, with the look at the zeros that they put it into."""
 
 
 @dataclass(eq=False)
@@ -68,14 +70,19 @@ class Call(Node):
 
 @dataclass(eq=False)
 class Total(Node):
-    """The sum of some nodes of its shape, less the sum of others."""
+    """The sum of some nodes of its shape, less the sum of others.
+
+    `placed` are the gradients of looks at a tensor that this is the gradient of, by the operator that puts each where
+    it belongs among zeros; they are added there instead.
+    """
 
     added: list[Node]
     subtracted: list[Node]
+    placed: list[Call]
 
     @property
     def operands(self) -> list[Node]:
-        return [*self.added, *self.subtracted]
+        return [*self.added, *self.subtracted, *(one.operands[0] for one in self.placed)]
 
 
 @dataclass
@@ -247,8 +254,10 @@ def _summed(graph: Graph) -> Graph:
         if node in inner or not _is_addition(node):
             continue
         added, subtracted, between = _terms(node, uses)
-        if len(added) + len(subtracted) >= FEWEST:
-            totals[node] = Total(node.shape, node.dtype, node.fixed, added, subtracted)
+        placed = [one for one in added if isinstance(one, Call) and operator(one) in PLACING and uses[one] == 1]
+        if len(added) + len(subtracted) >= FEWEST or len(placed) > 1:
+            left = [one for one in added if one not in placed]
+            totals[node] = Total(node.shape, node.dtype, node.fixed, left, subtracted, placed)
             inner |= between
     if not totals:
         return graph
@@ -262,6 +271,8 @@ def _summed(graph: Graph) -> Graph:
             node.kwargs = {name: mapped(value, now) for name, value in node.kwargs.items()}
         elif isinstance(node, Total):
             node.added, node.subtracted = mapped(node.added, now), mapped(node.subtracted, now)
+            for one in node.placed:
+                one.args = mapped(one.args, now)
     outputs = [now(output) for output in graph.outputs]
     return Graph(_ordered(outputs), outputs)
 

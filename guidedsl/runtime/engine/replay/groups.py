@@ -97,7 +97,11 @@ def _signature(node: Node, of: dict[Node, int]) -> object:
     if isinstance(node, Input):
         return "input", node.shape, node.dtype, node.fixed
     if isinstance(node, Total):
-        return "total", tuple(of[one] for one in node.added), tuple(of[one] for one in node.subtracted)
+        return (
+            "total",
+            *(tuple(of[one] for one in terms) for terms in (node.added, node.subtracted)),
+            tuple(node.placed),
+        )
     assert isinstance(node, Call)
     wild = operator(node) in NUMBERS and not node.kwargs
 
