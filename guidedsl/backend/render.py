@@ -6,7 +6,7 @@ import ast
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from jinja2 import DictLoader, Environment, StrictUndefined
@@ -49,13 +49,11 @@ def render_module(context: ModuleContext, laid_out: bool = True) -> str:
     text = _without_unused_imports(_rendered(context, "torch"))
     if laid_out:
         text = format_python(text)
-    rows = len(_lines(context, text, 0)) + 1
-    pairs = _lines(context, text, rows)
+    body = ast.parse(text).body
+    pairs = _lines(context, body, 0)
     table = f"LINES = {pairs!r}"
-    if len(table) <= LINE_LENGTH:
-        pairs = _lines(context, text, 0)
-        table = f"LINES = {pairs!r}"
-    else:  # as black does it, which takes seconds for a long one
+    if len(table) > LINE_LENGTH:  # as black does it, which takes seconds for a long one
+        pairs = _lines(context, body, len(pairs) + 1)
         table = "\n".join(["LINES = (", *(f"    {pair}," for pair in pairs), ")"])
     return text.replace(_NO_LINES, f"\n{table}\n", 1)
 
@@ -101,10 +99,10 @@ def _without_unused_imports(text: str) -> str:
     return re.sub(r"(\n\n)\n*(?=from |import )", r"\1", text)
 
 
-def _lines(context: ModuleContext, text: str, rows: int) -> tuple[tuple[int, int], ...]:
+def _lines(context: ModuleContext, body: Sequence[ast.stmt], rows: int) -> tuple[tuple[int, int], ...]:
     """Pairs of (line of the module, line of the source) where it changes, from the statements of each function.
 
-    The table itself will take `rows` lines more than it does in `text`.
+    The table itself will take `rows` lines more than it does in the module whose statements are `body`.
     """
     written: dict[str, tuple[tuple[Statement, ...], int, int]] = {}
     written |= {net.name: ((), net.span_line, 0) for net in context.nets}
@@ -127,7 +125,7 @@ def _lines(context: ModuleContext, text: str, rows: int) -> tuple[tuple[int, int
         written[guide.function] = guide.body, guide.span_line, 2
     pairs: list[tuple[int, int]] = []
     below = False
-    for node in ast.parse(text).body:
+    for node in body:
         name = _name(node)
         below = below or name == "LINES"
         if name not in written:
@@ -136,8 +134,7 @@ def _lines(context: ModuleContext, text: str, rows: int) -> tuple[tuple[int, int
         pairs.append((node.lineno + (rows if below else 0), own_line))
         if isinstance(node, ast.FunctionDef):
             # The template's own statements stand before these and, `tail` of them, behind.
-            body = node.body[len(node.body) - tail - len(statements) :]
-            pairs.extend(_placed(body, statements))
+            pairs.extend(_placed(node.body[len(node.body) - tail - len(statements) :], statements))
             pairs.append((node.body[-tail].lineno, own_line))
     thinned: list[tuple[int, int]] = []
     for pair in sorted(pairs):

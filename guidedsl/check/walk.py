@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any
 
 from guidedsl import ir
@@ -33,9 +34,9 @@ def _typed_nodes(root: Any) -> Iterator[Any]:
         node = stack.pop()
         if isinstance(node, tuple):
             stack.extend(reversed(node))
-        elif is_dataclass(node) and not isinstance(node, ir.Type | ir.Latent | ir.Callee):
+        elif (names := _parts(node.__class__)) is not None and not isinstance(node, ir.Type | ir.Latent | ir.Callee):
             yield node
-            stack.extend(getattr(node, field.name) for field in reversed(fields(node)))
+            stack.extend([getattr(node, name) for name in names])
 
 
 def substitute(root: Any, values: Mapping[str, ir.Expr]) -> Any:
@@ -87,6 +88,12 @@ def _nodes(root: Any) -> Iterator[Any]:
         node = stack.pop()
         if isinstance(node, tuple):
             stack.extend(reversed(node))
-        elif is_dataclass(node) and not isinstance(node, Span):
+        elif (names := _parts(node.__class__)) is not None and not isinstance(node, Span):
             yield node
-            stack.extend(getattr(node, field.name) for field in reversed(fields(node)))
+            stack.extend([getattr(node, name) for name in names])
+
+
+@cache
+def _parts(kind: type) -> tuple[str, ...] | None:
+    """The fields of a class of nodes, the last first; None for a class of something else."""
+    return tuple(field.name for field in reversed(fields(kind))) if is_dataclass(kind) else None

@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -21,12 +23,16 @@ from runtime.handwritten import eight_schools_guide as schools
 from runtime.handwritten import subsampled_guide as effects
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import guidedsl
+from guidedsl.modules import load_source
 from guidedsl.runtime import Guide, ParamStore
 from guidedsl.runtime.elbo import ELBO
+from guidedsl.runtime.engine.replay.launch import launcher
 from guidedsl.runtime.errors import InferenceError, ParamError
 from guidedsl.runtime.noise import Noise
+from guidedsl.source import Source
 
 PROGRAMS = Path(__file__).resolve().parent.parent / "cases" / "programs"
 NAMES = sorted(path.parent.name for path in PROGRAMS.glob("*/model.guide"))
@@ -211,3 +217,91 @@ def test_data_moves_with_all_that_it_holds() -> None:
     assert batch.full.device == META
     assert batch.noise().normal((2,)).device == META
     assert batch.new_full((2,), 1.0).device == META
+
+
+# A GPU's graph of kernels, for which a list of calls stands here
+
+
+class Captured:
+    """What `torch.cuda.graph` notes of the calls made inside, and makes again."""
+
+    def __init__(self) -> None:
+        self.replayed = 0
+
+    def replay(self) -> None:
+        self.replayed += 1
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """torch.cuda as far as a capture needs it; what was asked of it, in order."""
+    asked: list[str] = []
+
+    @contextmanager
+    def noted(name: str) -> Iterator[None]:
+        asked.append(name)
+        yield
+        asked.append(f"/{name}")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: asked.append("synchronize"))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Captured)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: noted("device"))
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: noted("graph"))
+    return asked
+
+
+def test_on_a_gpu_a_step_is_captured_once(card: list[str]) -> None:
+    made: list[int] = []
+    launch = launcher([lambda: made.append(1), lambda: made.append(2)], torch.device("cuda"))
+    assert card == ["synchronize", "device", "graph", "/graph", "/device"]
+    assert made == [1, 2]
+    launch()
+    launch()
+    assert made == [1, 2], "the graph makes its kernels, not the calls"
+    owner = launch.__self__  # type: ignore[attr-defined]
+    assert owner.replayed == 2
+
+
+def test_what_waits_for_a_gpu_is_not_captured(card: list[str]) -> None:
+    made: list[int] = []
+
+    def waits() -> None:
+        made.append(1)
+        if card[-1] == "graph":
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    launch = launcher([waits], torch.device("cuda"))
+    assert card[-1] == "synchronize"
+    launch()
+    assert made == [1, 1]
+
+
+def test_a_replayed_step_makes_no_tensors() -> None:
+    """Each result goes where it went when the step was prepared: no call makes a tensor, or reads a number."""
+    module = load_source(Source("m.guide", (PROGRAMS / "subsample" / "model.guide").read_text()), "replayed_on_meta")
+    for guide in [value for value in vars(module).values() if isinstance(value, Guide)]:
+        fields = json.loads((PROGRAMS / "subsample" / "data.json").read_text())
+        data = guide.model.data(fields.get(guide.model.name, fields), dtype=torch.float64)
+        svi = guidedsl.SVI(guide.model, guide, guidedsl.optim.Adam(), store=ParamStore(), seed=0)
+        svi.step(data)
+        (replay,) = (svi._eager._replays or {}).values()
+        assert replay is not None
+        with Allocations() as made:
+            replay._launch()
+        assert made.operators == []
+
+
+class Allocations(TorchDispatchMode):
+    """The operators that make tensors with numbers of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operators: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {one.untyped_storage()._cdata for one in tree_leaves([args, kwargs or {}]) if isinstance(one, Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for one in tree_leaves(out):
+            if isinstance(one, Tensor) and one.untyped_storage()._cdata not in given:
+                self.operators.append(str(func))
+        return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from types import BuiltinFunctionType
@@ -26,8 +26,8 @@ from guidedsl.runtime.engine.replay.graph import (
     operator,
 )
 from guidedsl.runtime.engine.replay.groups import NUMBERS, Group, Unit, grouped, units_of
+from guidedsl.runtime.engine.replay.launch import Thunk
 
-Thunk = Callable[[], object]
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 
 
@@ -165,7 +165,7 @@ class Bound:
         if first.part is not None:
             return self._part(first, function, args, kwargs)
         out = self._out(unit, homes)
-        self._do(first.fixed, _written(operator(first), function, args, kwargs, out))
+        self._do(first.fixed, _written(operator(first), function, args, kwargs, [out]))
         return out
 
     def _value(self, one: Any) -> Any:
@@ -229,7 +229,7 @@ class Bound:
         key = (*key, repr(mapped(node.args, lambda one: None if isinstance(one, Node) else one)))
         if key not in self._several:
             outs = [torch.empty_like(one) for one in function(*args, **kwargs)]
-            self._do(node.fixed, partial(_copied_all, function, args, kwargs, outs))
+            self._do(node.fixed, _written(operator(node), function, args, kwargs, outs))
             self._several[key] = outs
         return self._several[key][node.part]
 
@@ -334,20 +334,20 @@ def _even(places: Sequence[int]) -> int | None:
 # Operators that write to given memory
 
 
-def _written(name: str, function: Any, args: list[Any], kwargs: dict[str, Any], out: Tensor) -> Thunk:
-    """A call that computes into `out`."""
-    name, args, kwargs = _quicker(name, args, kwargs, out)
-    shape = out.shape
-    for candidate in _into(name, function):
-        call = partial(candidate[0], *args, **kwargs, **{candidate[1]: out})
+def _written(name: str, function: Any, args: list[Any], kwargs: dict[str, Any], outs: Sequence[Tensor]) -> Thunk:
+    """A call that computes into `outs`, one for each result."""
+    name, args, kwargs = _quicker(name, args, kwargs, outs[0])
+    shapes = [out.shape for out in outs]
+    for writing, keywords in _into(name, len(outs)):
+        call = partial(writing, *args, **kwargs, **dict(zip(keywords, outs, strict=True)))
         try:
             call()
         except (TypeError, RuntimeError, NotImplementedError):
             continue
-        if out.shape != shape:
+        if [out.shape for out in outs] != shapes:
             raise Unrecordable(f"{function}, which gives another shape than it did")
         return call
-    return partial(_copied, function, args, kwargs, out)
+    return partial(_copied, function, args, kwargs, outs)
 
 
 def _quicker(name: str, args: list[Any], kwargs: dict[str, Any], out: Tensor) -> tuple[str, list[Any], dict[str, Any]]:
@@ -366,25 +366,22 @@ def _quicker(name: str, args: list[Any], kwargs: dict[str, Any], out: Tensor) ->
     return name, [x, number], kwargs
 
 
-def _into(name: str, function: Any) -> list[tuple[Any, str]]:
-    """Functions that compute the same into memory given by a keyword."""
-    found: list[tuple[Any, str]] = []
+def _into(name: str, results: int) -> list[tuple[Any, list[str]]]:
+    """Functions that compute the same into memory, with the keywords for it."""
+    found: list[tuple[Any, list[str]]] = []
     builtin = getattr(torch, name, None)
-    if isinstance(builtin, BuiltinFunctionType):
-        found.append((builtin, "out"))
+    if results == 1 and isinstance(builtin, BuiltinFunctionType):
+        found.append((builtin, ["out"]))
     packet = getattr(torch.ops.aten, name, None)
     for overload in [] if packet is None else packet.overloads():
         writing = getattr(packet, overload)
         outs = [arg.name for arg in writing._schema.arguments if arg.is_out]
-        if len(outs) == 1:
-            found.append((writing, outs[0]))
+        if len(outs) == results:
+            found.append((writing, outs))
     return found
 
 
-def _copied(function: Any, args: list[Any], kwargs: dict[str, Any], out: Tensor) -> None:
-    out.copy_(function(*args, **kwargs))
-
-
-def _copied_all(function: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> None:
-    for out, found in zip(outs, function(*args, **kwargs), strict=False):
-        out.copy_(found)
+def _copied(function: Any, args: list[Any], kwargs: dict[str, Any], outs: Sequence[Tensor]) -> None:
+    found = function(*args, **kwargs)
+    for out, one in zip(outs, [found] if isinstance(found, Tensor) else found, strict=True):
+        out.copy_(one)

@@ -11,6 +11,7 @@ from torch import Tensor
 from guidedsl.runtime.engine.record import record
 from guidedsl.runtime.engine.replay.bind import Bound
 from guidedsl.runtime.engine.replay.graph import Graph, graph_of
+from guidedsl.runtime.engine.replay.launch import launcher
 
 
 class Gradients(Protocol):
@@ -54,6 +55,7 @@ class Replay:
 
     def _bind(self) -> None:
         self._bound = Bound(self._graph, [*self._rows, *self._fields], self.gradient)
+        self._launch = launcher(self._bound.step, self.x.device)
         self._seen = self._versions(self._fields)
         self._given: Sequence[Tensor] = list(self._fields)
 
@@ -65,8 +67,7 @@ class Replay:
         for own, given in zip(self._rows, rows, strict=True):
             own.copy_(given)
         self._take(fields)
-        for call in self._bound.step:
-            call()
+        self._launch()
         return self._bound.value
 
     def _take(self, fields: Sequence[Tensor]) -> None:
