@@ -42,7 +42,8 @@ class _Group:
     """Leaves of equal settings that have taken equally many steps, their moments side by side in flat buffers.
 
     `rate` is their own learning rate, if they have one. `positions` are those of the leaves among a step's leaves;
-    `first` and `second` the moments [n], `update` room for their quotient, `parts` its views in the leaves' shapes.
+    `first` and `second` the moments [n], `update` room for what the leaves are divided or moved by, `parts` its views
+    in their shapes.
     """
 
     rate: float | None
@@ -79,9 +80,14 @@ def _adam(group: _Group, gradients: list[Tensor], count: int, rate: float) -> No
     flat = gradients[0].reshape(-1) if len(gradients) == 1 else torch.cat([one.reshape(-1) for one in gradients])
     group.first.lerp_(flat, 1.0 - beta1)
     group.second.mul_(beta2).addcmul_(flat, flat, value=1.0 - beta2)
-    denominator = group.second.sqrt().mul_(1.0 / math.sqrt(1.0 - beta2**count)).add_(group.eps)
-    torch.div(group.first, denominator, out=group.update)
-    torch._foreach_add_(group.leaves, group.parts, alpha=-rate / (1.0 - beta1**count))
+    torch.sqrt(group.second, out=group.update).mul_(1.0 / math.sqrt(1.0 - beta2**count)).add_(group.eps)
+    way = -rate / (1.0 - beta1**count)
+    if len(group.leaves) == 1:
+        leaf = group.leaves[0]
+        leaf.addcdiv_(group.first.view(leaf.shape), group.parts[0], value=way)
+    else:
+        torch.div(group.first, group.update, out=group.update)
+        torch._foreach_add_(group.leaves, group.parts, alpha=way)
 
 
 def _fused_adam(group: _Group, gradients: list[Tensor], count: int, rate: float) -> bool:

@@ -67,15 +67,22 @@ class Eager:
         self._plan: NoisePlan | None = None
         self._planned_for: object = None
         self._last: Any = None
+        self._signature: tuple[object, ...] = ()
+        self._tensors: list[Tensor] = []
         generated = replays and is_generated(model, guide)
         self._replays: dict[tuple[object, ...], Replay | None] | None = {} if generated else None
 
+    def _look_at(self, data: Any) -> None:
+        """Notes what is asked of the data at each step, most often of the same."""
+        if data is not self._last:
+            self._last, self._signature, self._tensors = data, signature_of(data), list(tensors_of(data).values())
+
     def plan(self, data: Any) -> NoisePlan:
         """The noise of a step on this data."""
-        if self._plan is None or (data is not self._last and signature_of(data) != self._planned_for):
+        self._look_at(data)
+        if self._plan is None or self._signature != self._planned_for:
             self._plan = planned(self.model, self.guide, self.loss, data, self.store)
-            self._planned_for = signature_of(data)
-        self._last = data
+            self._planned_for = self._signature
         return self._plan
 
     def estimate(self, data: Any, noise: Noise, loss: Objective | None = None) -> Loss:
@@ -125,11 +132,13 @@ class Eager:
 
     def made_for(self, data: Any) -> tuple[object, ...]:
         """What recorded operators are made for, besides values that may change: the parameters, and sizes."""
-        return self.store.version, *signature_of(data)
+        self._look_at(data)
+        return self.store.version, self._signature
 
     def fields(self, data: Any) -> list[Tensor]:
         """What a step is given besides trainable leaves, noise and rows: the data, and the frozen leaves."""
-        return [*tensors_of(data).values(), *self.store.frozen().values()]
+        self._look_at(data)
+        return [*self._tensors, *self.store.frozen().values()]
 
 
 def replayed(
