@@ -112,7 +112,7 @@ class SVI:
             leaves = self.store.trainable()
             self._names, self._leaves = list(leaves), list(leaves.values())
             self._version = self.store.version
-        if flat is not None and isinstance(self.optim, Adam):
+        if flat is not None and type(self.optim) is Adam:  # a subclass may have a step of its own
             self.optim.step_flat(self.store, self._names, self._leaves, gradients, *flat)
         elif self._leaves:
             self.optim.step(self.store, self._names, self._leaves, gradients)

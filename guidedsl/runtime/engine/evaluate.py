@@ -51,8 +51,8 @@ class Eager:
 
     The operators that a generated guide and model call, and those of their gradients, are recorded at the first step
     on data of a size and replayed, fused where they are alike. What cannot be replayed runs under autograd at each
-    step, as all does without `replays`: functions that did not come out of a `.guide` file, draws that depend on
-    parameters, branches on values.
+    step, as all does without `replays`: functions that did not come out of a `.guide` file, losses of the caller's own,
+    draws that depend on parameters, branches on values.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Eager:
         self._last: Any = None
         self._signature: tuple[object, ...] = ()
         self._tensors: list[Tensor] = []
-        generated = replays and is_generated(model, guide)
+        generated = replays and is_generated(model, guide) and type(loss).__module__.startswith("guidedsl.")
         self._replays: dict[tuple[object, ...], Replay | None] | None = {} if generated else None
 
     def _look_at(self, data: Any) -> None:
@@ -261,7 +261,14 @@ def signature_of(data: Any) -> tuple[object, ...]:
     """What of the data a plan and a graph are made for: the numbers of its tensors may change, its sizes may not."""
     sizes = tuple((name, value) for name, value in vars(data).items() if isinstance(value, int))
     plates = tuple((value.name, value.size) for value in vars(data).values() if isinstance(value, Plate))
-    return *sizes, *plates, *((name, tensor.shape, tensor.dtype) for name, tensor in tensors_of(data).items())
+    return (
+        data.dtype,
+        data.device,
+        data.missing,
+        *sizes,
+        *plates,
+        *((name, tensor.shape, tensor.dtype) for name, tensor in tensors_of(data).items()),
+    )
 
 
 def tensors_of(data: Any) -> dict[str, Tensor]:
