@@ -62,10 +62,19 @@ class _Group:
 class _Packed:
     """Moments of leaves side by side, [n], and by leaf."""
 
-    leaves: list[Tensor]
+    leaves: Sequence[Tensor]
     first: Tensor
     second: Tensor
     parts: list[Tensor]
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Options of leaves, for as long as these take their steps together."""
+
+    leaves: Sequence[Tensor]
+    version: int
+    options: list[tuple[str, LeafOptions]]
 
 
 def _views(flat: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
@@ -116,7 +125,7 @@ def _fused_adam(group: _Group, gradients: list[Tensor], count: int, rate: float)
 
 
 class LeafOptions(NamedTuple):
-    """A leaf's numbers, steps taken, factor of the learning rate, and own options of Adam."""
+    """Neighbouring leaves' numbers, steps taken, factor of the learning rate, and own options of Adam."""
 
     size: int
     taken: float
@@ -178,6 +187,7 @@ class Adam:
         self._second: dict[str, Tensor] = {}
         self._steps: dict[str, int] = {}
         self._packed: _Packed | None = None
+        self._held: _Held | None = None
         self._groups: list[_Group] = []
         self._planned_for: Sequence[Tensor] | None = None
         self._used: list[int] = []
@@ -233,11 +243,12 @@ class Adam:
     ) -> None:
         """One step, in place, on each leaf that has a gradient."""
         used = [position for position, gradient in enumerate(gradients) if gradient is not None]
+        self._held = None
         self.lr *= self.lr_decay
         with torch.no_grad():
             if self._planned_for is not leaves or self._used != used or self._version != store.version:
                 self._groups = self._plan(store, names, leaves, used)
-                self._flat_for = None  # the moments lie elsewhere now
+                self._flat_for = self._packed = None  # the moments lie elsewhere now
                 self._planned_for, self._used, self._version = leaves, used, store.version
             gradients = clipped(gradients, self.clip_norm, self.clip_value)
             for group in self._groups:
@@ -263,6 +274,7 @@ class Adam:
         gradient: Tensor,
     ) -> None:
         """The same step where leaves and gradients are looks at x [n] and `gradient` [n], in order."""
+        self._held = None
         self.lr *= self.lr_decay
         with torch.no_grad():
             if self._flat_for is not leaves or self._flat_in is not x or self._flat_version != store.version:
@@ -283,7 +295,7 @@ class Adam:
     ) -> list[tuple[int, _Group]]:
         """Neighbours of equal settings, with the place in x where each group starts; no group for unused leaves."""
         first, second = self.packed(names, leaves)
-        options = self.leaf_options(store, names, leaves)
+        options = self._each_option(store, names, leaves)
         known = ("betas", "eps", "lr")
         rates = [own_rate(store, name, settings_of("Adam", name, self.settings, known)) for name in names]
         groups: list[tuple[int, _Group]] = []
@@ -317,7 +329,27 @@ class Adam:
         return found
 
     def leaf_options(self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor]) -> list[LeafOptions]:
-        """What a step of each leaf depends on, besides its moments, which are there."""
+        """What a step depends on, besides the moments, which are there: in order, neighbours that are alike as one."""
+        held = self._held
+        if held is None or held.leaves is not leaves or held.version != store.version or self.settings is not None:
+            held = self._held = _Held(leaves, store.version, self._options(store, names, leaves))
+        return [one._replace(taken=float(self._steps[name])) for name, one in held.options]
+
+    def _options(
+        self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor]
+    ) -> list[tuple[str, LeafOptions]]:
+        """The options of neighbours that are alike, with the name of the first."""
+        found: list[tuple[str, LeafOptions]] = []
+        for name, one in zip(names, self._each_option(store, names, leaves), strict=True):
+            if found and found[-1][1][1:] == one[1:]:
+                first, before = found[-1]
+                found[-1] = first, before._replace(size=before.size + one.size)
+            else:
+                found.append((name, one))
+        return found
+
+    def _each_option(self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor]) -> list[LeafOptions]:
+        """The options of each leaf, whose moments are there."""
         check_names("Adam", self.settings, store)
         found = []
         for name, leaf in zip(names, leaves, strict=True):
@@ -332,16 +364,18 @@ class Adam:
     def packed(self, names: Sequence[str], leaves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Both moments of these leaves, [n] each: Adam's own, to be changed in place, made where they are new."""
         held = self._packed
+        if held is not None and held.leaves is leaves:
+            return held.first, held.second
         if held is None or not _same(held.leaves, leaves) or not _same(held.parts, map(self._first.get, names)):
             for name, leaf in zip(names, leaves, strict=True):
                 self._moments(name, leaf)
             first, second = (
                 torch.cat([moments[name].reshape(-1) for name in names]) for moments in (self._first, self._second)
             )
-            held = self._packed = _Packed(list(leaves), first, second, _views(first, leaves))
+            held = self._packed = _Packed(leaves, first, second, _views(first, leaves))
             self._first.update(zip(names, held.parts, strict=True))
             self._second.update(zip(names, _views(second, leaves), strict=True))
-            self._planned_for = self._flat_for = None
+            self._planned_for = self._flat_for = self._held = None
         return held.first, held.second
 
     def flatten(self, store: ParamStore, names: Sequence[str], leaves: Sequence[Tensor]) -> FlatAdam:
@@ -399,7 +433,7 @@ class Adam:
             raise InferenceError(f"not a state of Adam: {type(error).__name__} {error}") from None
         self.lr, self._initial_lr = lr, initial
         self._first, self._second, self._steps = first, second, steps
-        self._planned_for = self._flat_for = None
+        self._planned_for = self._flat_for = self._packed = self._held = None
 
 
 def _same(held: Iterable[object], now: Iterable[object]) -> bool:

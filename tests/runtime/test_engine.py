@@ -321,3 +321,18 @@ def test_batches_of_another_whole_have_steps_of_their_own() -> None:
         losses[engine] = [run.run(guide.model.data(**{**fields, "N": n}), STEPS) for n in (1000, 2000)]
     for compiled, eager in zip(losses["compiled"], losses["eager"], strict=True):
         torch.testing.assert_close(compiled, eager, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_parameters_of_two_types(engine: str) -> None:
+    """They are not side by side in one buffer: autograd has them, and what cannot says so."""
+    module, data = rows()
+    store = ParamStore()
+    store.param("Local.tau_loc", torch.tensor(0.0, dtype=torch.float32))
+    run = SVI(module.Rows, module.Local, Adam(0.02), store=store, seed=3, engine=engine)  # type: ignore[arg-type]
+    if engine == "compiled":
+        with pytest.raises(InferenceError, match='all of one type and on one device; take engine="eager"'):
+            run.run(data, 2)
+    else:
+        assert len(run.run(data, 2)) == 2
+        assert store.leaves()["Local.tau_loc"].dtype == torch.float32

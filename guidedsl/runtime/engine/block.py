@@ -12,7 +12,7 @@ from torch import Tensor
 from guidedsl.runtime.engine.evaluate import Eager, Step, rows_of, trace
 from guidedsl.runtime.engine.native.block import NativeSteps, native_steps
 from guidedsl.runtime.engine.record import Unrecordable
-from guidedsl.runtime.fixed_noise import FlatParameters
+from guidedsl.runtime.errors import InferenceError
 from guidedsl.runtime.noise import Noise
 from guidedsl.runtime.optim import Adam, FlatAdam, LeafOptions
 
@@ -37,7 +37,8 @@ class Blocks:
     def __init__(self, eager: Eager, adam: Adam, native_only: bool = False, beside: bool = False) -> None:
         self.eager, self.adam, self.native_only, self.beside = eager, adam, native_only, beside
         self._steps: NativeSteps | Scan | None = None
-        self._flat = FlatParameters([])
+        self._names: list[str] = []
+        self._leaves: list[Tensor] = []
         self._made_for: object = None
 
     def ready(self, data: Any) -> bool:
@@ -60,10 +61,11 @@ class Blocks:
         native steps give them.
         """
         made, store = self._made(data), self.eager.store
-        leaves = store.trainable()
-        names, own = list(leaves), list(leaves.values())
+        names, own, flat = self._names, self._leaves, store.packed()
+        assert flat is not None
         with torch.no_grad():
-            x, moments = self._flat.read(), self.adam.packed(names, own)
+            x = flat.clone()
+            moments = self.adam.packed(names, own)
             if isinstance(made, NativeSteps):
                 options = self.adam.leaf_options(store, names, own)
                 # Copies, so that a break in between leaves parameters and moments as they were.
@@ -81,7 +83,7 @@ class Blocks:
                     losses = losses[:0]
                     noise.set_state(before)
             if len(losses):
-                self._flat.write(x)
+                flat.copy_(x)
                 for moment, after in zip(moments, (first, second), strict=True):
                     moment.copy_(after)
                 self.adam.took(names, len(losses), rates[len(losses) - 1])
@@ -154,11 +156,16 @@ class Blocks:
         if self._steps is None or made_for != self._made_for:
             plan = self.eager.plan(data)  # registers the parameters, which may be what changes the version
             made_for = (self.adam.options, *self.eager.made_for(data))
+            if self.eager.store.packed() is None:
+                raise InferenceError(
+                    'engine="compiled" needs parameters, all of one type and on one device; take engine="eager"'
+                )
             leaves = [leaf.detach() for leaf in self.eager.store.trainable().values()]
             drawn = list(plan.drawn(Noise(None, data.dtype, data.device)).values())
             rows = rows_of(data, Noise(None, data.dtype, data.device))
             self._steps = self._steps_of(data, leaves, drawn, rows, self.eager.fields(data))
-            self._flat = FlatParameters(list(self.eager.store.trainable().values()))
+            trainable = self.eager.store.trainable()
+            self._names, self._leaves = list(trainable), list(trainable.values())
             self._made_for = made_for
         return self._steps
 
