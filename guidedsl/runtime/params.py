@@ -76,9 +76,7 @@ class ParamStore:
         self.modules: dict[str, nn.Module] = {}
         self.nets: dict[str, Any] = {}
         self._entries: dict[str, Entry] = {}
-        self._leaves: dict[str, Tensor] | None = None
-        self._trainable: dict[str, Tensor] | None = None
-        self._frozen: dict[str, Tensor] | None = None
+        self._leaves: tuple[dict[str, Tensor], ...] | None = None
         self._packed = Packed()
 
     # Registering and reading
@@ -335,28 +333,28 @@ class ParamStore:
 
     def leaves(self) -> Mapping[str, Tensor]:
         """Leaf by name, in the order of registration. Read-only, and later registrations do not change it."""
-        if self._leaves is None:
-            self._leaves = {name: entry.leaf for name, entry in self._entries.items()}
-        return MappingProxyType(self._leaves)
+        return MappingProxyType(self._by_name()[0])
 
     def trainable(self) -> Mapping[str, Tensor]:
         """Leaf by name without the frozen ones. Read-only, and later registrations do not change it."""
-        if self._trainable is None:
-            entries = self._entries.values()
-            self._trainable = {entry.name: entry.leaf for entry in entries if not entry.frozen}
-        return MappingProxyType(self._trainable)
+        return MappingProxyType(self._by_name()[1])
 
     def frozen(self) -> Mapping[str, Tensor]:
         """Leaf by name of the others. Read-only, as are those of `trainable`."""
-        if self._frozen is None:
-            self._frozen = {entry.name: entry.leaf for entry in self._entries.values() if entry.frozen}
-        return MappingProxyType(self._frozen)
+        return MappingProxyType(self._by_name()[2])
+
+    def _by_name(self) -> tuple[dict[str, Tensor], ...]:
+        if self._leaves is None:
+            entries = self._entries.values()
+            kinds = (list(entries), [e for e in entries if not e.frozen], [e for e in entries if e.frozen])
+            self._leaves = tuple({entry.name: entry.leaf for entry in some} for some in kinds)
+        return self._leaves
 
     def packed(self) -> Tensor | None:
         """The unconstrained numbers of all trainable leaves, [n], which the leaves are looks at from now on: a change
         here is one there. None where leaves differ in type or device, or there are none."""
-        self.trainable()
-        return self._packed.of(self._trainable) if self._trainable else None
+        trainable = self._by_name()[1]
+        return self._packed.of(trainable) if trainable else None
 
     def named_parameters(self) -> ItemsView[str, Tensor]:
         """Names and leaves."""
@@ -507,4 +505,4 @@ class ParamStore:
 
     def _changed(self) -> None:
         self.version += 1
-        self._leaves = self._trainable = self._frozen = None
+        self._leaves = None
