@@ -60,6 +60,7 @@ AUTOGRAD = {
     "code from outside": ("externs Mean", "nets_imported Amortised"),
     "an inverse that is checked at once": ("functions_linear_algebra G", "functions_more G"),
     "an index that is looked at at once": ("nets_kinds MeanField", "one_based Auto"),
+    "a scatter in place of what may be read later": ("scan_nets Along",),
     "no parameters": ("flat E", "flat N_"),
 }
 """Where eager steps go through autograd."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +90,7 @@ def record(
         recorder.recording.inputs.append(result)
         recorder.mark(tensor, result)
     try:
-        with recorder:
+        with uncollected(), recorder:
             outputs = step(*inputs)
     except Exception as error:
         refusal = _refusal(error)
@@ -97,6 +99,19 @@ def record(
         raise refusal from None
     recorder.recording.outputs = [recorder.result_of(tensor) or tensor for tensor in outputs]
     return recorder.recording
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Nothing is looked through for garbage: of the thousands of objects of a large program all are in use, and what a
+    recording refuses must not hang on when they are found not to be."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _refusal(error: BaseException | None) -> Unrecordable | None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import gc
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from guidedsl.runtime.engine.native.operators import known
 from guidedsl.runtime.engine.native.roll import Output, roll
 from guidedsl.runtime.engine.native.source import source
 from guidedsl.runtime.engine.native.values import NotNative, Stored, Value, view
-from guidedsl.runtime.engine.record import record
+from guidedsl.runtime.engine.record import record, uncollected
 from guidedsl.runtime.optim import Adam, LeafOptions
 
 NOISE_COST = 100
@@ -98,19 +96,7 @@ def _segments(leaves: Sequence[LeafOptions], before: int) -> list[tuple[float, .
     return found
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Nothing is looked through for garbage: of the thousands of objects of a large program all are in use."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
-
-
-@_uncollected()
+@uncollected()
 def native_steps(
     step: Callable[..., Sequence[Tensor]],
     leaves: Sequence[Tensor],
