@@ -195,6 +195,7 @@ class Adam:
         self._flat_groups: list[tuple[int, _Group]] = []
         self._flat_for: Sequence[Tensor] | None = None
         self._flat_in: Tensor | None = None
+        self._flat_used: list[bool] = []
         self._flat_version = -1
 
     def set_lr(self, lr: float) -> None:
@@ -277,9 +278,12 @@ class Adam:
         self._held = None
         self.lr *= self.lr_decay
         with torch.no_grad():
-            if self._flat_for is not leaves or self._flat_in is not x or self._flat_version != store.version:
+            used = [gradient is not None for gradient in gradients]
+            same = self._flat_for is leaves and self._flat_in is x and self._flat_used == used
+            if not same or self._flat_version != store.version:
                 self._flat_groups = self._flat_plan(store, names, leaves, gradients, x)
                 self._flat_for, self._flat_in, self._flat_version = leaves, x, store.version
+                self._flat_used = used
             (clipped_gradient,) = clipped([gradient], self.clip_norm, self.clip_value)
             assert clipped_gradient is not None
             for start, group in self._flat_groups:

@@ -391,3 +391,22 @@ def test_large_results_share_memory() -> None:
     assert len(bound.step) > 100
     assert len(outs) < 10
     torch.testing.assert_close(bound.value, long(x, noise))
+
+
+def test_another_size_of_data_may_leave_other_parameters_unused() -> None:
+    """One Adam goes on from one to the other; a parameter without a gradient stays where it is."""
+    found = []
+    for flat in (False, True):
+        store, adam = ParamStore(), guidedsl.optim.Adam(0.1)
+        for name in ("a", "b"):
+            store.param(name, torch.zeros(2))
+        x, gradient = store.packed(), torch.tensor([1.0, 2.0, 3.0, 4.0])
+        assert x is not None
+        names, leaves = list(store.trainable()), list(store.trainable().values())
+        for first, second in ((gradient[:2], None), (gradient[:2], gradient[2:]), (None, gradient[2:])):
+            if flat:
+                adam.step_flat(store, names, leaves, [first, second], x, gradient)
+            else:
+                adam.step(store, names, leaves, [first, second])
+        found.append(x.clone())
+    torch.testing.assert_close(found[1], found[0])
